@@ -1,1 +1,27 @@
-//! tandem-call
+//! A call from one user to another: who rings, who answered, what passes through, how it ends.
+//!
+//! The server stands between the two phones as a back-to-back user agent. The caller's side has
+//! one INVITE; every device that rings is a *leg*. Towards the caller each leg is a dialog of its
+//! own (its own To tag), so provisional responses, PRACK and UPDATE of several ringing devices do
+//! not mix (RFC 3261 §12.1, RFC 3262).
+//!
+//! ```text
+//!             near dialog of leg 1        far dialog
+//!   caller ======================= Call ============= leg 1 (device)
+//!             near dialog of leg 2      \============ leg 2 (device)
+//! ```
+//!
+//! [`Call`] says *what* to say on which side; the layer above turns that into messages.
+//!
+//! Architecture invariant: this crate knows neither transactions nor dialogs nor message syntax.
+
+mod call;
+mod cdr;
+mod passing;
+
+pub use call::{
+    AUDIT_AFTER_TAKEOVER, AUDIT_PAUSE, Call, CallCheckpoint, Input, LegId, Lost, Method, Output,
+    RING_MAX, RequestId, Side,
+};
+pub use cdr::{Cdr, Ending, Outcome};
+pub use passing::Passing;

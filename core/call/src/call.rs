@@ -1,0 +1,662 @@
+//! The call as a state machine.
+//!
+//! ```text
+//!             all refused / time / cancelled
+//!   Ringing ----------------------------------> Ended
+//!      | a leg answers                            ^
+//!      v                                          |
+//!   Answered -------------------------------------+
+//!             BYE of either side / a side vanished
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use tandem_types::{Duration, Instant};
+
+use crate::cdr::{Cdr, Ending, Outcome, cause_of_status};
+use crate::passing::Passing;
+
+/// A device that rings or rang in this call, counted from 1.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct LegId(pub u8);
+
+/// A request that passes through the call, unique in it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct RequestId(pub u32);
+
+/// One of the two sides of a leg.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Side {
+    /// Towards the caller.
+    Near,
+    /// Towards the device.
+    Far,
+}
+
+impl Side {
+    /// The opposite side.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Near => Self::Far,
+            Self::Far => Self::Near,
+        }
+    }
+}
+
+/// The kinds of request inside a call.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Method {
+    /// A new offer, hold, a new address: re-INVITE.
+    Invite,
+    /// RFC 3311.
+    Update,
+    /// RFC 6086, DTMF of many phones.
+    Info,
+    /// RFC 3262.
+    Prack,
+    /// RFC 3428 inside the dialog.
+    Message,
+    /// The server asks whether the other side still knows the call.
+    Options,
+}
+
+/// Why a side is gone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lost {
+    /// It never acknowledged our 200 to its INVITE.
+    NoAck,
+    /// It answered 481, or nothing at all, to a request in the dialog.
+    Unknown,
+}
+
+/// What happened on one of the sides.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A device sent a provisional response above 100.
+    Progress {
+        /// The device.
+        leg: LegId,
+        /// 101 to 199.
+        status: u16,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// A device answered the INVITE with 2xx.
+    Answered {
+        /// The device.
+        leg: LegId,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// A device refused: 3xx to 6xx, or 408 after silence, or 503 where it cannot be reached.
+    Refused {
+        /// The device.
+        leg: LegId,
+        /// 300 to 699.
+        status: u16,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// The caller cancelled.
+    Cancelled,
+    /// ACK for the 200 to the first INVITE (`request` is `None`) or to a re-INVITE.
+    Acked {
+        /// The re-INVITE.
+        request: Option<RequestId>,
+        /// What it carries: an answer where the offer came with the 200.
+        passing: Passing,
+    },
+    /// A request inside the dialog of `leg`, received on `side`.
+    Requested {
+        /// The leg.
+        leg: LegId,
+        /// Where it came from.
+        side: Side,
+        /// Its name from here on.
+        request: RequestId,
+        /// Its kind.
+        method: Method,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// A response to [`Output::Request`]; 408 after silence.
+    Responded {
+        /// The request.
+        request: RequestId,
+        /// 101 to 699.
+        status: u16,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// BYE received on `side`; the layer above answers it.
+    HungUp {
+        /// The leg.
+        leg: LegId,
+        /// Where it came from.
+        side: Side,
+        /// What it carries (a Reason).
+        passing: Passing,
+    },
+    /// A side is gone.
+    Gone {
+        /// The leg.
+        leg: LegId,
+        /// Which side.
+        side: Side,
+        /// Why.
+        why: Lost,
+    },
+}
+
+/// What to say on one of the sides.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Cancel the INVITE to this device.
+    Cancel(LegId),
+    /// Acknowledge the device's 2xx (`request` is `None`), or its 2xx to a re-INVITE.
+    Ack {
+        /// The leg.
+        leg: LegId,
+        /// The re-INVITE this acknowledges.
+        request: Option<RequestId>,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// End the dialog on this side.
+    Bye {
+        /// The leg.
+        leg: LegId,
+        /// Which side.
+        side: Side,
+        /// What it carries (a Reason).
+        passing: Passing,
+    },
+    /// A provisional response to the caller, in the near dialog of this leg.
+    Progress {
+        /// The leg.
+        leg: LegId,
+        /// 101 to 199.
+        status: u16,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// 200 to the caller's INVITE, in the near dialog of this leg.
+    Answer {
+        /// The leg.
+        leg: LegId,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// The final refusal of the caller's INVITE.
+    Refuse {
+        /// 300 to 699.
+        status: u16,
+        /// Q.850 cause for the Reason header (RFC 3326).
+        cause: u8,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// Send a request on this side; report the responses as [`Input::Responded`].
+    Request {
+        /// The leg.
+        leg: LegId,
+        /// Which side.
+        side: Side,
+        /// Its name.
+        request: RequestId,
+        /// Its kind.
+        method: Method,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// Answer a request that was received.
+    Respond {
+        /// The request.
+        request: RequestId,
+        /// 101 to 699.
+        status: u16,
+        /// What it carries.
+        passing: Passing,
+    },
+    /// The call is over and its record closed.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+enum State {
+    Ringing,
+    Answered { leg: LegId, acked: bool },
+    Ended,
+}
+
+/// A device's part in the call while it rings.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+enum Leg {
+    Ringing,
+    /// We cancelled it, or it answered too late; it does not count any more.
+    Dropped,
+    Refused {
+        status: u16,
+        passing: Passing,
+    },
+    Answered,
+}
+
+/// A request that passes through and is not answered yet, or a re-INVITE that waits for its ACK.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Pending {
+    leg: LegId,
+    /// Where the answer goes: the side it came from. `None`: the server's own question.
+    from: Option<Side>,
+    /// Where it was sent.
+    to: Side,
+    method: Method,
+    answered: bool,
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Call {
+    state: State,
+    legs: BTreeMap<LegId, Leg>,
+    pending: BTreeMap<RequestId, Pending>,
+    /// While ringing: when the server gives up. While answered: when it asks both sides whether
+    /// they are still there.
+    deadline: Instant,
+    /// Own requests count down from the top, so they never meet the numbers of the layer above.
+    next_own: u32,
+    cdr: Cdr,
+    outputs: VecDeque<Output>,
+}
+
+/// A call as it is stored; the time is what remained.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct CallCheckpoint {
+    state: State,
+    legs: BTreeMap<LegId, Leg>,
+    pending: BTreeMap<RequestId, Pending>,
+    deadline: Duration,
+    next_own: u32,
+    cdr: Cdr,
+}
+
+impl CallCheckpoint {
+    /// The record of the call as of the checkpoint.
+    pub fn into_cdr(self) -> Cdr {
+        self.cdr
+    }
+}
+
+/// Ringing longer than this is no answer.
+pub const RING_MAX: Duration = Duration::from_secs(180);
+
+/// Pause between two questions whether both sides of an answered call are still there.
+pub const AUDIT_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// After a takeover the first such question comes this soon: a side may have hung up in between.
+pub const AUDIT_AFTER_TAKEOVER: Duration = Duration::from_secs(20);
+
+impl Call {
+    /// A call that rings at `legs`, which must not be empty.
+    pub fn new(now: Instant, legs: impl IntoIterator<Item = LegId>, cdr: Cdr) -> Self {
+        Self {
+            state: State::Ringing,
+            legs: legs.into_iter().map(|leg| (leg, Leg::Ringing)).collect(),
+            pending: BTreeMap::new(),
+            deadline: now + RING_MAX,
+            next_own: u32::MAX,
+            cdr,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The record as of now.
+    pub fn cdr(&self) -> &Cdr {
+        &self.cdr
+    }
+
+    /// The device's number, name and contact, once it is known who answered.
+    pub fn set_destination_device(&mut self, device: String) {
+        self.cdr.destination_device = device;
+    }
+
+    /// The leg that answered.
+    pub fn answered_by(&self) -> Option<LegId> {
+        match self.state {
+            State::Answered { leg, .. } => Some(leg),
+            State::Ringing | State::Ended => None,
+        }
+    }
+
+    /// Whether the call is over.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// One change; `wall` is microseconds since 1970 UTC. Then drain [`Call::poll_output`].
+    pub fn handle(&mut self, now: Instant, wall: i64, input: Input) {
+        match input {
+            Input::Progress { leg, status, passing } => self.progress(wall, leg, status, passing),
+            Input::Answered { leg, passing } => self.answered(now, wall, leg, passing),
+            Input::Refused { leg, status, passing } => self.refused(wall, leg, status, passing),
+            Input::Cancelled => self.cancelled(wall),
+            Input::Acked { request, passing } => self.acked(request, passing),
+            Input::Requested { leg, side, request, method, passing } => {
+                self.requested(leg, side, request, method, passing);
+            }
+            Input::Responded { request, status, passing } => {
+                self.responded(wall, request, status, passing);
+            }
+            Input::HungUp { leg, side, passing } => self.hung_up(wall, leg, side, passing),
+            Input::Gone { leg, side, why } => self.gone(wall, leg, side, why),
+        }
+    }
+
+    /// The next thing to say, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Call::handle_timeout`], if ever.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        (!self.is_over()).then_some(self.deadline)
+    }
+
+    /// Does what is due. Whether anything was.
+    pub fn handle_timeout(&mut self, now: Instant, wall: i64) -> bool {
+        if self.is_over() || self.deadline > now {
+            return false;
+        }
+        match self.state {
+            State::Ringing => {
+                self.drop_ringing(None);
+                self.refuse(wall, 480, 19, Passing::default(), Outcome::NoAnswer, Ending::Server);
+            }
+            State::Answered { leg, .. } => {
+                self.deadline = now + AUDIT_PAUSE;
+                self.ask(leg, Side::Near);
+                self.ask(leg, Side::Far);
+            }
+            State::Ended => {}
+        }
+        true
+    }
+
+    /// For the twin.
+    pub fn checkpoint(&self, now: Instant) -> CallCheckpoint {
+        CallCheckpoint {
+            state: self.state,
+            legs: self.legs.clone(),
+            pending: self.pending.clone(),
+            deadline: self.deadline.remaining_from(now),
+            next_own: self.next_own,
+            cdr: self.cdr.clone(),
+        }
+    }
+
+    /// On takeover: `age` has passed since the checkpoint.
+    pub fn restore(now: Instant, checkpoint: CallCheckpoint, age: Duration) -> Self {
+        let CallCheckpoint { state, legs, pending, deadline, next_own, cdr } = checkpoint;
+        let mut remaining = deadline.saturating_sub(age);
+        if matches!(state, State::Answered { .. }) {
+            remaining = remaining.min(AUDIT_AFTER_TAKEOVER);
+        }
+        Self {
+            state,
+            legs,
+            pending,
+            deadline: now + remaining,
+            next_own,
+            cdr,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    fn say(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn progress(&mut self, wall: i64, leg: LegId, status: u16, passing: Passing) {
+        if self.state == State::Ringing && self.legs.get(&leg) == Some(&Leg::Ringing) {
+            if status >= 180 {
+                self.cdr.delivered.get_or_insert(wall);
+            }
+            self.say(Output::Progress { leg, status, passing });
+        }
+    }
+
+    fn answered(&mut self, now: Instant, wall: i64, leg: LegId, passing: Passing) {
+        let rang = self.legs.get(&leg) == Some(&Leg::Ringing);
+        if self.state == State::Ringing && rang {
+            self.drop_ringing(Some(leg));
+            self.legs.insert(leg, Leg::Answered);
+            self.state = State::Answered { leg, acked: false };
+            self.deadline = now + AUDIT_PAUSE;
+            self.cdr.connect = Some(wall);
+            self.cdr.sip_status = 200;
+            self.say(Output::Answer { leg, passing });
+        } else if self.legs.get(&leg) != Some(&Leg::Answered) {
+            // Answered while our CANCEL was under way: it must be acknowledged, then ended.
+            self.say(Output::Ack { leg, request: None, passing: Passing::default() });
+            self.say(Output::Bye { leg, side: Side::Far, passing: Passing::default() });
+        }
+    }
+
+    fn refused(&mut self, wall: i64, leg: LegId, status: u16, passing: Passing) {
+        if self.state != State::Ringing || self.legs.get(&leg) != Some(&Leg::Ringing) {
+            return;
+        }
+        self.legs.insert(leg, Leg::Refused { status, passing });
+        if status >= 600 {
+            self.drop_ringing(None);
+        }
+        if self.legs.values().any(|leg| *leg == Leg::Ringing) {
+            return;
+        }
+        let (status, passing) = self.best_refusal();
+        let (status, outcome) = match status {
+            486 | 600 => (status, Outcome::Busy),
+            408 => (480, Outcome::Failed),
+            503 => (480, Outcome::Failed),
+            480 => (status, Outcome::NoAnswer),
+            300..=399 => (480, Outcome::Refused),
+            _ => (status, Outcome::Refused),
+        };
+        self.refuse(wall, status, cause_of_status(status), passing, outcome, Ending::Callee);
+    }
+
+    /// Of several refusals the one that says most: 6xx, busy, then the lowest other than "not
+    /// reached" (in the spirit of RFC 3261 §16.7 step 6).
+    fn best_refusal(&self) -> (u16, Passing) {
+        let rank = |status: u16| match status {
+            600..=699 => (0, status),
+            486 => (1, status),
+            408 | 503 => (3, status),
+            _ => (2, status),
+        };
+        self.legs
+            .values()
+            .filter_map(|leg| match leg {
+                Leg::Refused { status, passing } => Some((*status, passing.clone())),
+                Leg::Ringing | Leg::Dropped | Leg::Answered => None,
+            })
+            .min_by_key(|(status, _)| rank(*status))
+            .unwrap_or((480, Passing::default()))
+    }
+
+    fn cancelled(&mut self, wall: i64) {
+        if self.state == State::Ringing {
+            self.drop_ringing(None);
+            let passing = Passing::default();
+            self.refuse(wall, 487, 16, passing, Outcome::Cancelled, Ending::Caller);
+        }
+    }
+
+    fn acked(&mut self, request: Option<RequestId>, passing: Passing) {
+        match (request, self.state) {
+            (None, State::Answered { leg, acked: false }) => {
+                self.state = State::Answered { leg, acked: true };
+                self.say(Output::Ack { leg, request: None, passing });
+            }
+            (Some(id), State::Answered { .. }) => {
+                if let Some(pending) = self.pending.remove(&id) {
+                    self.say(Output::Ack { leg: pending.leg, request: Some(id), passing });
+                }
+            }
+            (None | Some(_), State::Ringing | State::Answered { .. } | State::Ended) => {}
+        }
+    }
+
+    fn requested(
+        &mut self,
+        leg: LegId,
+        side: Side,
+        request: RequestId,
+        method: Method,
+        passing: Passing,
+    ) {
+        let alive = matches!(self.legs.get(&leg), Some(Leg::Ringing | Leg::Answered));
+        if self.is_over() || !alive {
+            self.say(Output::Respond { request, status: 481, passing: Passing::default() });
+            return;
+        }
+        if method == Method::Options {
+            self.say(Output::Respond { request, status: 200, passing: Passing::default() });
+            return;
+        }
+        if method == Method::Invite {
+            // RFC 3261 §14.2: one INVITE at a time in each direction.
+            let open = |from: Side| {
+                self.pending.values().any(|pending| {
+                    pending.method == Method::Invite
+                        && !pending.answered
+                        && pending.leg == leg
+                        && pending.from == Some(from)
+                })
+            };
+            let refusal = match (open(side), open(side.other())) {
+                (true, _) => Some(500),
+                (false, true) => Some(491),
+                (false, false) => None,
+            };
+            if let Some(status) = refusal {
+                self.say(Output::Respond { request, status, passing: Passing::default() });
+                return;
+            }
+        }
+        let to = side.other();
+        let pending = Pending { leg, from: Some(side), to, method, answered: false };
+        self.pending.insert(request, pending);
+        self.say(Output::Request { leg, side: to, request, method, passing });
+    }
+
+    fn responded(&mut self, wall: i64, request: RequestId, status: u16, passing: Passing) {
+        let Some(pending) = self.pending.get_mut(&request) else { return };
+        let (leg, to, from) = (pending.leg, pending.to, pending.from);
+        if status < 200 {
+            if from.is_some() {
+                self.say(Output::Respond { request, status, passing });
+            }
+            return;
+        }
+        if pending.method == Method::Invite && status < 300 {
+            pending.answered = true;
+        } else {
+            self.pending.remove(&request);
+        }
+        if from.is_some() {
+            self.say(Output::Respond { request, status, passing });
+        } else if matches!(status, 404 | 408 | 410 | 481 | 604) {
+            self.gone(wall, leg, to, Lost::Unknown);
+        }
+    }
+
+    fn hung_up(&mut self, wall: i64, leg: LegId, side: Side, passing: Passing) {
+        match self.state {
+            State::Answered { leg: winner, acked } if winner == leg => {
+                if side == Side::Near && !acked {
+                    // Hung up before its ACK came: the device still waits for one.
+                    self.say(Output::Ack { leg, request: None, passing: Passing::default() });
+                }
+                let ending = match side {
+                    Side::Near => Ending::Caller,
+                    Side::Far => Ending::Callee,
+                };
+                self.say(Output::Bye { leg, side: side.other(), passing });
+                self.end(wall, Outcome::Answered, ending, 16);
+            }
+            // A caller may end one early dialog (RFC 3261 §15): that device rings no longer.
+            State::Ringing if self.legs.get(&leg) == Some(&Leg::Ringing) => {
+                self.say(Output::Cancel(leg));
+                self.refused(wall, leg, 480, Passing::default());
+            }
+            State::Ringing | State::Answered { .. } | State::Ended => {}
+        }
+    }
+
+    fn gone(&mut self, wall: i64, leg: LegId, side: Side, why: Lost) {
+        let State::Answered { leg: winner, acked } = self.state else { return };
+        if winner != leg {
+            return;
+        }
+        if !acked {
+            self.say(Output::Ack { leg, request: None, passing: Passing::default() });
+        }
+        if why == Lost::NoAck {
+            self.say(Output::Bye { leg, side, passing: Passing::default() });
+        }
+        self.say(Output::Bye { leg, side: side.other(), passing: Passing::default() });
+        // Q.850 27: destination out of order.
+        self.end(wall, Outcome::Answered, Ending::Lost, 27);
+    }
+
+    /// The server's own question whether a side still knows the call.
+    fn ask(&mut self, leg: LegId, side: Side) {
+        let request = RequestId(self.next_own);
+        self.next_own = self.next_own.wrapping_sub(1);
+        let method = Method::Options;
+        let pending = Pending { leg, from: None, to: side, method, answered: false };
+        self.pending.insert(request, pending);
+        self.say(Output::Request { leg, side, request, method, passing: Passing::default() });
+    }
+
+    /// Stops every device that still rings, but `keep`.
+    fn drop_ringing(&mut self, keep: Option<LegId>) {
+        for (leg, state) in &mut self.legs {
+            if *state == Leg::Ringing && Some(*leg) != keep {
+                *state = Leg::Dropped;
+                self.outputs.push_back(Output::Cancel(*leg));
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        wall: i64,
+        status: u16,
+        cause: u8,
+        passing: Passing,
+        outcome: Outcome,
+        ending: Ending,
+    ) {
+        self.cdr.sip_status = status;
+        self.say(Output::Refuse { status, cause, passing });
+        self.end(wall, outcome, ending, cause);
+    }
+
+    /// Requests that are still open get 487 (RFC 3261 §15.1.2); the record is closed.
+    fn end(&mut self, wall: i64, outcome: Outcome, ending: Ending, cause: u8) {
+        for (request, pending) in core::mem::take(&mut self.pending) {
+            if pending.from.is_some() && !pending.answered {
+                self.say(Output::Respond { request, status: 487, passing: Passing::default() });
+            }
+        }
+        self.state = State::Ended;
+        self.cdr.end = Some(wall);
+        self.cdr.outcome = Some(outcome);
+        self.cdr.ending = Some(ending);
+        self.cdr.q850_cause = cause;
+        self.say(Output::Ended);
+    }
+}

@@ -1,0 +1,700 @@
+//! The journal of one server, as one value.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tandem_types::{Duration, Epoch, Instant, Role, Seat, Seq, Stamp};
+
+use crate::entry::{Class, Entry, Known, Op, Record};
+use crate::frame::{Cursor, Frame, TICK};
+use crate::replica::Replica;
+
+/// What the caller must do. Take these until there is none left.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send to the peer, in order.
+    Send(Frame),
+    /// Put into the store, in order; report [`Journal::handle_stored`] with the ticket when it is
+    /// there (synced to disk where `sync` is set).
+    Store {
+        /// What to write.
+        write: Write,
+        /// Whether the report must wait for the disk.
+        sync: bool,
+        /// Rises with every write.
+        ticket: u64,
+    },
+    /// Read log records that `lacking` does not cover, after `after`, in the order of stamp and
+    /// key, once everything handed out before is stored; answer with
+    /// [`Journal::handle_fetched`].
+    Fetch {
+        /// What the peer has.
+        lacking: Known,
+        /// Where to go on.
+        after: Cursor,
+        /// Names this read; an answer to an older one is ignored.
+        read: u64,
+    },
+    /// More of the journal is committed than before: look at [`Journal::hot_committed`] and
+    /// [`Journal::durable_committed`].
+    Committed,
+    /// The twin holds, or no longer holds, all that this active server knows.
+    Protection {
+        /// Whether it does.
+        protected: bool,
+        /// Why it changed.
+        why: &'static str,
+    },
+    /// On the active: a hot record that only the peer had (it served while we were apart). Not
+    /// taken over here: the layer above decides.
+    Stray(Record),
+    /// On the passive: a table record changed.
+    Changed(Vec<u8>),
+    /// For the layer above.
+    Aside(Vec<u8>),
+    /// The peer has the same seat as we: one of the two was set up wrongly or copied.
+    SameSeat,
+}
+
+/// What goes into the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// One entry; also learns its stamp.
+    Entry(Entry),
+    /// Records with stamps of their own; of two versions the later stamp stays.
+    Records(Vec<Record>),
+    /// Hot records that are gone.
+    Forget(Vec<Vec<u8>>),
+    /// What is known from now on.
+    Learn(Known),
+}
+
+/// How the twin follows this active server.
+#[derive(Clone, Debug, PartialEq)]
+enum Twin {
+    /// Not joined.
+    Absent,
+    /// Sends us what we lack.
+    Tail { known: Known },
+    /// Is sent what it lacks.
+    CatchingUp { known: Known, phase: Phase },
+    /// Has all, up to what it acknowledged.
+    InSync,
+    /// Has been in sync and is late with an acknowledgement; back in sync with the last one.
+    Lagging,
+}
+
+/// What of a catch-up is sent next.
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    /// Hot and table records after this key.
+    Memory(Option<Vec<u8>>),
+    /// Log records after this one.
+    Log(Cursor),
+}
+
+/// What this server does with the journal.
+#[derive(Clone, Debug, PartialEq)]
+enum Part {
+    /// Takes the active server's entries.
+    Follow {
+        /// The keys named since we joined; `None` when not joining.
+        joining: Option<BTreeSet<Vec<u8>>>,
+        /// Our tail, still to be sent.
+        tail: Option<(Known, Phase)>,
+        /// Whether we have been caught up in this reign.
+        in_sync: bool,
+        /// Entry taken and not yet acknowledged.
+        unacked: Option<Stamp>,
+    },
+    /// Appends entries of its own.
+    Lead {
+        twin: Twin,
+        /// Last entry appended.
+        appended: Seq,
+        /// Last entry the twin has in memory.
+        acked: Seq,
+        /// Last entry on the local disk.
+        synced: Seq,
+        /// Last entry whose time to wait is over.
+        overdue: Seq,
+        /// When entries were appended that are not yet committed.
+        waiting: VecDeque<(Seq, Instant)>,
+    },
+}
+
+/// Appends, ships, acknowledges, commits; catches up and merges.
+///
+/// The caller appends changes while this server is active and holds back every message until
+/// its entry is committed.
+#[derive(Debug)]
+pub struct Journal {
+    seat: Seat,
+    epoch: Epoch,
+    part: Part,
+    replica: Replica,
+    known: Known,
+    link: bool,
+    /// When the peer was last heard on the link, and what its last tick said.
+    heard: Option<(Instant, Role, Epoch, bool)>,
+    serving: bool,
+    next_tick: Instant,
+    disk_works: bool,
+    ticket: u64,
+    /// Own entries under way to the disk.
+    storing: BTreeMap<u64, Seq>,
+    read: u64,
+    protected: bool,
+    outputs: VecDeque<Output>,
+}
+
+/// An entry waits so long for the twin; then its messages leave and the pair is unprotected.
+pub const ACK_WAIT: Duration = Duration::from_millis(20);
+
+impl Journal {
+    /// A passive server's journal, with what its store held.
+    pub fn new(now: Instant, seat: Seat, records: Vec<Record>, known: Known) -> Self {
+        let mut replica = Replica::default();
+        for record in &records {
+            replica.merge(now, record);
+        }
+        let epoch = known.latest().map_or(Epoch::NEVER, |stamp| stamp.epoch);
+        Self {
+            seat,
+            epoch,
+            part: follow(),
+            replica,
+            known,
+            link: false,
+            heard: None,
+            serving: false,
+            next_tick: now,
+            disk_works: true,
+            ticket: 0,
+            storing: BTreeMap::new(),
+            read: 0,
+            protected: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Begins to lead in `epoch`. Entries of older epochs are refused from here on.
+    pub fn activate(&mut self, epoch: Epoch) {
+        assert!(epoch > self.epoch || self.known.latest().is_none(), "a reign begins once");
+        self.epoch = epoch;
+        self.part = Part::Lead {
+            twin: Twin::Absent,
+            appended: Seq::ZERO,
+            acked: Seq::ZERO,
+            synced: Seq::ZERO,
+            overdue: Seq::ZERO,
+            waiting: VecDeque::new(),
+        };
+        self.storing.clear();
+        self.protected = false;
+        self.known.learn(Stamp { epoch, seq: Seq::ZERO });
+        self.hello();
+    }
+
+    /// Stops leading and follows.
+    pub fn step_down(&mut self) {
+        self.part = follow();
+        self.storing.clear();
+        self.protected = false;
+        self.hello();
+    }
+
+    /// Appends changes while active. Messages that rest on them wait until the returned position
+    /// is committed.
+    ///
+    /// # Panics
+    ///
+    /// On a passive server: it has nothing to say.
+    pub fn append(&mut self, now: Instant, ops: Vec<Op>) -> Seq {
+        let Part::Lead { twin, appended, waiting, .. } = &mut self.part else {
+            panic!("only the active server appends");
+        };
+        *appended = appended.next();
+        let seq = *appended;
+        waiting.push_back((seq, now));
+        let ship = !matches!(twin, Twin::Absent | Twin::Tail { .. });
+        let alone = !matches!(twin, Twin::InSync);
+        let entry = Entry { stamp: Stamp { epoch: self.epoch, seq }, ops };
+        self.replica.apply(now, &entry);
+        self.known.learn(entry.stamp);
+        if ship {
+            self.outputs.push_back(Output::Send(Frame::Entry(entry.clone())));
+        }
+        let sync = alone || entry.is_durable();
+        let ticket = self.store(Write::Entry(entry), sync);
+        self.storing.insert(ticket, seq);
+        seq
+    }
+
+    /// Up to here hot changes are safe: messages that rest on them may leave.
+    pub fn hot_committed(&self) -> Seq {
+        let Part::Lead { twin, acked, synced, overdue, appended, .. } = &self.part else {
+            return Seq::ZERO;
+        };
+        let safe = match twin {
+            Twin::InSync => *acked,
+            Twin::Absent | Twin::Tail { .. } | Twin::CatchingUp { .. } | Twin::Lagging => {
+                if self.disk_works { *synced.max(acked) } else { *appended }
+            }
+        };
+        safe.max(*overdue)
+    }
+
+    /// Up to here all changes are safe, durable ones too: on the local disk, and in the twin's
+    /// memory where it is in sync. A broken disk is not waited for; it is shown and the twin's
+    /// memory must do.
+    pub fn durable_committed(&self) -> Seq {
+        let Part::Lead { twin, acked, synced, appended, .. } = &self.part else {
+            return Seq::ZERO;
+        };
+        let disk = if self.disk_works { *synced } else { *appended };
+        match twin {
+            Twin::InSync => disk.min(*acked),
+            Twin::Absent | Twin::Tail { .. } | Twin::CatchingUp { .. } | Twin::Lagging => disk,
+        }
+    }
+
+    /// The last position appended in this reign; on a passive server, taken.
+    pub fn last(&self) -> Stamp {
+        self.known.latest().unwrap_or(Stamp { epoch: self.epoch, seq: Seq::ZERO })
+    }
+
+    /// Whether the twin is in sync with us (active), or we with it (passive).
+    pub fn in_sync(&self) -> bool {
+        match &self.part {
+            Part::Lead { twin, .. } => *twin == Twin::InSync,
+            Part::Follow { in_sync, .. } => *in_sync,
+        }
+    }
+
+    /// When the peer's server was last heard, its role, its epoch and whether it serves.
+    pub fn heard(&self) -> Option<(Instant, Role, Epoch, bool)> {
+        self.heard
+    }
+
+    /// Whether the link is up.
+    pub fn is_linked(&self) -> bool {
+        self.link
+    }
+
+    /// Every hot and table record that is not a tombstone: key, class, age, content.
+    pub fn records(&self, now: Instant) -> impl Iterator<Item = (&[u8], Class, Duration, &[u8])> {
+        self.replica.iter().filter_map(move |(key, kept)| {
+            let body = kept.body.as_deref()?;
+            Some((key.as_slice(), kept.class, kept.written.elapsed_until(now), body))
+        })
+    }
+
+    /// The content of one record.
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.replica.get(key)?.body.as_deref()
+    }
+
+    /// Whether this server serves phones; told to the peer with every tick, and at once when it
+    /// changes.
+    pub fn set_serving(&mut self, now: Instant, serving: bool) {
+        if self.serving != serving {
+            self.serving = serving;
+            self.tick(now);
+        }
+    }
+
+    /// Sends something to the layer above on the other server. False where there is no link.
+    pub fn send_aside(&mut self, bytes: Vec<u8>) -> bool {
+        if self.link {
+            self.outputs.push_back(Output::Send(Frame::Aside(bytes)));
+        }
+        self.link
+    }
+
+    /// The link came up.
+    pub fn handle_link_up(&mut self, now: Instant) {
+        self.link = true;
+        self.forget_twin("the twin's server came back");
+        self.hello();
+        self.tick(now);
+    }
+
+    /// The link went down.
+    pub fn handle_link_down(&mut self) {
+        self.link = false;
+        self.heard = None;
+        self.forget_twin("the link to the twin is down");
+    }
+
+    /// The store cannot write, or can again.
+    pub fn handle_disk(&mut self, works: bool) {
+        self.disk_works = works;
+        self.outputs.push_back(Output::Committed);
+    }
+
+    /// Everything up to this ticket is in the store.
+    pub fn handle_stored(&mut self, ticket: u64) {
+        let later = self.storing.split_off(&(ticket + 1));
+        let stored = core::mem::replace(&mut self.storing, later);
+        if let (Part::Lead { synced, .. }, Some((_, seq))) =
+            (&mut self.part, stored.last_key_value())
+        {
+            *synced = (*synced).max(*seq);
+            self.settle();
+        }
+    }
+
+    /// Log records read for [`Output::Fetch`]; `next` is `None` when these were the last.
+    pub fn handle_fetched(&mut self, read: u64, records: Vec<Record>, next: Option<Cursor>) {
+        if read != self.read {
+            return;
+        }
+        let epoch = self.epoch;
+        match &mut self.part {
+            Part::Lead { twin: Twin::CatchingUp { phase, .. }, .. }
+            | Part::Follow { tail: Some((_, phase)), .. } => match next {
+                Some(cursor) => {
+                    *phase = Phase::Log(cursor);
+                    self.outputs.push_back(Output::Send(Frame::Records { epoch, records }));
+                }
+                None => {
+                    if !records.is_empty() {
+                        self.outputs.push_back(Output::Send(Frame::Records { epoch, records }));
+                    }
+                    self.complete();
+                }
+            },
+            Part::Lead { .. } | Part::Follow { .. } => {}
+        }
+    }
+
+    /// Takes one frame of the peer.
+    pub fn handle_frame(&mut self, now: Instant, frame: Frame) {
+        match frame {
+            Frame::Hello { seat, .. } if seat == self.seat => {
+                self.outputs.push_back(Output::SameSeat);
+            }
+            Frame::Hello { role, epoch, known, .. } => self.take_hello(role, epoch, known),
+            Frame::Join { epoch, known } => self.take_join(epoch, known),
+            Frame::Records { epoch, records } if epoch == self.epoch => {
+                self.take_records(now, records);
+            }
+            Frame::More { epoch } if epoch == self.epoch => self.send_chunk(now),
+            Frame::TailDone { epoch } if epoch == self.epoch => self.take_tail_done(now),
+            Frame::CaughtUp { epoch, known } if epoch == self.epoch => self.take_caught_up(&known),
+            Frame::Entry(entry) => self.take_entry(now, entry),
+            Frame::Ack(stamp) if stamp.epoch == self.epoch => self.take_ack(stamp.seq),
+            Frame::Tick { role, epoch, serving } => self.heard = Some((now, role, epoch, serving)),
+            Frame::Aside(bytes) => self.outputs.push_back(Output::Aside(bytes)),
+            // Of another reign: the peer will hear of ours, or we of its.
+            Frame::Records { .. }
+            | Frame::More { .. }
+            | Frame::TailDone { .. }
+            | Frame::CaughtUp { .. }
+            | Frame::Ack(_) => {}
+        }
+    }
+
+    /// When to call [`Journal::handle_timeout`].
+    pub fn next_timeout(&self) -> Instant {
+        match &self.part {
+            Part::Lead { waiting, .. } => match waiting.front() {
+                Some((_, since)) => self.next_tick.min(*since + ACK_WAIT),
+                None => self.next_tick,
+            },
+            Part::Follow { .. } => self.next_tick,
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.next_tick <= now {
+            self.tick(now);
+        }
+        if let Part::Lead { twin, waiting, overdue, appended, acked, .. } = &mut self.part {
+            let mut late = false;
+            while let Some((seq, since)) = waiting.front()
+                && *since + ACK_WAIT <= now
+            {
+                late |= *seq > *acked;
+                *overdue = *seq;
+                waiting.pop_front();
+            }
+            if late && *twin == Twin::InSync {
+                *twin = if *acked == *appended { Twin::InSync } else { Twin::Lagging };
+                self.protect("the twin acknowledges too late");
+            }
+            if late {
+                self.outputs.push_back(Output::Committed);
+            }
+        }
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        // One acknowledgement for all entries of a burst.
+        if let Part::Follow { unacked, .. } = &mut self.part
+            && let Some(stamp) = unacked.take()
+        {
+            return Some(Output::Send(Frame::Ack(stamp)));
+        }
+        None
+    }
+
+    fn role(&self) -> Role {
+        match self.part {
+            Part::Lead { .. } => Role::Active,
+            Part::Follow { .. } => Role::Passive,
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.next_tick = now + TICK;
+        if self.link {
+            let (role, epoch, serving) = (self.role(), self.epoch, self.serving);
+            self.outputs.push_back(Output::Send(Frame::Tick { role, epoch, serving }));
+        }
+    }
+
+    fn hello(&mut self) {
+        if self.link {
+            self.outputs.push_back(Output::Send(Frame::Hello {
+                seat: self.seat,
+                role: self.role(),
+                epoch: self.epoch,
+                known: self.known.clone(),
+            }));
+        }
+    }
+
+    fn store(&mut self, write: Write, sync: bool) -> u64 {
+        self.ticket += 1;
+        let ticket = self.ticket;
+        self.outputs.push_back(Output::Store { write, sync, ticket });
+        ticket
+    }
+
+    fn forget_twin(&mut self, why: &'static str) {
+        match &mut self.part {
+            Part::Lead { twin, .. } => {
+                *twin = Twin::Absent;
+                self.settle();
+                self.protect(why);
+            }
+            Part::Follow { .. } => self.part = follow(),
+        }
+    }
+
+    /// Says so when protection changed.
+    fn protect(&mut self, why: &'static str) {
+        let protected = self.role() == Role::Active && self.in_sync();
+        if protected != self.protected {
+            self.protected = protected;
+            self.outputs.push_back(Output::Protection { protected, why });
+        }
+    }
+
+    /// Entries that are committed wait no longer.
+    fn settle(&mut self) {
+        let done = self.hot_committed();
+        if let Part::Lead { waiting, .. } = &mut self.part {
+            while waiting.front().is_some_and(|(seq, _)| *seq <= done) {
+                waiting.pop_front();
+            }
+        }
+        self.outputs.push_back(Output::Committed);
+    }
+
+    fn take_hello(&mut self, role: Role, epoch: Epoch, known: Known) {
+        match (self.role(), role) {
+            (Role::Active, Role::Passive) => self.hello(),
+            (Role::Passive, Role::Active) if epoch >= self.epoch => {
+                self.epoch = epoch;
+                self.outputs
+                    .push_back(Output::Send(Frame::Join { epoch, known: self.known.clone() }));
+                self.part = Part::Follow {
+                    joining: Some(BTreeSet::new()),
+                    tail: Some((known, Phase::Memory(None))),
+                    in_sync: false,
+                    unacked: None,
+                };
+                // The peer's first More asks for our tail: one chunk on its way at a time.
+            }
+            // Two of a kind: who leads is decided elsewhere. An older reign is not followed.
+            (Role::Passive | Role::Active, Role::Active) | (Role::Passive, Role::Passive) => {}
+        }
+    }
+
+    fn take_join(&mut self, joined: Epoch, known: Known) {
+        if joined != self.epoch {
+            return;
+        }
+        if let Part::Lead { twin, acked, .. } = &mut self.part {
+            *twin = Twin::Tail { known };
+            *acked = Seq::ZERO;
+            self.outputs.push_back(Output::Send(Frame::More { epoch: joined }));
+            self.protect("the twin joins");
+        }
+    }
+
+    fn take_records(&mut self, now: Instant, records: Vec<Record>) {
+        let epoch = self.epoch;
+        let leads = match &mut self.part {
+            Part::Lead { twin: Twin::Tail { .. }, .. } => true,
+            Part::Follow { joining: Some(named), .. } => {
+                named.extend(records.iter().map(|record| record.key.clone()));
+                false
+            }
+            Part::Lead { .. } | Part::Follow { .. } => return,
+        };
+        let mut keep = Vec::new();
+        for record in records {
+            match record.class {
+                Class::Hot if leads => {
+                    if self.replica.get(&record.key).is_none() && !self.known.covers(record.stamp) {
+                        self.outputs.push_back(Output::Stray(record));
+                    }
+                }
+                Class::Hot | Class::Table => {
+                    if self.replica.merge(now, &record) {
+                        if record.class == Class::Table {
+                            self.outputs.push_back(Output::Changed(record.key.clone()));
+                        }
+                        keep.push(record);
+                    }
+                }
+                Class::Log => keep.push(record),
+            }
+        }
+        if !keep.is_empty() {
+            self.store(Write::Records(keep), true);
+        }
+        self.outputs.push_back(Output::Send(Frame::More { epoch }));
+    }
+
+    fn take_tail_done(&mut self, now: Instant) {
+        let Part::Lead { twin, .. } = &mut self.part else { return };
+        let Twin::Tail { known } = twin else { return };
+        let known = core::mem::take(known);
+        *twin = Twin::CatchingUp { known: known.clone(), phase: Phase::Memory(None) };
+        self.known.merge(&known);
+        self.store(Write::Learn(known), true);
+        self.send_chunk(now);
+    }
+
+    /// Sends the next part of a catch-up or of our tail.
+    fn send_chunk(&mut self, now: Instant) {
+        let epoch = self.epoch;
+        let (known, phase, all_hot) = match &mut self.part {
+            Part::Lead { twin: Twin::CatchingUp { known, phase }, .. } => (known, phase, true),
+            Part::Follow { tail: Some((known, phase)), .. } => (known, phase, false),
+            Part::Lead { .. } | Part::Follow { .. } => return,
+        };
+        if let Phase::Memory(after) = phase {
+            let (records, next) = self.replica.chunk(now, after.as_ref(), |kept| {
+                (all_hot && kept.class == Class::Hot) || !known.covers(kept.stamp)
+            });
+            *phase = match next {
+                Some(key) => Phase::Memory(Some(key)),
+                None => Phase::Log(Cursor(None)),
+            };
+            if !records.is_empty() {
+                self.outputs.push_back(Output::Send(Frame::Records { epoch, records }));
+                return;
+            }
+        }
+        if let Phase::Log(after) = phase {
+            let (lacking, after) = (known.clone(), after.clone());
+            self.read += 1;
+            self.outputs.push_back(Output::Fetch { lacking, after, read: self.read });
+        }
+    }
+
+    /// All of a catch-up, or of our tail, is sent.
+    fn complete(&mut self) {
+        let epoch = self.epoch;
+        match &mut self.part {
+            Part::Lead { twin, .. } => {
+                // The twin acknowledges what it was sent meanwhile; then it is in sync.
+                *twin = Twin::Lagging;
+                let known = self.known.clone();
+                self.outputs.push_back(Output::Send(Frame::CaughtUp { epoch, known }));
+            }
+            Part::Follow { tail, .. } => {
+                *tail = None;
+                self.outputs.push_back(Output::Send(Frame::TailDone { epoch }));
+            }
+        }
+    }
+
+    fn take_caught_up(&mut self, all: &Known) {
+        let Part::Follow { joining, in_sync, unacked, .. } = &mut self.part else { return };
+        let Some(named) = joining.take() else { return };
+        *in_sync = true;
+        *unacked = all.latest().filter(|stamp| stamp.epoch == self.epoch);
+        let gone = self.replica.sweep(&named);
+        self.known.merge(all);
+        if !gone.is_empty() {
+            self.store(Write::Forget(gone), false);
+        }
+        self.store(Write::Learn(all.clone()), true);
+    }
+
+    fn take_entry(&mut self, now: Instant, entry: Entry) {
+        if entry.stamp.epoch != self.epoch {
+            return;
+        }
+        let Part::Follow { joining, in_sync, unacked, .. } = &mut self.part else { return };
+        if let Some(named) = joining {
+            named.extend(entry.ops.iter().map(|op| op.key.clone()));
+        } else if !*in_sync {
+            return;
+        }
+        for op in entry.ops.iter().filter(|op| op.class == Class::Table) {
+            self.outputs.push_back(Output::Changed(op.key.clone()));
+        }
+        self.replica.apply(now, &entry);
+        if *in_sync {
+            *unacked = Some(entry.stamp);
+            self.known.learn(entry.stamp);
+            let sync = entry.is_durable();
+            self.store(Write::Entry(entry), sync);
+        } else {
+            self.store_without_learning(entry);
+        }
+    }
+
+    /// While we are being caught up there are gaps before this entry, so its changes are kept but
+    /// its position is not yet known.
+    fn store_without_learning(&mut self, entry: Entry) {
+        let (stamp, age) = (entry.stamp, Duration::ZERO);
+        let (gone, kept): (Vec<Op>, Vec<Op>) =
+            entry.ops.into_iter().partition(|op| op.class == Class::Hot && op.body.is_none());
+        if !kept.is_empty() {
+            let record =
+                |op: Op| Record { class: op.class, key: op.key, stamp, age, body: op.body };
+            self.store(Write::Records(kept.into_iter().map(record).collect()), false);
+        }
+        if !gone.is_empty() {
+            self.store(Write::Forget(gone.into_iter().map(|op| op.key).collect()), false);
+        }
+    }
+
+    fn take_ack(&mut self, seq: Seq) {
+        if let Part::Lead { twin, acked, appended, .. } = &mut self.part {
+            *acked = seq.max(*acked).min(*appended);
+            if *twin == Twin::Lagging && *acked == *appended {
+                *twin = Twin::InSync;
+            }
+            self.settle();
+            self.protect("the twin has everything");
+        }
+    }
+}
+
+const fn follow() -> Part {
+    Part::Follow { joining: None, tail: None, in_sync: false, unacked: None }
+}
