@@ -1,1 +1,27 @@
-//! tandem-node
+//! The server as one value: messages, leases, frames and time in; messages, frames, writes out.
+//!
+//! ```text
+//!            +------------------------------- Node --------------------------------+
+//!  Bytes --> | stack -> registrar / dialplan -> calls -> stack                     |
+//!            |     what changed -> records -> journal entry -> twin, store         |
+//!  Transmit <-- outbox <------------------------ committed                         |
+//!            +---------------------------------------------------------------------+
+//! ```
+//!
+//! Every input is one journal entry at most. Every message that results from it waits in the
+//! outbox until that entry, and all before it, are on the twin (alone: on the local disk).
+//!
+//! A passive node keeps its twin's records unread. It reads them when it becomes active.
+//!
+//! Architecture invariant: the only crate that knows all of core; it touches nothing outside.
+
+mod facts;
+mod outbox;
+mod ports;
+
+pub use facts::Fact;
+#[cfg(feature = "sabotage")]
+pub use ports::Sabotage;
+pub use ports::{
+    CallRow, Config, DeviceRow, Input, Output, Reply, Request, Status, UserRow,
+};

@@ -1,0 +1,140 @@
+//! What the node tells about itself: each fact is one line in the log and, later, one event.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use tandem_types::{Duration, Epoch, Flow, Pii, Role};
+
+/// One fact.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "fact")]
+pub enum Fact {
+    /// The keeper gave us this role.
+    RoleChanged {
+        /// The new role.
+        role: Role,
+        /// Its reign.
+        epoch: Epoch,
+        /// Calls taken over.
+        calls: usize,
+        /// Logins taken over.
+        bindings: usize,
+        /// Records that could not be read; they are kept in the store.
+        unreadable: usize,
+    },
+    /// The lease ran out; nothing is served until the keeper renews it.
+    LeaseLost {
+        /// How late we noticed.
+        late: Duration,
+    },
+    /// The keeper renewed a lease that had run out.
+    LeaseBack,
+    /// The twin holds, or no longer holds, everything.
+    Protection {
+        /// Whether it does.
+        protected: bool,
+        /// Why it changed.
+        why: String,
+    },
+    /// A device logged in for the first time or from a new address.
+    LoggedIn {
+        /// Who.
+        user: String,
+        /// From where.
+        source: Flow,
+    },
+    /// A device logged out, or its login ran out.
+    LoggedOut {
+        /// Who.
+        user: String,
+    },
+    /// A wrong password or unknown user.
+    LoginRefused {
+        /// The name that was tried.
+        user: String,
+        /// From where.
+        source: Flow,
+    },
+    /// A call began.
+    CallBegan {
+        /// Its number.
+        call: String,
+        /// Who calls.
+        from: Pii<String>,
+        /// Who is called.
+        to: Pii<String>,
+    },
+    /// A call was answered.
+    CallAnswered {
+        /// Its number.
+        call: String,
+    },
+    /// A call ended and its record is closed.
+    CallEnded {
+        /// Its number.
+        call: String,
+        /// How it went.
+        outcome: String,
+        /// Seconds of talk.
+        talk_seconds: i64,
+    },
+    /// The store cannot write, or can again.
+    Disk {
+        /// Whether it can.
+        works: bool,
+    },
+    /// Both servers of the pair have the same seat.
+    SameSeat,
+    /// A frame of the twin could not be read.
+    BadFrame {
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RoleChanged { role, epoch, calls, bindings, unreadable } => write!(
+                f,
+                "role {role} in epoch {epoch}: {calls} calls and {bindings} logins at hand, \
+                 {unreadable} records unreadable"
+            ),
+            Self::LeaseLost { late } => write!(
+                f,
+                "the keeper's lease ran out (noticed {} ms late): not serving",
+                late.as_millis()
+            ),
+            Self::LeaseBack => f.write_str("the keeper renewed the lease: serving again"),
+            Self::Protection { protected: true, why } => write!(f, "protected: {why}"),
+            Self::Protection { protected: false, why } => write!(f, "UNPROTECTED: {why}"),
+            Self::LoggedIn { user, source } => write!(f, "{user} logged in from {source}"),
+            Self::LoggedOut { user } => write!(f, "{user}: a device logged out"),
+            // The form that fail2ban's stock Asterisk filter matches.
+            Self::LoginRefused { user, source } => {
+                let family = if source.remote.is_ipv4() { "IPV4" } else { "IPV6" };
+                write!(
+                    f,
+                    "SecurityEvent=\"InvalidPassword\",Service=\"SIP\",AccountID=\"{user}\",\
+                     RemoteAddress=\"{family}/{}/{}/{}\"",
+                    source.transport.via_token(),
+                    source.remote.ip(),
+                    source.remote.port()
+                )
+            }
+            Self::CallBegan { call, from, to } => write!(f, "call {call}: {from} calls {to}"),
+            Self::CallAnswered { call } => write!(f, "call {call}: answered"),
+            Self::CallEnded { call, outcome, talk_seconds } => {
+                write!(f, "call {call}: {outcome}, {talk_seconds} s of talk")
+            }
+            Self::Disk { works: true } => f.write_str("the store writes again"),
+            Self::Disk { works: false } => {
+                f.write_str("THE STORE CANNOT WRITE: served from memory, safe on the twin only")
+            }
+            Self::SameSeat => {
+                f.write_str("the twin has our seat: one of the two was set up wrongly")
+            }
+            Self::BadFrame { why } => write!(f, "the twin sent {why}"),
+        }
+    }
+}

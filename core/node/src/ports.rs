@@ -1,0 +1,284 @@
+//! What goes into the node and what comes out of it.
+
+use core::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use tandem_call::Cdr;
+use tandem_journal::{Cursor, Known, Record, Write};
+use tandem_types::{Duration, Epoch, Flow, Instant, Role, Seat};
+
+use crate::facts::Fact;
+
+/// What the node must know before it starts. The same for its whole life.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This server's seat.
+    pub seat: Seat,
+    /// The realm of digest authentication, and the domain of every user.
+    pub realm: String,
+    /// Addresses at which SIP is served on the virtual address: they move with the role.
+    pub virtual_addresses: Vec<SocketAddr>,
+    /// Addresses at which SIP is spoken on this machine's own address, whatever its role.
+    pub own_addresses: Vec<SocketAddr>,
+    /// The pair's key for digest nonces.
+    pub nonce_key: [u8; 32],
+    /// Devices that may be logged in at once for one user.
+    pub devices_per_user_max: usize,
+    /// How to break a rule on purpose, to prove that the tests would notice. `None` in a product.
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// Rules that a test may break.
+#[cfg(feature = "sabotage")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sabotage {
+    /// Messages leave before their entry is committed.
+    AnswerBeforeCommit,
+    /// Entries of the journal are acknowledged and thrown away.
+    AcknowledgeWithoutKeeping,
+}
+
+impl Config {
+    /// Whether `ip` is one of ours.
+    pub fn is_ours(&self, ip: IpAddr) -> bool {
+        self.virtual_addresses.iter().chain(&self.own_addresses).any(|ours| ours.ip() == ip)
+    }
+}
+
+/// What happens to the node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// What the clock on the wall shows now: microseconds since 1970 UTC. At start, then each
+    /// second.
+    Wall(i64),
+    /// One datagram or one framed stream message.
+    Bytes {
+        /// Where it came from and where it came in.
+        flow: Flow,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Nothing can be sent on this flow: refused, reset, timed out.
+    FlowFailed(Flow),
+    /// The keeper's word on our role. Without a valid lease an active node stops serving.
+    Lease {
+        /// The role.
+        role: Role,
+        /// The reign.
+        epoch: Epoch,
+        /// Until when it holds, on this machine's clock.
+        until: Instant,
+    },
+    /// The link to the twin's server came up.
+    LinkUp,
+    /// The link went down.
+    LinkDown,
+    /// One frame from the twin's server.
+    Frame(Vec<u8>),
+    /// All writes to the store up to this ticket are done.
+    Stored(u64),
+    /// The store cannot write (false), or can again.
+    Disk(bool),
+    /// Log records, for [`Output::Fetch`].
+    Fetched {
+        /// The number of the read.
+        read: u64,
+        /// The records.
+        records: Vec<Record>,
+        /// Where to go on; `None` when these were the last.
+        next: Option<Cursor>,
+    },
+    /// An administrator's request; answered by [`Output::Answer`].
+    Admin {
+        /// Names the request.
+        id: u64,
+        /// What is wanted.
+        request: Request,
+    },
+}
+
+/// What the node wants done. Take these until there is none left.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send a SIP message.
+    Transmit {
+        /// Where to.
+        flow: Flow,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Send to the twin's server.
+    Frame(Vec<u8>),
+    /// Write to the store, in order.
+    Store {
+        /// What.
+        write: Write,
+        /// Whether it must be on disk before [`Input::Stored`].
+        sync: bool,
+        /// Rises with every write.
+        ticket: u64,
+    },
+    /// Read log records, once all writes before this are done.
+    Fetch {
+        /// What the twin has: read what this does not cover.
+        lacking: Known,
+        /// Where to go on.
+        after: Cursor,
+        /// The number of the read.
+        read: u64,
+    },
+    /// Bind the virtual addresses (true) or release them.
+    Serve(bool),
+    /// The answer to an administrator's request.
+    Answer {
+        /// Names the request.
+        id: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something worth a line in the log.
+    Fact(Fact),
+}
+
+/// What an administrator may ask of the node, on either server. The passive one hands it to the
+/// active one.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Request {
+    /// A new user; the password is made by the server and shown once, unless given.
+    UserAdd {
+        /// Login name.
+        name: String,
+        /// Name for people; the login name where empty.
+        display: String,
+        /// Internal numbers.
+        numbers: Vec<String>,
+        /// A password of the administrator's choice.
+        password: Option<String>,
+    },
+    /// Changes a user; what is `None` stays.
+    UserSet {
+        /// Login name.
+        name: String,
+        /// Name for people.
+        display: Option<String>,
+        /// All internal numbers.
+        numbers: Option<Vec<String>>,
+        /// Whether the user may log in.
+        enabled: Option<bool>,
+        /// A new password: `Some(None)` has the server make one.
+        password: Option<Option<String>>,
+    },
+    /// Removes a user.
+    UserRemove {
+        /// Login name.
+        name: String,
+    },
+    /// Every user, with the devices logged in.
+    UserList,
+    /// Every call that is up.
+    CallList,
+}
+
+impl Request {
+    /// Whether it changes anything.
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::UserAdd { .. } | Self::UserSet { .. } | Self::UserRemove { .. } => true,
+            Self::UserList | Self::CallList => false,
+        }
+    }
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Reply {
+    /// It is done, and safe.
+    Done {
+        /// The password the server made: shown this once.
+        password: Option<String>,
+    },
+    /// Not done.
+    Refused {
+        /// Which field, what was given, what was expected.
+        why: String,
+    },
+    /// Users, by name.
+    Users {
+        /// The list.
+        users: Vec<UserRow>,
+    },
+    /// Calls, oldest first.
+    Calls {
+        /// The list.
+        calls: Vec<CallRow>,
+    },
+}
+
+/// A user as listed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct UserRow {
+    /// Login name.
+    pub name: String,
+    /// Name for people.
+    pub display: String,
+    /// Internal numbers.
+    pub numbers: Vec<String>,
+    /// Whether the user may log in.
+    pub enabled: bool,
+    /// Contact URI, source and seconds left of each device logged in.
+    pub devices: Vec<DeviceRow>,
+}
+
+/// A device that is logged in.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DeviceRow {
+    /// Contact URI.
+    pub contact: String,
+    /// Transport and address it registered from.
+    pub source: String,
+    /// Seconds until the login expires.
+    pub expires_seconds: u64,
+    /// What it calls itself.
+    pub user_agent: String,
+}
+
+/// A call as listed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct CallRow {
+    /// `ringing` or `answered`.
+    pub state: String,
+    /// The record as of now.
+    pub cdr: Cdr,
+}
+
+/// The node at a glance, for the keeper and the status page.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Role by the last lease.
+    pub role: Role,
+    /// Its reign.
+    pub epoch: Epoch,
+    /// Whether phones are served right now.
+    pub serving: bool,
+    /// Whether the twin has everything (active), or we have (passive).
+    pub in_sync: bool,
+    /// Whether the link to the twin is up.
+    pub linked: bool,
+    /// Position in the journal.
+    pub last_seq: u64,
+    /// Since when the twin's server was not heard on the link.
+    pub link_heard: Option<Duration>,
+    /// Whether the twin's server says it serves.
+    pub peer_serving: Option<bool>,
+    /// Calls that are up.
+    pub calls: usize,
+    /// Devices logged in.
+    pub bindings: usize,
+    /// Users.
+    pub users: usize,
+    /// Whether the store can write.
+    pub disk_works: bool,
+}
