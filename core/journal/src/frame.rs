@@ -27,30 +27,32 @@ pub enum Frame {
     Join {
         /// The reign that is joined: the one of the Hello.
         epoch: Epoch,
+        /// Names this catch-up; frames of an earlier one are ignored.
+        join: u32,
         /// What the passive has of each reign.
         known: Known,
     },
     /// Records the receiver lacks; one such frame at a time is on its way.
     Records {
-        /// The reign in which this catch-up runs.
-        epoch: Epoch,
+        /// The catch-up this belongs to.
+        join: u32,
         /// The records. Of two versions of one key the later stamp wins.
         records: Vec<Record>,
     },
     /// The last [`Frame::Records`] was taken: send the next.
     More {
-        /// The reign in which this catch-up runs.
-        epoch: Epoch,
+        /// The catch-up this belongs to.
+        join: u32,
     },
     /// Passive to active: the tail is complete.
     TailDone {
-        /// The reign that is joined.
-        epoch: Epoch,
+        /// The catch-up this belongs to.
+        join: u32,
     },
     /// Active to passive: with this and the entries that were sent meanwhile you have everything.
     CaughtUp {
-        /// The reign that is joined.
-        epoch: Epoch,
+        /// The catch-up this belongs to.
+        join: u32,
         /// What the passive has from now on.
         known: Known,
     },

@@ -134,6 +134,8 @@ pub struct Journal {
     replica: Replica,
     known: Known,
     link: bool,
+    /// The catch-up that runs: the passive counts them up, the active follows.
+    join: u32,
     /// When the peer was last heard on the link, and what its last tick said.
     heard: Option<(Instant, Role, Epoch, bool)>,
     serving: bool,
@@ -165,6 +167,7 @@ impl Journal {
             replica,
             known,
             link: false,
+            join: 0,
             heard: None,
             serving: false,
             next_tick: now,
@@ -315,7 +318,9 @@ impl Journal {
     pub fn handle_link_up(&mut self, now: Instant) {
         self.link = true;
         self.forget_twin("the twin's server came back");
-        self.hello();
+        if self.role() == Role::Passive {
+            self.hello();
+        }
         self.tick(now);
     }
 
@@ -349,17 +354,17 @@ impl Journal {
         if read != self.read {
             return;
         }
-        let epoch = self.epoch;
+        let join = self.join;
         match &mut self.part {
             Part::Lead { twin: Twin::CatchingUp { phase, .. }, .. }
             | Part::Follow { tail: Some((_, phase)), .. } => match next {
                 Some(cursor) => {
                     *phase = Phase::Log(cursor);
-                    self.outputs.push_back(Output::Send(Frame::Records { epoch, records }));
+                    self.outputs.push_back(Output::Send(Frame::Records { join, records }));
                 }
                 None => {
                     if !records.is_empty() {
-                        self.outputs.push_back(Output::Send(Frame::Records { epoch, records }));
+                        self.outputs.push_back(Output::Send(Frame::Records { join, records }));
                     }
                     self.complete();
                 }
@@ -375,18 +380,18 @@ impl Journal {
                 self.outputs.push_back(Output::SameSeat);
             }
             Frame::Hello { role, epoch, known, .. } => self.take_hello(role, epoch, known),
-            Frame::Join { epoch, known } => self.take_join(epoch, known),
-            Frame::Records { epoch, records } if epoch == self.epoch => {
+            Frame::Join { epoch, join, known } => self.take_join(epoch, join, known),
+            Frame::Records { join, records } if join == self.join => {
                 self.take_records(now, records);
             }
-            Frame::More { epoch } if epoch == self.epoch => self.send_chunk(now),
-            Frame::TailDone { epoch } if epoch == self.epoch => self.take_tail_done(now),
-            Frame::CaughtUp { epoch, known } if epoch == self.epoch => self.take_caught_up(&known),
+            Frame::More { join } if join == self.join => self.send_chunk(now),
+            Frame::TailDone { join } if join == self.join => self.take_tail_done(now),
+            Frame::CaughtUp { join, known } if join == self.join => self.take_caught_up(&known),
             Frame::Entry(entry) => self.take_entry(now, entry),
             Frame::Ack(stamp) if stamp.epoch == self.epoch => self.take_ack(stamp.seq),
             Frame::Tick { role, epoch, serving } => self.heard = Some((now, role, epoch, serving)),
             Frame::Aside(bytes) => self.outputs.push_back(Output::Aside(bytes)),
-            // Of another reign: the peer will hear of ours, or we of its.
+            // Of another catch-up or reign: the peer will hear of ours, or we of its.
             Frame::Records { .. }
             | Frame::More { .. }
             | Frame::TailDone { .. }
@@ -513,8 +518,9 @@ impl Journal {
             (Role::Active, Role::Passive) => self.hello(),
             (Role::Passive, Role::Active) if epoch >= self.epoch => {
                 self.epoch = epoch;
-                self.outputs
-                    .push_back(Output::Send(Frame::Join { epoch, known: self.known.clone() }));
+                self.join = self.join.wrapping_add(1);
+                let (join, ours) = (self.join, self.known.clone());
+                self.outputs.push_back(Output::Send(Frame::Join { epoch, join, known: ours }));
                 self.part = Part::Follow {
                     joining: Some(BTreeSet::new()),
                     tail: Some((known, Phase::Memory(None))),
@@ -528,20 +534,21 @@ impl Journal {
         }
     }
 
-    fn take_join(&mut self, joined: Epoch, known: Known) {
+    fn take_join(&mut self, joined: Epoch, join: u32, known: Known) {
         if joined != self.epoch {
             return;
         }
+        self.join = join;
         if let Part::Lead { twin, acked, .. } = &mut self.part {
             *twin = Twin::Tail { known };
             *acked = Seq::ZERO;
-            self.outputs.push_back(Output::Send(Frame::More { epoch: joined }));
+            self.outputs.push_back(Output::Send(Frame::More { join }));
             self.protect("the twin joins");
         }
     }
 
     fn take_records(&mut self, now: Instant, records: Vec<Record>) {
-        let epoch = self.epoch;
+        let join = self.join;
         let leads = match &mut self.part {
             Part::Lead { twin: Twin::Tail { .. }, .. } => true,
             Part::Follow { joining: Some(named), .. } => {
@@ -550,7 +557,7 @@ impl Journal {
             }
             Part::Lead { .. } | Part::Follow { .. } => return,
         };
-        let mut keep = Vec::new();
+        let (mut keep, mut gone) = (Vec::new(), Vec::new());
         for record in records {
             match record.class {
                 Class::Hot if leads => {
@@ -558,21 +565,32 @@ impl Journal {
                         self.outputs.push_back(Output::Stray(record));
                     }
                 }
-                Class::Hot | Class::Table => {
+                Class::Hot => {
+                    // The active server's word counts, even where we hold something later that
+                    // it lost in a crash: it lives by what it has.
+                    if self.replica.remove_later(&record) {
+                        gone.push(record.key.clone());
+                    }
                     if self.replica.merge(now, &record) {
-                        if record.class == Class::Table {
-                            self.outputs.push_back(Output::Changed(record.key.clone()));
-                        }
+                        keep.push(record);
+                    }
+                }
+                Class::Table => {
+                    if self.replica.merge(now, &record) {
+                        self.outputs.push_back(Output::Changed(record.key.clone()));
                         keep.push(record);
                     }
                 }
                 Class::Log => keep.push(record),
             }
         }
+        if !gone.is_empty() {
+            self.store(Write::Forget(gone), false);
+        }
         if !keep.is_empty() {
             self.store(Write::Records(keep), true);
         }
-        self.outputs.push_back(Output::Send(Frame::More { epoch }));
+        self.outputs.push_back(Output::Send(Frame::More { join }));
     }
 
     fn take_tail_done(&mut self, now: Instant) {
@@ -587,7 +605,7 @@ impl Journal {
 
     /// Sends the next part of a catch-up or of our tail.
     fn send_chunk(&mut self, now: Instant) {
-        let epoch = self.epoch;
+        let join = self.join;
         let (known, phase, all_hot) = match &mut self.part {
             Part::Lead { twin: Twin::CatchingUp { known, phase }, .. } => (known, phase, true),
             Part::Follow { tail: Some((known, phase)), .. } => (known, phase, false),
@@ -602,7 +620,7 @@ impl Journal {
                 None => Phase::Log(Cursor(None)),
             };
             if !records.is_empty() {
-                self.outputs.push_back(Output::Send(Frame::Records { epoch, records }));
+                self.outputs.push_back(Output::Send(Frame::Records { join, records }));
                 return;
             }
         }
@@ -615,17 +633,17 @@ impl Journal {
 
     /// All of a catch-up, or of our tail, is sent.
     fn complete(&mut self) {
-        let epoch = self.epoch;
+        let join = self.join;
         match &mut self.part {
             Part::Lead { twin, .. } => {
                 // The twin acknowledges what it was sent meanwhile; then it is in sync.
                 *twin = Twin::Lagging;
                 let known = self.known.clone();
-                self.outputs.push_back(Output::Send(Frame::CaughtUp { epoch, known }));
+                self.outputs.push_back(Output::Send(Frame::CaughtUp { join, known }));
             }
             Part::Follow { tail, .. } => {
                 *tail = None;
-                self.outputs.push_back(Output::Send(Frame::TailDone { epoch }));
+                self.outputs.push_back(Output::Send(Frame::TailDone { join }));
             }
         }
     }

@@ -64,6 +64,12 @@ impl Replica {
         true
     }
 
+    /// Removes our version of `record` where it is the later one. True where it was.
+    pub(crate) fn remove_later(&mut self, record: &Record) -> bool {
+        let later = self.records.get(&record.key).is_some_and(|ours| ours.stamp > record.stamp);
+        later && self.records.remove(&record.key).is_some()
+    }
+
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Kept> {
         self.records.get(key)
     }
