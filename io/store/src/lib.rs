@@ -1,1 +1,29 @@
-//! tandem-store
+//! The journal on disk: one SQLite file, one writer, readers beside it.
+//!
+//! ```text
+//!   write(entry, sync, ticket) ──> Queue ──> writer thread: at most 256 writes, one transaction
+//!   fetch(lacking, after) ───────> (bounded)      │ synced where one of them wants it
+//!                                                 ├──> Stored { ticket }: that one and all before
+//!                                                 ├──> Failing / Recovered: full or broken disk
+//!                                                 └──> fetch thread ──> Fetched { records, next }
+//!                                  checkpoint thread: WAL -> file, beside the commits
+//!   Reader: own connection, also from another process
+//! ```
+//!
+//! Invariants: what was reported [`StoreEvent::Stored`] after a write with `sync` survives kill -9 and
+//! power loss. An entry is there as a whole or not at all. What the file says is *known* never
+//! claims more than it holds: after hot writes were dropped nothing more is learned until the caller
+//! says what is known.
+//!
+//! This crate decides nothing: it does not know what a record means, nor who is active.
+
+mod file;
+mod queue;
+mod reader;
+mod store;
+mod writer;
+
+pub use file::{FILE_NAME, OpenError, move_aside};
+pub use queue::{BATCH_BYTES, BATCH_WRITES_MAX, QUEUE_BYTES_MAX, Refused};
+pub use reader::{ReadError, Reader};
+pub use store::{Loaded, Settings, Store, StoreEvent, WallClock};

@@ -1,0 +1,328 @@
+//! The file itself: how it is opened, checked, migrated, and moved out of the way.
+//!
+//! One table for each class of record, all with the same columns. `reign` is the epoch as one
+//! number that sorts like it: its number times two, plus one for the standby. `written` is wall time
+//! in microseconds, used for nothing but the age of a record after a restart.
+
+use core::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tandem_journal::Class;
+use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
+
+/// Name of the file in its folder. SQLite keeps `-wal` and `-shm` beside it.
+pub const FILE_NAME: &str = "journal.db";
+
+/// Locked by the one process that writes.
+const LOCK_NAME: &str = "journal.lock";
+
+/// Marks the file as ours ("TAND").
+const APPLICATION_ID: i32 = 0x5441_4e44;
+
+/// What brings a file from one version to the next. Append only: a released line never changes.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE hot_record (
+        key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
+        written INTEGER NOT NULL, body BLOB) STRICT;
+    CREATE TABLE table_record (
+        key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
+        written INTEGER NOT NULL, body BLOB) STRICT;
+    CREATE TABLE log_record (
+        key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
+        written INTEGER NOT NULL, body BLOB) STRICT;
+    CREATE INDEX log_by_stamp ON log_record (reign, seq, key);
+    CREATE TABLE known (
+        reign INTEGER NOT NULL PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
+"];
+
+/// A file up to this size is checked as a whole when it is opened; in a bigger one only what is
+/// loaded is, because the check reads everything.
+const CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long a connection waits for another one's lock before it fails.
+pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// Why the file cannot be used. Prints with the file's path, for the administrator.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The folder or the file cannot be read or written.
+    Unusable {
+        /// Folder or file.
+        path: PathBuf,
+        /// What the system or SQLite said.
+        what: String,
+    },
+    /// Another process writes here.
+    InUse {
+        /// The file it has locked.
+        path: PathBuf,
+    },
+    /// The content is damaged, or not SQLite at all. [`move_aside`] makes room for a new one.
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        what: String,
+    },
+    /// A database of another program.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a newer version of this program.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version of the file.
+        version: i32,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::InUse { path } => {
+                write!(f, "{}: another process has the journal open", path.display())
+            }
+            Self::Broken { path, what } => {
+                write!(f, "{}: the journal is damaged ({what})", path.display())
+            }
+            Self::Foreign { path } => {
+                write!(f, "{}: this is a database of another program", path.display())
+            }
+            Self::Newer { path, version } => write!(
+                f,
+                "{}: the journal has version {version}; this program knows up to {}",
+                path.display(),
+                MIGRATIONS.len()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl OpenError {
+    pub(crate) fn of_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
+        let (path, what) = (path.to_owned(), error.to_string());
+        let is_damage = match error.sqlite_error_code() {
+            Some(code) => {
+                matches!(code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+            }
+            // No code: a value that is not what the column promises.
+            None => true,
+        };
+        if is_damage { Self::Broken { path, what } } else { Self::Unusable { path, what } }
+    }
+
+    fn of_io(path: &Path, error: &io::Error) -> Self {
+        Self::Unusable { path: path.to_owned(), what: error.to_string() }
+    }
+}
+
+/// Renames a broken file (with what SQLite keeps beside it), so that the next start begins with an
+/// empty one and the twin sends what it has. Returns the new name.
+///
+/// # Errors
+///
+/// When renaming fails.
+pub fn move_aside(folder: &Path) -> io::Result<PathBuf> {
+    let mut number = 1;
+    let aside = loop {
+        let name = folder.join(format!("{FILE_NAME}.broken-{number}"));
+        if !name.exists() {
+            break name;
+        }
+        number += 1;
+    };
+    // The file goes last: while it is there, the others still belong to it.
+    for beside in ["-wal", "-shm", ""] {
+        let from = folder.join(format!("{FILE_NAME}{beside}"));
+        let mut to = aside.clone().into_os_string();
+        to.push(beside);
+        match std::fs::rename(from, to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !beside.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(aside)
+}
+
+/// Makes this process the one that writes, until the file is dropped (or the process dies).
+pub(crate) fn lock(folder: &Path) -> Result<File, OpenError> {
+    std::fs::create_dir_all(folder).map_err(|error| OpenError::of_io(folder, &error))?;
+    let path = folder.join(LOCK_NAME);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| OpenError::of_io(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse { path }),
+        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::of_io(&path, &error)),
+    }
+}
+
+/// Opens the file for writing, made new or brought up to date where needed.
+pub(crate) fn open(folder: &Path) -> Result<Connection, OpenError> {
+    let path = folder.join(FILE_NAME);
+    let is_new = !path.exists();
+    let connection = connect(&path)
+        .and_then(|connection| migrate(&connection).map(|version| (connection, version)));
+    let (connection, version) = connection.map_err(|error| OpenError::of_sqlite(&path, &error))?;
+    match version {
+        Version::Current => {}
+        Version::Foreign => return Err(OpenError::Foreign { path }),
+        Version::Newer(version) => return Err(OpenError::Newer { path, version }),
+    }
+    if is_new {
+        // The name in the folder must survive a power loss like the content does.
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| OpenError::of_io(folder, &error))?;
+    } else {
+        check(&path, &connection)?;
+    }
+    Ok(connection)
+}
+
+/// A connection that writes, to a file that was opened before by [`open`].
+pub(crate) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Checkpoints are made by a thread of their own, beside the commits.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(crate) fn connect_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+/// Which version of the file is there.
+pub(crate) enum Version {
+    Current,
+    Foreign,
+    Newer(i32),
+}
+
+/// Brings the file up to date, in one transaction.
+fn migrate(connection: &Connection) -> rusqlite::Result<Version> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    let is_ours = version_of(connection)?;
+    if !matches!(is_ours, Version::Current) {
+        return Ok(is_ours);
+    }
+    if done < MIGRATIONS.len() {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let steps = MIGRATIONS[done..].concat();
+        let version = MIGRATIONS.len();
+        let sealed = format!(
+            "{steps} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}; COMMIT"
+        );
+        connection.execute_batch(&sealed)?;
+    }
+    Ok(Version::Current)
+}
+
+/// Whether the file is one of ours (or still empty) and not from the future.
+pub(crate) fn version_of(connection: &Connection) -> rusqlite::Result<Version> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: u32 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id != APPLICATION_ID && (tables > 0 || version != 0) {
+        return Ok(Version::Foreign);
+    }
+    if usize::try_from(version).is_ok_and(|version| version > MIGRATIONS.len()) || version < 0 {
+        return Ok(Version::Newer(version));
+    }
+    Ok(Version::Current)
+}
+
+fn check(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if bytes > CHECK_BYTES_MAX {
+        return Ok(());
+    }
+    let verdict: rusqlite::Result<String> =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    match verdict {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(what) => Err(OpenError::Broken { path: path.to_owned(), what }),
+        Err(error) => Err(OpenError::of_sqlite(path, &error)),
+    }
+}
+
+/// The table that holds the records of a class.
+pub(crate) const fn table_of(class: Class) -> &'static str {
+    match class {
+        Class::Hot => "hot_record",
+        Class::Table => "table_record",
+        Class::Log => "log_record",
+    }
+}
+
+/// Every class, in the order in which a key is looked for.
+pub(crate) const CLASSES: [Class; 3] = [Class::Hot, Class::Table, Class::Log];
+
+/// The epoch as the column `reign`; sorts like it.
+pub(crate) fn reign_of(epoch: Epoch) -> i64 {
+    let seat = match epoch.seat {
+        Seat::Master => 0,
+        Seat::Standby => 1,
+    };
+    i64::from(epoch.number) * 2 + seat
+}
+
+/// The column `seq`. A journal of 2^63 entries would take 292,000 years at a million a second.
+pub(crate) fn seq_of(seq: Seq) -> i64 {
+    i64::try_from(seq.0).unwrap_or(i64::MAX)
+}
+
+/// A stamp from its two columns; `None` where they hold what was never written.
+pub(crate) fn stamp_of(reign: i64, seq: i64) -> Option<Stamp> {
+    let seat = if reign % 2 == 0 { Seat::Master } else { Seat::Standby };
+    let number = u32::try_from(reign / 2).ok()?;
+    Some(Stamp { epoch: Epoch { number, seat }, seq: Seq(u64::try_from(seq).ok()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reign_sorts_like_its_epoch_and_comes_back() {
+        let mut before = -1;
+        for number in [0, 1, 2, u32::MAX] {
+            for seat in Seat::ALL {
+                let stamp = Stamp { epoch: Epoch { number, seat }, seq: Seq(7) };
+                let reign = reign_of(stamp.epoch);
+                assert!(reign > before);
+                assert_eq!(stamp_of(reign, 7), Some(stamp));
+                before = reign;
+            }
+        }
+        assert_eq!(stamp_of(-1, 0), None);
+        assert_eq!(stamp_of(0, -1), None);
+    }
+}

@@ -1,0 +1,262 @@
+//! The store: threads and channels around the file.
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+use tandem_journal::{Class, Cursor, Known, Record, Write};
+use tandem_types::Duration;
+
+use crate::file::{self, FILE_NAME, OpenError, connect};
+use crate::queue::{Fetch, QUEUE_BYTES_MAX, Queue, Refused};
+use crate::reader::{ReadError, Reader};
+use crate::writer::Writer;
+
+/// Where the wall time comes from, in microseconds since 1970.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl WallClock {
+    /// The machine's.
+    pub fn system() -> Self {
+        Self::new(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        })
+    }
+
+    /// A made-up one.
+    pub fn new(now_micros: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now_micros))
+    }
+
+    pub(crate) fn now_micros(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallClock")
+    }
+}
+
+/// What may differ from one store to another.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Tells how old a record is after a restart.
+    pub wall_clock: WallClock,
+    /// Bytes that may wait for the disk.
+    pub queue_bytes_max: usize,
+    /// Pages of 4,096 bytes that the file may grow to; `None` for as many as the disk takes.
+    pub pages_max: Option<u32>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { wall_clock: WallClock::system(), queue_bytes_max: QUEUE_BYTES_MAX, pages_max: None }
+    }
+}
+
+/// What the store reports, from threads of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreEvent {
+    /// This write and all before it are in the file, synced where they asked for it.
+    Stored {
+        /// The ticket of the write.
+        ticket: u64,
+    },
+    /// The disk does not take the writes up to this one; they are tried again until it does.
+    Failing {
+        /// The ticket of the last write that is tried.
+        ticket: u64,
+        /// What SQLite said.
+        what: String,
+    },
+    /// The disk takes writes again.
+    Recovered,
+    /// Hot writes were lost for want of room. From here on the file learns nothing: write the hot
+    /// records anew ([`Write::Records`]), then [`Write::Learn`] what is known.
+    Dropped {
+        /// How many.
+        writes: u64,
+    },
+    /// The answer to [`Store::fetch`].
+    Fetched {
+        /// The number it was asked with.
+        read: u64,
+        /// Log records in the order of stamp and key.
+        records: Vec<Record>,
+        /// Where to go on; `None` when there are no more.
+        next: Option<Cursor>,
+    },
+    /// The answer to [`Store::fetch`] where the file could not be read.
+    FetchFailed {
+        /// The number it was asked with.
+        read: u64,
+        /// What SQLite said.
+        what: String,
+    },
+}
+
+/// Takes events on the store's threads: quick, and without waiting for the store.
+pub(crate) type Report = Arc<dyn Fn(StoreEvent) + Send + Sync>;
+
+/// What was in the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loaded {
+    /// Hot and table records, tombstones too.
+    pub records: Vec<Record>,
+    /// What the file holds of each reign.
+    pub known: Known,
+}
+
+/// The file, open for writing. Dropping it writes what waits (unless the disk fails), then closes.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    queue: Arc<Queue>,
+    wall_clock: WallClock,
+    threads: Vec<JoinHandle<()>>,
+    /// Held until everything is closed.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the journal in `folder`, both made where missing, and reads what is needed in memory.
+    ///
+    /// `report` is called from the store's threads.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and what is wrong with it. Nothing was changed then.
+    pub fn open(
+        folder: &Path,
+        settings: Settings,
+        report: impl Fn(StoreEvent) + Send + Sync + 'static,
+    ) -> Result<(Self, Loaded), OpenError> {
+        let lock = file::lock(folder)?;
+        let connection = file::open(folder)?;
+        let path = folder.join(FILE_NAME);
+        let broken = |error: ReadError| OpenError::Broken { path: path.clone(), what: error.what };
+        let reader = Reader::open(folder, settings.wall_clock.clone()).map_err(broken)?;
+        let mut loaded = Loaded { known: reader.known().map_err(broken)?, ..Loaded::default() };
+        for class in [Class::Hot, Class::Table] {
+            loaded.records.extend(reader.all(class).map_err(broken)?);
+        }
+        let sqlite = |error| OpenError::of_sqlite(&path, &error);
+        let checkpointer = connect(&path).map_err(sqlite)?;
+        checkpointer.busy_timeout(CHECKPOINT_WAIT).map_err(sqlite)?;
+
+        let queue = Arc::new(Queue::new(settings.queue_bytes_max));
+        let report: Report = Arc::new(report);
+        let (fetches, fetch_inbox) = channel();
+        let (checkpoints, checkpoint_inbox) = sync_channel(1);
+        let writer = Writer {
+            path: path.clone(),
+            connection,
+            queue: Arc::clone(&queue),
+            report: Arc::clone(&report),
+            fetches,
+            checkpoints,
+            synchronous: false,
+            healed: 0,
+            pages_max: settings.pages_max,
+        };
+        // The writer owns the senders: when it ends, the others end.
+        let threads = vec![
+            spawn("store-write", &path, move || writer.run())?,
+            spawn("store-read", &path, move || answer(&reader, &fetch_inbox, &report))?,
+            spawn("store-tidy", &path, move || tidy(&checkpointer, &checkpoint_inbox))?,
+        ];
+        let (folder, wall_clock) = (folder.to_owned(), settings.wall_clock);
+        Ok((Self { folder, queue, wall_clock, threads, _lock: lock }, loaded))
+    }
+
+    /// Queues a write and returns at once. Tickets rise from write to write.
+    ///
+    /// # Errors
+    ///
+    /// When [`Settings::queue_bytes_max`] wait for the disk already and none of it may be dropped.
+    /// The write is lost then, and nothing is learned until the next [`Write::Learn`].
+    pub fn write(&self, write: Write, sync: bool, ticket: u64) -> Result<(), Refused> {
+        let written = i64::try_from(self.wall_clock.now_micros()).unwrap_or(i64::MAX);
+        self.queue.push(write, written, sync, ticket)
+    }
+
+    /// Reads log records that `lacking` does not cover, after `after`, as many as fit into a frame,
+    /// once every write queued before is stored. Answered by [`StoreEvent::Fetched`].
+    pub fn fetch(&self, lacking: Known, after: Cursor, read: u64) {
+        self.queue.push_fetch(Fetch { lacking, after, read });
+    }
+
+    /// A connection that reads, for another thread.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened once more.
+    pub fn reader(&self) -> Result<Reader, ReadError> {
+        Reader::open(&self.folder, self.wall_clock.clone())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.queue.close();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    path: &Path,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|error| OpenError::Unusable { path: path.to_owned(), what: error.to_string() })
+}
+
+/// The fetch thread.
+fn answer(reader: &Reader, fetches: &Receiver<Fetch>, report: &Report) {
+    while let Ok(Fetch { lacking, after, read }) = fetches.recv() {
+        report(match reader.lacking(&lacking, &after) {
+            Ok((records, next)) => StoreEvent::Fetched { read, records, next },
+            Err(error) => StoreEvent::FetchFailed { read, what: error.what },
+        });
+    }
+}
+
+/// The checkpoint thread: brings pages from the write-ahead log into the file beside the commits.
+fn tidy(connection: &Connection, due: &Receiver<()>) {
+    while due.recv().is_ok() {
+        let frames: rusqlite::Result<i64> =
+            connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1));
+        // A failed checkpoint is tried again after the next commit; the log has it all meanwhile.
+        match frames {
+            Ok(frames) if frames > WAL_FRAMES_MAX => checkpoint(connection, "RESTART"),
+            Ok(frames) if frames > WAL_FRAMES => checkpoint(connection, "PASSIVE"),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn checkpoint(connection: &Connection, mode: &str) {
+    let _ = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+}
+
+/// Frames (of 4,096 bytes) in the write-ahead log from which on they are brought into the file.
+const WAL_FRAMES: i64 = 1_000;
+
+/// Frames from which on the log is begun anew, even if a commit has to wait for that.
+const WAL_FRAMES_MAX: i64 = 16_000;
+
+/// How long that may hold up a commit because somebody still reads from the log.
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(20);
