@@ -302,7 +302,7 @@ pub(crate) fn seq_of(seq: Seq) -> i64 {
 /// A stamp from its two columns; `None` where they hold what was never written.
 pub(crate) fn stamp_of(reign: i64, seq: i64) -> Option<Stamp> {
     let seat = if reign % 2 == 0 { Seat::Master } else { Seat::Standby };
-    let number = u32::try_from(reign / 2).ok()?;
+    let number = u32::try_from(u64::try_from(reign).ok()? / 2).ok()?;
     Some(Stamp { epoch: Epoch { number, seat }, seq: Seq(u64::try_from(seq).ok()?) })
 }
 
