@@ -18,4 +18,4 @@ test CRATE:
 
 # The whole story with two phones and a killed server.
 story:
-    cargo run --release --bin tandem -- demo --story
+    cargo run --release -p tandem -- demo --story

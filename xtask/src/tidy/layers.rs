@@ -17,10 +17,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tandem-sip", &["tandem-types"]),
     ("tandem-stack", &["tandem-types", "tandem-sip"]),
     ("tandem-registrar", &["tandem-types", "tandem-sip"]),
-    ("tandem-dialplan", &["tandem-types", "tandem-sip"]),
-    // A call speaks to its legs (invite, ring, answer, bye): it knows no transactions, no logins
-    // and no storage.
-    ("tandem-call", &["tandem-types", "tandem-sip", "tandem-dialplan"]),
+    ("tandem-dialplan", &["tandem-types"]),
+    // A call speaks to its legs (invite, ring, answer, bye): it knows no message syntax, no
+    // transactions, no logins and no storage.
+    ("tandem-call", &["tandem-types"]),
     ("tandem-journal", &["tandem-types"]),
     ("tandem-pair", &["tandem-types"]),
     ("tandem-keeper", &["tandem-types", "tandem-pair"]),

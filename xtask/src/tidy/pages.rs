@@ -1,5 +1,5 @@
-//! What is written for people: links that lead somewhere, files that exist, and no path that
-//! exists on one machine only.
+//! What is written for people: links that lead somewhere, files and types that exist, and no path
+//! that exists on one machine only.
 
 use super::{File, Report, Tree};
 
@@ -52,9 +52,16 @@ pub(super) fn links(tree: &Tree) -> Report {
 
 fn check_line(tree: &Tree, file: &File, number: usize, line: &str, report: &mut Report) {
     // Between backticks stand the pieces at odd places.
-    for piece in line.split('`').skip(1).step_by(2).filter(|piece| is_own_path(piece)) {
+    for piece in line.split('`').skip(1).step_by(2) {
+        let there = if is_own_path(piece) {
+            tree.has(piece.trim_end_matches('/'))
+        } else if let Some((folder, item)) = own_item(piece) {
+            defines(tree, folder, item)
+        } else {
+            continue;
+        };
         report.seen += 1;
-        if !tree.has(piece.trim_end_matches('/')) {
+        if !there {
             report.fault(format!("{}:{number}: {piece} is not there", file.path));
         }
     }
@@ -70,6 +77,27 @@ fn check_line(tree: &Tree, file: &File, number: usize, line: &str, report: &mut 
 fn is_own_path(piece: &str) -> bool {
     OWN_FOLDERS.iter().any(|folder| piece.starts_with(folder))
         && piece.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+}
+
+/// The crate's folder name and the first item of a path like `tandem_types::Seat`.
+fn own_item(piece: &str) -> Option<(&str, &str)> {
+    let mut parts = piece.strip_prefix("tandem_")?.split("::");
+    Some((parts.next()?, parts.next()?))
+}
+
+/// Whether a crate of `core/` or `io/` defines an item of this name.
+fn defines(tree: &Tree, folder: &str, item: &str) -> bool {
+    let sources = [format!("core/{folder}/src/"), format!("io/{folder}/src/")];
+    tree.rust()
+        .filter(|file| sources.iter().any(|source| file.path.starts_with(source)))
+        .flat_map(|file| file.text.lines())
+        .any(|line| defined_by(line) == Some(item))
+}
+
+/// The public name that a line defines: in `pub enum Seat {` the last word before any punctuation.
+fn defined_by(line: &str) -> Option<&str> {
+    let line = line.trim_start().strip_prefix("pub ")?;
+    line.split(['(', '<', ':', '=', '{', ';']).next()?.split_whitespace().next_back()
 }
 
 /// What stands in `](...)` and stays inside the project.
@@ -174,5 +202,13 @@ mod tests {
         assert!(faults("see `docs/pair.md` and `cargo test` and `docs/*.md`").is_empty());
         assert_eq!(faults("see `docs/gone.md`").len(), 1);
         assert_eq!(faults("see `core/gone/`").len(), 1);
+    }
+
+    #[test]
+    fn a_type_of_the_project_set_as_code_is_defined_in_its_crate() {
+        let seat = ("core/types/src/pair.rs", "pub enum Seat {\n    Master,\n}\n");
+        let faults = |text| links(&tree(&[("docs/a.md", text), seat])).faults.len();
+        assert_eq!(faults("`tandem_types::Seat` and `tandem_types::Seat::Master`"), 0);
+        assert_eq!(faults("`tandem_types::Sea` and `tandem_sip::Seat`"), 2);
     }
 }
