@@ -1,4 +1,5 @@
 //! Two links in one process, over loopback.
+#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::time::Duration;
