@@ -1,0 +1,179 @@
+//! The non-INVITE server transaction, RFC 3261 §17.2.2.
+//!
+//! ```text
+//!                 |Request received
+//!                 |pass to TU
+//!                 V
+//!           +-----------+
+//!           |  Trying   |-------------+
+//!           +-----------+             |
+//!                 |1xx from TU        |200-699 from TU
+//!                 |send response      |send response
+//!                 V                   |
+//!           +-----------+             |
+//!   Request |           |  1xx        |
+//!   send    | Proceeding|  send       |
+//!   response|           |  response   |
+//!           +-----------+             |
+//!                 |200-699 from TU    |
+//!                 |send response      |
+//!                 V                   |
+//!           +-----------+             |
+//!   Request |           |             |
+//!   send    | Completed |<------------+
+//!   response|           |
+//!           +-----------+
+//!                 |Timer J fires
+//!                 V
+//!             Terminated
+//! ```
+//!
+//! Invariant: once a response is sent, a repeated request gets that response, also from the twin.
+
+use crate::machine::{Class, Output, RespondError};
+use crate::timing::{LIFE, Octets};
+use serde::{Deserialize, Serialize};
+use tandem_types::{Duration, Instant};
+
+/// Answers one request other than INVITE and ACK, and repeats the answer when the request repeats.
+#[derive(Debug)]
+pub(crate) struct NonInviteServer {
+    reliable: bool,
+    state: State,
+}
+
+/// Each state carries what only it needs: there is no response to repeat while trying.
+#[derive(Debug)]
+enum State {
+    Trying,
+    Proceeding { last: Octets },
+    Completed { last: Octets, timer_j: Instant },
+    Terminated,
+}
+
+/// What the twin needs to go on.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum Saved {
+    Trying,
+    Proceeding { last: Octets },
+    Completed { last: Octets, timer_j: Duration },
+}
+
+impl Saved {
+    /// The last response, if there was one.
+    pub(crate) fn response(&self) -> Option<&Octets> {
+        match self {
+            Self::Trying => None,
+            Self::Proceeding { last } | Self::Completed { last, .. } => Some(last),
+        }
+    }
+}
+
+impl NonInviteServer {
+    /// A new request was received and is passed to the transaction user.
+    pub(crate) fn new(reliable: bool) -> Self {
+        Self { reliable, state: State::Trying }
+    }
+
+    /// The same request was received again.
+    pub(crate) fn handle_retransmission(&self, out: &mut Vec<Output>) {
+        match &self.state {
+            State::Trying | State::Terminated => {}
+            State::Proceeding { last } | State::Completed { last, .. } => {
+                out.push(Output::Send { bytes: last.clone(), repeat: true });
+            }
+        }
+    }
+
+    /// Whether the transaction user may still answer.
+    ///
+    /// # Errors
+    ///
+    /// When a final response was sent before.
+    pub(crate) fn may_respond(&self) -> Result<(), RespondError> {
+        match self.state {
+            State::Trying | State::Proceeding { .. } => Ok(()),
+            State::Completed { .. } | State::Terminated => Err(RespondError::AlreadyCompleted),
+        }
+    }
+
+    /// The transaction user answers; only after [`Self::may_respond`].
+    pub(crate) fn respond(
+        &mut self,
+        now: Instant,
+        class: Class,
+        response: Octets,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Send { bytes: response.clone(), repeat: false });
+        self.state = match class {
+            Class::Provisional => State::Proceeding { last: response },
+            // Timer J is zero on reliable transports: nobody will repeat the request.
+            Class::Success | Class::Failure if self.reliable => State::Terminated,
+            Class::Success | Class::Failure => {
+                State::Completed { last: response, timer_j: now + LIFE }
+            }
+        };
+    }
+
+    /// Does what is due at `now`.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let State::Completed { timer_j, .. } = self.state
+            && timer_j <= now
+        {
+            self.state = State::Terminated;
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`], if ever.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Completed { timer_j, .. } => Some(timer_j),
+            State::Trying | State::Proceeding { .. } | State::Terminated => None,
+        }
+    }
+
+    /// Whether the transaction has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Terminated)
+    }
+
+    /// Whether the twin needs anything.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.is_over()
+    }
+
+    /// What the twin needs; `None` when it needs nothing.
+    pub(crate) fn save(&self, now: Instant) -> Option<Saved> {
+        Some(match &self.state {
+            State::Trying => Saved::Trying,
+            State::Proceeding { last } => Saved::Proceeding { last: last.clone() },
+            State::Completed { last, timer_j } => {
+                Saved::Completed { last: last.clone(), timer_j: timer_j.remaining_from(now) }
+            }
+            State::Terminated => return None,
+        })
+    }
+
+    /// Goes on where the twin stopped `age` ago. Its answer may never have left: it is sent again.
+    pub(crate) fn restore(
+        now: Instant,
+        reliable: bool,
+        saved: Saved,
+        age: Duration,
+        out: &mut Vec<Output>,
+    ) -> Self {
+        let state = match saved {
+            Saved::Trying => State::Trying,
+            Saved::Proceeding { last } => State::Proceeding { last },
+            Saved::Completed { last, timer_j } => {
+                State::Completed { last, timer_j: now + timer_j.saturating_sub(age) }
+            }
+        };
+        let machine = Self { reliable, state };
+        if machine.next_timeout().is_none_or(|end| end > now) {
+            machine.handle_retransmission(out);
+        }
+        machine
+    }
+}

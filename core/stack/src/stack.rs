@@ -1,0 +1,557 @@
+//! The transactions of one server, their timers and indexes.
+//!
+//! ```text
+//!  handle_bytes --> receive --> server machines --> events ----> transaction user
+//!                          \--> client machines ----^                |
+//!  transmits <----- outputs of the machines <---- send <-------------+
+//!                          |
+//!                       settle: index, timer, change
+//! ```
+//!
+//! Whatever touches a machine ends in `settle`: the one place where outputs become messages and
+//! events, timers are planned, changes noted and ended transactions removed.
+//!
+//! Invariant: every index entry and timer belongs to a transaction that exists.
+
+use crate::id::{ClientId, ServerId, TransactionId};
+use crate::invite_client::InviteClient;
+use crate::invite_server::InviteServer;
+use crate::machine::{FailReason, Output};
+use crate::matching::{AckKey, MergeKey, ServerKey, source_of};
+use crate::non_invite_client::NonInviteClient;
+use crate::non_invite_server::NonInviteServer;
+use crate::timing::Octets;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use tandem_sip::{Limits, Request, Response};
+use tandem_types::{Dice, Duration, Flow, Instant};
+
+/// Server transactions that requests from one address may hold ([`Config::per_source`]).
+pub const MAX_PER_SOURCE: usize = 32_768;
+/// Server transactions in all ([`Config::servers`]).
+pub const MAX_SERVERS: usize = 131_072;
+/// Client transactions in all ([`Config::clients`]).
+pub const MAX_CLIENTS: usize = 262_144;
+/// Answers a second to requests that get no transaction; further ones are dropped unanswered.
+pub const MAX_STATELESS_PER_SECOND: u32 = 1_000;
+/// What a 503 asks the other side to wait.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a stack must know before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of the pair, the same on both servers: it marks our Via branches, so that a
+    /// request that comes back is known (RFC 3261 §8.2.2.2).
+    pub server_name: String,
+    /// What a message may hold.
+    pub limits: Limits,
+    /// Server transactions for one source: an IPv4 address or an IPv6 /64. Beyond: 503.
+    pub per_source: usize,
+    /// Server transactions in all. Beyond: 503.
+    pub servers: usize,
+    /// Client transactions in all. Beyond: they fail at once.
+    pub clients: usize,
+    /// Answers a second without a transaction. Beyond: silence.
+    pub stateless_per_second: u32,
+}
+
+impl Config {
+    /// The limits of this module.
+    pub fn new(server_name: impl Into<String>) -> Self {
+        Self {
+            server_name: server_name.into(),
+            limits: Limits::default(),
+            per_source: MAX_PER_SOURCE,
+            servers: MAX_SERVERS,
+            clients: MAX_CLIENTS,
+            stateless_per_second: MAX_STATELESS_PER_SECOND,
+        }
+    }
+}
+
+/// What the stack did, since it was made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Datagrams and framed messages handed in.
+    pub received: u64,
+    /// Of these, empty ones that keep a NAT open.
+    pub keep_alives: u64,
+    /// Of these, not understood.
+    pub malformed: u64,
+    /// New server transactions.
+    pub requests: u64,
+    /// Requests that came again.
+    pub repeated_requests: u64,
+    /// Responses that match no request of ours.
+    pub stray_responses: u64,
+    /// ACKs that match no answered INVITE.
+    pub stray_acks: u64,
+    /// Requests refused because of a limit on transactions.
+    pub over_limit: u64,
+    /// Answers without a transaction: 400, 481, 482, 483, 503 and their like.
+    pub stateless_answers: u64,
+    /// Requests dropped because there were too many such answers.
+    pub dropped: u64,
+    /// New client transactions.
+    pub sent_requests: u64,
+    /// Client transactions that got no final response.
+    pub failed: u64,
+    /// Messages sent again.
+    pub repeats: u64,
+}
+
+/// A message to send.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Transmit {
+    /// Where to.
+    pub flow: Flow,
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// Whose message it is; `None`: an answer that rests on no state.
+    pub transaction: Option<TransactionId>,
+    /// Whether this message was handed out before, or may have been by the twin.
+    pub repeat: bool,
+}
+
+/// What the transaction user must know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A new request other than ACK and CANCEL. An INVITE gets no 100 by itself.
+    Request {
+        /// Answer by this.
+        id: ServerId,
+        /// How it came.
+        flow: Flow,
+        /// The request; its top Via says where it came from (RFC 3261 §18.2.1, RFC 3581).
+        request: Request,
+    },
+    /// A CANCEL for an INVITE that has no final response. The CANCEL is answered; the INVITE is
+    /// not: answer it 487.
+    Cancelled {
+        /// The INVITE.
+        invite: ServerId,
+    },
+    /// An ACK for a 2xx. Repeated ones are not reported again while the INVITE is known.
+    Ack {
+        /// The INVITE; `None`: it is not known (any more).
+        invite: Option<ServerId>,
+        /// How it came.
+        flow: Flow,
+        /// The ACK.
+        request: Request,
+    },
+    /// A response: each provisional one, and one final one; for INVITE one 2xx for each To tag.
+    Response {
+        /// The request.
+        id: ClientId,
+        /// How it came.
+        flow: Flow,
+        /// The response.
+        response: Response,
+    },
+    /// No final response will come.
+    Failed {
+        /// The request.
+        id: ClientId,
+        /// Why.
+        reason: FailReason,
+    },
+    /// The 2xx to this INVITE was sent for 64*T1 and never acknowledged (RFC 3261 §13.3.1.4: end
+    /// the call with BYE).
+    NoAck {
+        /// The INVITE.
+        id: ServerId,
+    },
+}
+
+/// All transactions of one server. See the crate's documentation.
+#[derive(Debug)]
+pub struct Stack {
+    pub(crate) config: Config,
+    pub(crate) dice: Dice,
+    /// Makes To tags of answers without state: secret, and the same for a repeated request.
+    pub(crate) tag_secret: u64,
+    /// What our Via branches start with.
+    pub(crate) branch_prefix: String,
+    pub(crate) clients: BTreeMap<ClientId, Client>,
+    pub(crate) servers: BTreeMap<ServerId, Server>,
+    pub(crate) by_key: BTreeMap<ServerKey, ServerId>,
+    pub(crate) by_merge: BTreeMap<MergeKey, ServerId>,
+    pub(crate) by_ack: BTreeMap<AckKey, ServerId>,
+    pub(crate) by_flow: BTreeSet<(Flow, ClientId)>,
+    pub(crate) per_source: BTreeMap<IpAddr, usize>,
+    timers: BTreeSet<(Instant, TransactionId)>,
+    pub(crate) changes: BTreeSet<TransactionId>,
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) counters: Counters,
+    /// When the second began in which `stateless` answers were given.
+    pub(crate) second: Instant,
+    pub(crate) stateless: u32,
+}
+
+/// One request of ours.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) flow: Flow,
+    pub(crate) machine: ClientMachine,
+    pub(crate) due: Option<Instant>,
+    /// Whether the twin was told to keep a record.
+    pub(crate) recorded: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum ClientMachine {
+    Invite(InviteClient),
+    Other(NonInviteClient),
+}
+
+/// One request of somebody else.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// How the request came.
+    pub(crate) flow: Flow,
+    /// Where responses go.
+    pub(crate) reply: Flow,
+    pub(crate) key: ServerKey,
+    /// Set while another copy of the request would be a merged request.
+    pub(crate) merge: Option<MergeKey>,
+    /// Set while the ACK for a 2xx may come.
+    pub(crate) ack: Option<AckKey>,
+    /// The request as far as a response needs it; dropped with the final response.
+    pub(crate) sketch: Option<Octets>,
+    pub(crate) machine: ServerMachine,
+    pub(crate) due: Option<Instant>,
+    /// Whether the twin was told to keep a record.
+    pub(crate) recorded: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum ServerMachine {
+    Invite(InviteServer),
+    Other(NonInviteServer),
+}
+
+/// The message that is being handled, for [`Output::Deliver`].
+#[derive(Debug)]
+pub(crate) enum Subject {
+    None,
+    Response(Flow, Box<Response>),
+    Ack(Flow, Box<Request>),
+}
+
+impl Stack {
+    /// Without any transaction.
+    pub fn new(config: Config, mut dice: Dice) -> Self {
+        let tag_secret = dice.next_u64();
+        let branch_prefix = crate::matching::branch_prefix(&config.server_name);
+        Self {
+            config,
+            dice,
+            tag_secret,
+            branch_prefix,
+            clients: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            by_merge: BTreeMap::new(),
+            by_ack: BTreeMap::new(),
+            by_flow: BTreeSet::new(),
+            per_source: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            changes: BTreeSet::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            second: Instant::ZERO,
+            stateless: 0,
+        }
+    }
+
+    /// The next message to send, oldest first.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing the transaction user must know, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How many client and how many server transactions there are.
+    pub fn transactions(&self) -> (usize, usize) {
+        (self.clients.len(), self.servers.len())
+    }
+
+    /// When to call [`Self::handle_timeout`], if ever.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((due, id)) = self.timers.first().copied()
+            && due <= now
+        {
+            let mut out = Vec::new();
+            match id {
+                TransactionId::Client(id) => {
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.handle_timeout(now, &mut out);
+                    }
+                    self.settle_client(now, id, out, Subject::None);
+                }
+                TransactionId::Server(id) => {
+                    if let Some(server) = self.servers.get_mut(&id) {
+                        server.handle_timeout(now, &mut out);
+                    }
+                    self.settle_server(id, out, Subject::None);
+                }
+            }
+        }
+    }
+
+    /// Nothing can be sent on this flow any more: refused, reset, closed. Requests of ours that
+    /// wait on it fail; our answers stay, in case their requests come again (RFC 6026 §7.1).
+    pub fn handle_flow_failed(&mut self, now: Instant, flow: Flow) {
+        let first = ClientId { branch: 0, cancel: false };
+        let ids = self.by_flow.range((flow, first)..).take_while(|(other, _)| *other == flow);
+        for id in ids.map(|(_, id)| *id).collect::<Vec<_>>() {
+            let mut out = Vec::new();
+            if let Some(client) = self.clients.get_mut(&id) {
+                match &mut client.machine {
+                    ClientMachine::Invite(machine) => machine.handle_transport_error(&mut out),
+                    ClientMachine::Other(machine) => machine.handle_transport_error(&mut out),
+                }
+            }
+            self.settle_client(now, id, out, Subject::None);
+        }
+    }
+
+    pub(crate) fn transmit(
+        &mut self,
+        flow: Flow,
+        bytes: Octets,
+        transaction: Option<TransactionId>,
+        repeat: bool,
+    ) {
+        self.counters.repeats += u64::from(repeat);
+        self.transmits.push_back(Transmit { flow, bytes: bytes.0, transaction, repeat });
+    }
+
+    pub(crate) fn insert_client(&mut self, id: ClientId, flow: Flow, machine: ClientMachine) {
+        self.by_flow.insert((flow, id));
+        self.clients.insert(id, Client { flow, machine, due: None, recorded: false });
+    }
+
+    pub(crate) fn insert_server(&mut self, id: ServerId, server: Server) {
+        self.by_key.insert(server.key.clone(), id);
+        self.by_merge.extend(server.merge.clone().map(|key| (key, id)));
+        self.by_ack.extend(server.ack.clone().map(|key| (key, id)));
+        *self.per_source.entry(source_of(server.flow)).or_default() += 1;
+        self.servers.insert(id, server);
+    }
+
+    /// Ends the handling of one client transaction: see the module's documentation.
+    pub(crate) fn settle_client(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        out: Vec<Output>,
+        mut subject: Subject,
+    ) {
+        let Some(flow) = self.clients.get(&id).map(|client| client.flow) else { return };
+        for output in out {
+            match output {
+                Output::Send { bytes, repeat } => {
+                    self.transmit(flow, bytes, Some(id.into()), repeat);
+                }
+                Output::SendTo { flow, bytes, repeat } => {
+                    self.transmit(flow, bytes, Some(id.into()), repeat);
+                }
+                Output::Deliver => {
+                    let Subject::Response(flow, response) =
+                        std::mem::replace(&mut subject, Subject::None)
+                    else {
+                        continue;
+                    };
+                    self.events.push_back(Event::Response { id, flow, response: *response });
+                }
+                Output::Cancel { request } => self.start_cancel(now, id, flow, &request.0),
+                Output::Failed(reason) => {
+                    self.counters.failed += 1;
+                    // Nobody waits for the answer to a CANCEL.
+                    if !id.cancel {
+                        self.events.push_back(Event::Failed { id, reason });
+                    }
+                }
+                Output::NoAck => {}
+            }
+        }
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let next = client.next_timeout();
+        plan(&mut self.timers, &mut client.due, next, id.into());
+        if client.is_over()
+            && let Some(client) = self.clients.remove(&id)
+        {
+            plan(&mut self.timers, &mut { client.due }, None, id.into());
+            self.by_flow.remove(&(client.flow, id));
+            self.note_end(id.into(), client.recorded);
+        }
+    }
+
+    /// Ends the handling of one server transaction: see the module's documentation.
+    pub(crate) fn settle_server(&mut self, id: ServerId, out: Vec<Output>, mut subject: Subject) {
+        let Some(reply) = self.servers.get(&id).map(|server| server.reply) else { return };
+        for output in out {
+            match output {
+                Output::Send { bytes, repeat } => {
+                    self.transmit(reply, bytes, Some(id.into()), repeat);
+                }
+                Output::Deliver => {
+                    let Subject::Ack(flow, request) =
+                        std::mem::replace(&mut subject, Subject::None)
+                    else {
+                        continue;
+                    };
+                    let request = *request;
+                    self.events.push_back(Event::Ack { invite: Some(id), flow, request });
+                }
+                Output::NoAck => self.events.push_back(Event::NoAck { id }),
+                Output::SendTo { .. } | Output::Cancel { .. } | Output::Failed(_) => {}
+            }
+        }
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let next = server.next_timeout();
+        plan(&mut self.timers, &mut server.due, next, id.into());
+        if server.is_over()
+            && let Some(server) = self.servers.remove(&id)
+        {
+            plan(&mut self.timers, &mut { server.due }, None, id.into());
+            self.by_key.remove(&server.key);
+            self.by_merge.retain_not(server.merge.as_ref(), id);
+            self.by_ack.retain_not(server.ack.as_ref(), id);
+            self.leave_source(source_of(server.flow));
+            self.note_end(id.into(), server.recorded);
+        }
+    }
+
+    fn leave_source(&mut self, source: IpAddr) {
+        if let Some(count) = self.per_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_source.remove(&source);
+            }
+        }
+    }
+
+    /// The twin must forget what it was told to keep, and need not hear of the rest.
+    fn note_end(&mut self, id: TransactionId, recorded: bool) {
+        if recorded {
+            self.changes.insert(id);
+        } else {
+            self.changes.remove(&id);
+        }
+    }
+
+    pub(crate) fn forget_all(&mut self) {
+        self.clients.clear();
+        self.servers.clear();
+        self.by_key.clear();
+        self.by_merge.clear();
+        self.by_ack.clear();
+        self.by_flow.clear();
+        self.per_source.clear();
+        self.timers.clear();
+        self.changes.clear();
+        self.transmits.clear();
+        self.events.clear();
+    }
+}
+
+/// Moves the timer of one transaction.
+fn plan(
+    timers: &mut BTreeSet<(Instant, TransactionId)>,
+    due: &mut Option<Instant>,
+    next: Option<Instant>,
+    id: TransactionId,
+) {
+    if *due == next {
+        return;
+    }
+    if let Some(old) = *due {
+        timers.remove(&(old, id));
+    }
+    timers.extend(next.map(|next| (next, id)));
+    *due = next;
+}
+
+/// Removes an index entry if it still leads to this transaction.
+trait RetainNot<K> {
+    fn retain_not(&mut self, key: Option<&K>, id: ServerId);
+}
+
+impl<K: Ord> RetainNot<K> for BTreeMap<K, ServerId> {
+    fn retain_not(&mut self, key: Option<&K>, id: ServerId) {
+        if let Some(key) = key
+            && self.get(key) == Some(&id)
+        {
+            self.remove(key);
+        }
+    }
+}
+
+impl Client {
+    fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+        match &mut self.machine {
+            ClientMachine::Invite(machine) => machine.handle_timeout(now, out),
+            ClientMachine::Other(machine) => machine.handle_timeout(now, out),
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        match &self.machine {
+            ClientMachine::Invite(machine) => machine.next_timeout(),
+            ClientMachine::Other(machine) => machine.next_timeout(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.machine {
+            ClientMachine::Invite(machine) => machine.is_over(),
+            ClientMachine::Other(machine) => machine.is_over(),
+        }
+    }
+}
+
+impl Server {
+    pub(crate) fn new(flow: Flow, reply: Flow, key: ServerKey, machine: ServerMachine) -> Self {
+        let (merge, ack, sketch, due) = (None, None, None, None);
+        Self { flow, reply, key, merge, ack, sketch, machine, due, recorded: false }
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+        match &mut self.machine {
+            ServerMachine::Invite(machine) => machine.handle_timeout(now, out),
+            ServerMachine::Other(machine) => machine.handle_timeout(now),
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        match &self.machine {
+            ServerMachine::Invite(machine) => machine.next_timeout(),
+            ServerMachine::Other(machine) => machine.next_timeout(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match &self.machine {
+            ServerMachine::Invite(machine) => machine.is_over(),
+            ServerMachine::Other(machine) => machine.is_over(),
+        }
+    }
+}
