@@ -1,1 +1,36 @@
-//! tandem-keeper
+//! The keeper of one machine as one value: it starts and watches the server, holds the machine's half
+//! of the pair, and lends the server the role for a few milliseconds at a time.
+//!
+//! ```text
+//!             heartbeats (signed)                     heartbeats
+//! twin's keeper <────────────> Keeper { Pair, Supervisor } ──> twin's keeper
+//!                                 │ lease, every beat   ▲ ready, progress, exit
+//!                                 ▼                     │
+//!                               server  <─journal link─> twin's server
+//! ```
+//!
+//! The server may serve until the newest lease ends and not a moment longer, whatever it believes; the
+//! keeper may tell the twin that the server is dead only when it is, or when its lease has ended.
+//!
+//! Architecture invariant: no sockets, processes or clock here, and no telephony. What the keeper
+//! process does is turning [`Output`] into deeds and what happens into [`Input`].
+
+mod fact;
+mod keeper;
+mod messages;
+mod seal;
+mod status;
+mod supervisor;
+
+pub use fact::Fact;
+pub use keeper::{Config, Input, Keeper, Output, PATHS_MAX};
+pub use messages::{
+    KeeperMessage, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Progress, Refused, ServerMessage,
+    VERSION, decode, encode,
+};
+pub use seal::{BEAT_MAX, BadBeat, Seal};
+pub use status::{
+    Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, TwinStatus, When,
+};
+pub use supervisor::{Exit, RESTARTS_MAX, RESTARTS_WINDOW};
+pub use tandem_pair as pair;

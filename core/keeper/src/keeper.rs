@@ -1,0 +1,663 @@
+//! The keeper: passes between pair, supervisor, server, twin and operator, and keeps the lease.
+
+use std::collections::VecDeque;
+
+use tandem_pair::{
+    Beat, Change, Config as PairConfig, Dropped, Input as PairInput, Link, Notice,
+    Output as PairOutput, Own, Pair, Profile, Server, Start, State, SwitchRefused, Timings,
+};
+use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
+
+use crate::fact::Fact;
+use crate::messages::{KeeperMessage, OperatorAnswer, OperatorRequest, Progress, ServerMessage};
+use crate::seal::{BadBeat, Seal};
+use crate::status::{
+    Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, TwinStatus, When,
+};
+use crate::supervisor::{Exit, Order, Phase, Supervisor};
+
+/// The most paths for heartbeats.
+pub const PATHS_MAX: u8 = 8;
+
+/// What is configured, and what the kernel granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Of the pair. The time-outs are those of the profile; the keeper relaxes them by itself.
+    pub pair: PairConfig,
+    /// The name of the time-outs.
+    pub profile: Profile,
+    /// Whether the kernel gave real-time priority.
+    pub real_time: bool,
+    /// Key of the heartbeats, the same on both machines.
+    pub heartbeat_key: [u8; 32],
+    /// How many paths heartbeats take, at most [`PATHS_MAX`].
+    pub paths: u8,
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A datagram came to the heartbeat port of this path.
+    Datagram {
+        /// The path, from 0.
+        path: u8,
+        /// As received.
+        bytes: Vec<u8>,
+    },
+    /// The server process exists.
+    ServiceStarted {
+        /// Process id.
+        pid: u32,
+    },
+    /// The server process has ended, or could not be started.
+    ServiceExited {
+        /// How.
+        how: Exit,
+    },
+    /// The server said something.
+    ServiceSaid(ServerMessage),
+    /// The channel to the server has closed.
+    ServiceChannelClosed,
+    /// This epoch is on disk.
+    EpochSaved(Epoch),
+    /// This epoch could not be put on disk, because.
+    EpochNotSaved(Epoch, String),
+    /// The virtual address is ours.
+    AddressClaimed,
+    /// The virtual address could not be taken, because.
+    ClaimFailed(String),
+    /// A server serves at the virtual address; `false`: it is certain that none does. Silence
+    /// needs no input.
+    ProbeAnswered(bool),
+    /// The network that phones use has a carrier.
+    LinkState(bool),
+    /// The io side noticed that this process was held up so long.
+    Slept(Duration),
+    /// An operator asks; the answer carries the same id.
+    Operator {
+        /// Chosen by the caller.
+        id: u64,
+        /// What is asked.
+        request: OperatorRequest,
+    },
+    /// The keeper is to end: hand over if possible, stop the server, then [`Output::Finished`].
+    Shutdown,
+}
+
+/// What the caller must do, in this order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Send to the twin on this path.
+    Datagram {
+        /// The path, from 0.
+        path: u8,
+        /// To be sent.
+        bytes: Vec<u8>,
+    },
+    /// Start the server process; it must not outlive the keeper (parent-death signal).
+    StartService,
+    /// Kill the server process.
+    KillService {
+        /// SIGKILL; else SIGTERM.
+        hard: bool,
+    },
+    /// Send to the server; if that is not possible, forget it.
+    TellService(KeeperMessage),
+    /// Put on disk, durably, in the order given; then answer `EpochSaved` or `EpochNotSaved`.
+    SaveEpoch(Epoch),
+    /// Put the maintenance lock on disk.
+    SaveLock(bool),
+    /// Take the virtual address; answer `AddressClaimed` or `ClaimFailed`.
+    ClaimAddress,
+    /// Give up the virtual address, also one that an earlier keeper left behind.
+    ReleaseAddress,
+    /// Announce the virtual address: gratuitous ARP, unsolicited neighbour advertisement.
+    RefreshAddress,
+    /// Ask once whether a server serves at the virtual address, and answer `ProbeAnswered` if so.
+    /// Ask the server (SIP OPTIONS), not the kernel (ARP): that answers for the dead.
+    Probe,
+    /// Answer to an operator.
+    Answer {
+        /// As in the question.
+        id: u64,
+        /// The answer.
+        answer: OperatorAnswer,
+    },
+    /// Write to the log and show.
+    Fact(Fact),
+    /// After [`Input::Shutdown`]: nothing more to do.
+    Finished,
+}
+
+/// How far a shutdown is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    No,
+    HandingOver,
+    Stopping,
+    /// The twin is being told; done at that time.
+    Telling(Instant),
+    Done,
+}
+
+/// The last heartbeats of a shutdown are out by then.
+const FAREWELL: Duration = Duration::from_millis(12);
+
+/// Strangers at the heartbeat port are told about at most this often.
+const STRANGERS_EVERY: Duration = Duration::from_secs(10);
+
+/// The keeper of one machine.
+#[derive(Debug)]
+pub struct Keeper {
+    config: Config,
+    timings: Timings,
+    pair: Pair,
+    server: Supervisor,
+    /// The newest report of the server that is up, and when it came.
+    progress: Option<(Instant, Progress)>,
+    /// What the newest server that died had.
+    died: Option<Stamp>,
+    own: Own,
+    /// The server may serve until then.
+    lease_until: Instant,
+    seal: Seal,
+    paths: Vec<Option<Instant>>,
+    counters: Counters,
+    strangers_told: Option<Instant>,
+    other_version: Option<u8>,
+    history: VecDeque<(Instant, Change)>,
+    ending: Ending,
+    outputs: VecDeque<Output>,
+}
+
+impl Keeper {
+    /// Starts cold: gives up a left-over address and starts the server. `now` is this machine's
+    /// boot-time clock, which the server reads too (leases end by it).
+    pub fn new(now: Instant, config: Config, start: Start) -> Self {
+        let profile = config.pair.timings;
+        let timings = if config.real_time { profile } else { profile.relaxed() };
+        let paths = config.paths.min(PATHS_MAX);
+        let mut keeper = Self {
+            config,
+            timings,
+            pair: Pair::new(now, PairConfig { timings, ..config.pair }, start),
+            server: Supervisor::new(now, timings),
+            progress: None,
+            died: None,
+            own: Own::default(),
+            lease_until: now,
+            seal: Seal::new(&config.heartbeat_key),
+            paths: vec![None; usize::from(paths)],
+            counters: Counters::default(),
+            strangers_told: None,
+            other_version: None,
+            history: VecDeque::new(),
+            ending: Ending::No,
+            outputs: VecDeque::new(),
+        };
+        keeper.run(now);
+        keeper
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        // Before anything else it must be noticed if this process was held up; but nobody is judged
+        // silent while what they said may still wait to be read.
+        self.pair.wake(now);
+        self.forward_pair(now);
+        match input {
+            Input::Datagram { path, bytes } => self.datagram(now, path, &bytes),
+            Input::ServiceStarted { pid } => {
+                self.server.started(pid);
+                self.fact(Fact::ServiceStarted { pid });
+            }
+            Input::ServiceExited { how } => self.exited(now, how),
+            Input::ServiceSaid(message) => self.said(now, message),
+            Input::ServiceChannelClosed => self.server.channel_closed(now),
+            Input::EpochSaved(epoch) => self.pair.handle(now, PairInput::EpochSaved(epoch)),
+            Input::EpochNotSaved(epoch, why) => {
+                self.fact(Fact::DiskRefused { why });
+                self.pair.handle(now, PairInput::EpochNotSaved(epoch));
+            }
+            Input::AddressClaimed => self.pair.handle(now, PairInput::Claimed),
+            Input::ClaimFailed(why) => {
+                self.fact(Fact::AddressRefused { why });
+                self.pair.handle(now, PairInput::ClaimFailed);
+            }
+            Input::ProbeAnswered(serves) => self.pair.handle(now, PairInput::Probe(serves)),
+            Input::LinkState(there) => self.pair.handle(now, PairInput::Carrier(there)),
+            Input::Slept(long) => self.pair.handle(now, PairInput::Slept(long)),
+            Input::Operator { id, request } => self.operator(now, id, request),
+            Input::Shutdown => self.shut_down(now),
+        }
+        self.run(now);
+    }
+
+    /// Does everything that is due at `now`. Hand over everything that can be read before.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.pair.handle_timeout(now);
+        // A keeper that was held up could not hear its server: forgive before judging.
+        self.forward_pair(now);
+        self.server.handle_timeout(now);
+        self.run(now);
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Keeper::handle_timeout`] at the latest.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let dying =
+            matches!(self.server.phase(), Phase::Dying { .. }) && self.own.server == Server::Up;
+        let lease = dying.then_some(self.lease_until);
+        let farewell = match self.ending {
+            Ending::Telling(until) => Some(until),
+            Ending::No | Ending::HandingOver | Ending::Stopping | Ending::Done => None,
+        };
+        [self.pair.next_timeout(), self.server.next_timeout(), lease, farewell]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Active or passive.
+    pub fn role(&self) -> Role {
+        role(self.pair.state())
+    }
+
+    /// What the pair does.
+    pub fn state(&self) -> State {
+        self.pair.state()
+    }
+
+    /// Our own last reign; the present one while active.
+    pub fn reign(&self) -> Epoch {
+        self.pair.reign()
+    }
+
+    /// The time-outs in force.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
+    }
+
+    /// Breaks rules on purpose.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, sabotage: tandem_pair::Sabotage) {
+        self.pair.sabotage(sabotage);
+    }
+}
+
+/// Inputs.
+impl Keeper {
+    fn datagram(&mut self, now: Instant, path: u8, bytes: &[u8]) {
+        match self.seal.open(bytes) {
+            Ok(beat) => {
+                self.other_version = None;
+                self.heard(now, path, beat);
+            }
+            Err(BadBeat::Version(theirs)) => {
+                self.counters.other_version += 1;
+                if self.other_version.replace(theirs) != Some(theirs) {
+                    self.fact(Fact::OtherVersion { theirs });
+                }
+            }
+            Err(BadBeat::Length | BadBeat::Forged | BadBeat::Garbled) => {
+                self.counters.strange += 1;
+                if self.strangers_told.is_none_or(|at| at + STRANGERS_EVERY <= now) {
+                    self.strangers_told = Some(now);
+                    self.fact(Fact::Strangers { count: self.counters.strange });
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, now: Instant, path: u8, beat: Beat) {
+        match self.pair.hear(now, beat) {
+            Ok(()) => self.counters.taken += 1,
+            Err(Dropped::Late) => self.counters.late += 1,
+            Err(Dropped::Stale) => self.counters.stale += 1,
+            Err(Dropped::SameSeat) => return,
+        }
+        if let Some(heard) = self.paths.get_mut(usize::from(path)) {
+            *heard = Some(now);
+        }
+    }
+
+    fn exited(&mut self, now: Instant, exit: Exit) {
+        self.fact(Fact::ServiceExited { exit: exit.clone() });
+        self.server.exited(now, exit);
+        self.died = self.own.holds.or(self.died);
+        self.progress = None;
+    }
+
+    fn said(&mut self, now: Instant, message: ServerMessage) {
+        match message {
+            ServerMessage::Ready => {
+                self.server.ready(now);
+                self.lend(now);
+            }
+            ServerMessage::Progress(progress) => {
+                self.server.progressed(now, progress.counter);
+                self.progress = Some((now, progress));
+            }
+            // It says why it will be gone; that it is gone tells its exit.
+            ServerMessage::Stopping => {}
+        }
+    }
+
+    fn operator(&mut self, now: Instant, id: u64, request: OperatorRequest) {
+        let answer = match request {
+            OperatorRequest::Status => OperatorAnswer::Status(Box::new(self.status(now))),
+            OperatorRequest::Switch { force } => match self.pair.order_switch(now, force) {
+                Ok(()) => {
+                    self.fact(Fact::SwitchOrdered { force });
+                    OperatorAnswer::Done
+                }
+                Err(refused) => OperatorAnswer::Refused(refusal(refused).into()),
+            },
+            OperatorRequest::Lock { on } => {
+                if on != self.pair.is_locked() {
+                    self.pair.handle(now, PairInput::Lock(on));
+                    self.outputs.push_back(Output::SaveLock(on));
+                    self.fact(Fact::Locked { on });
+                }
+                OperatorAnswer::Done
+            }
+        };
+        self.outputs.push_back(Output::Answer { id, answer });
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        if self.ending == Ending::No {
+            // Without a twin that can serve there is nothing to hand over.
+            let _ = self.pair.order_switch(now, false);
+            self.ending = Ending::HandingOver;
+        }
+    }
+}
+
+/// What follows.
+impl Keeper {
+    /// Brings pair, server and shutdown up to date with each other.
+    fn run(&mut self, now: Instant) {
+        self.forward_server();
+        let own = self.look_at_server(now);
+        if own != self.own {
+            self.own = own;
+            self.pair.handle(now, PairInput::Own(own));
+        }
+        self.forward_pair(now);
+        self.go_on_ending(now);
+        self.forward_server();
+    }
+
+    /// The server as the pair must see it.
+    fn look_at_server(&self, now: Instant) -> Own {
+        let progress = self.progress.map(|(_, progress)| progress);
+        let holds = progress.map(|p| Stamp { epoch: p.epoch, seq: p.last_seq });
+        let server = match self.server.phase() {
+            Phase::Up { .. } | Phase::Stopping { .. } => Server::Up,
+            // Killed: it may serve until its end is confirmed or its lease has run out.
+            Phase::Dying { .. } if self.own.server == Server::Up && now < self.lease_until => {
+                Server::Up
+            }
+            Phase::Off | Phase::Starting { .. } | Phase::Dying { .. } | Phase::Resting { .. } => {
+                match self.died {
+                    Some(stamp) => Server::Died(stamp),
+                    None => Server::Starting,
+                }
+            }
+        };
+        if server != Server::Up {
+            return Own { server, holds: self.died, ..Own::default() };
+        }
+        let link = self.progress.map_or_else(Link::default, |(at, progress)| Link {
+            heard_at: progress.link_heard.map(|ago| at - ago),
+            serving: progress.peer_serving,
+            epoch: progress.peer_epoch,
+        });
+        Own {
+            server,
+            serving: progress.is_some_and(|p| p.serving),
+            in_sync: progress.is_some_and(|p| p.in_sync),
+            protected: progress.is_some_and(|p| p.protected),
+            holds: holds.or(self.died),
+            calls: progress.map_or(0, |p| p.calls),
+            link,
+        }
+    }
+
+    fn forward_server(&mut self) {
+        while let Some(order) = self.server.poll_order() {
+            match order {
+                Order::Start => self.outputs.push_back(Output::StartService),
+                Order::Stop => {
+                    self.outputs.push_back(Output::TellService(KeeperMessage::Stop));
+                    self.outputs.push_back(Output::KillService { hard: false });
+                }
+                Order::Kill => self.outputs.push_back(Output::KillService { hard: true }),
+                Order::Ready(after) => self.fact(Fact::ServiceReady { after }),
+                Order::Hung(silent) => self.fact(Fact::ServiceHung { silent }),
+                Order::Restarts(pause) => self.fact(Fact::ServiceRestarts { pause }),
+                Order::Failing(pause) => self.fact(Fact::ServiceFailing { pause }),
+            }
+        }
+    }
+
+    fn forward_pair(&mut self, now: Instant) {
+        while let Some(output) = self.pair.poll_output() {
+            match output {
+                PairOutput::Beat(beat) => {
+                    self.renew(now);
+                    self.send(&beat);
+                }
+                PairOutput::SaveEpoch(epoch) => self.outputs.push_back(Output::SaveEpoch(epoch)),
+                PairOutput::Claim => self.outputs.push_back(Output::ClaimAddress),
+                PairOutput::Release => self.outputs.push_back(Output::ReleaseAddress),
+                PairOutput::Refresh => self.outputs.push_back(Output::RefreshAddress),
+                PairOutput::Probe => self.outputs.push_back(Output::Probe),
+                PairOutput::Changed(change) => {
+                    self.lend(now);
+                    self.history.push_front((now, change.clone()));
+                    self.history.truncate(HISTORY_MAX);
+                    self.fact(Fact::Role(change));
+                }
+                PairOutput::Notice(notice) => {
+                    if matches!(notice, Notice::Stalled(_) | Notice::Slept(_)) {
+                        self.server.forgive(now);
+                    }
+                    self.fact(Fact::Pair(notice));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, beat: &Beat) {
+        self.counters.sent += 1;
+        let bytes = self.seal.close(beat);
+        for path in 0..self.paths.len() {
+            let path = u8::try_from(path).unwrap_or(PATHS_MAX);
+            self.outputs.push_back(Output::Datagram { path, bytes: bytes.clone() });
+        }
+    }
+
+    /// With every heartbeat: prolongs the lease of an active server, and repeats to one that still
+    /// serves without the role that it must not.
+    fn renew(&mut self, now: Instant) {
+        let serves = self.progress.is_some_and(|(_, progress)| progress.serving);
+        if self.pair.state() == State::Active || serves {
+            self.lend(now);
+        }
+    }
+
+    /// Tells the server its role.
+    fn lend(&mut self, now: Instant) {
+        if !self.server.is_up() {
+            return;
+        }
+        let lease = if self.pair.state() == State::Active {
+            self.lease_until = now + self.timings.lease;
+            KeeperMessage::Lease {
+                role: Role::Active,
+                epoch: self.pair.reign(),
+                valid_until_micros: self.lease_until.as_micros(),
+            }
+        } else {
+            KeeperMessage::Lease {
+                role: Role::Passive,
+                epoch: self.pair.highest(),
+                valid_until_micros: 0,
+            }
+        };
+        self.outputs.push_back(Output::TellService(lease));
+    }
+
+    fn go_on_ending(&mut self, now: Instant) {
+        match self.ending {
+            Ending::HandingOver if self.pair.state() != State::Yielding => {
+                self.server.stop(now);
+                self.ending = Ending::Stopping;
+            }
+            Ending::Stopping if self.server.phase() == Phase::Off => {
+                self.ending = Ending::Telling(now + FAREWELL);
+            }
+            Ending::Telling(until) if until <= now => {
+                self.ending = Ending::Done;
+                self.outputs.push_back(Output::ReleaseAddress);
+                self.outputs.push_back(Output::Finished);
+            }
+            Ending::No
+            | Ending::HandingOver
+            | Ending::Stopping
+            | Ending::Telling(_)
+            | Ending::Done => {}
+        }
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.outputs.push_back(Output::Fact(fact));
+    }
+}
+
+/// What is shown.
+impl Keeper {
+    /// Everything about this machine.
+    pub fn status(&self, now: Instant) -> Status {
+        let beat = self.pair.own_beat(now);
+        let ago = |at: Instant| millis(at.elapsed_until(now));
+        Status {
+            seat: beat.seat,
+            role: self.role(),
+            state: beat.state,
+            since_ms: ago(self.pair.since()),
+            why: self.pair.why().into(),
+            standing: self.pair.standing(now).into(),
+            reign: beat.reign,
+            highest: beat.highest,
+            protected: self.role() == Role::Active && beat.protected,
+            whole: beat.whole,
+            fit: beat.fit,
+            twin_ready: self.pair.is_twin_ready(now),
+            locked: beat.locked,
+            carrier: beat.carrier,
+            twin: self.twin_status(now),
+            server: self.progress.map(|(at, what)| When { ago_ms: ago(at), what }),
+            services: vec![self.service_status(now)],
+            timings: self.timings,
+            profile: self.config.profile,
+            real_time: self.config.real_time,
+            late_ms: millis(self.pair.lateness()),
+            paths: self.path_status(now),
+            heartbeats: self.counters,
+            history: self
+                .history
+                .iter()
+                .map(|(at, change)| When { ago_ms: ago(*at), what: change.clone() })
+                .collect(),
+        }
+    }
+
+    fn twin_status(&self, now: Instant) -> Option<TwinStatus> {
+        let twin = self.pair.twin();
+        let (beat, heard_at) = (twin.beat()?, twin.heard_at()?);
+        Some(TwinStatus {
+            heard: self.pair.is_twin_heard(now),
+            heard_ms_ago: millis(heard_at.elapsed_until(now)),
+            role: role(beat.state),
+            state: beat.state,
+            reign: beat.reign,
+            server: beat.server,
+            serving: beat.serving,
+            fit: beat.fit,
+            whole: beat.whole,
+            protected: beat.protected,
+            calls: beat.calls,
+            locked: beat.locked,
+            carrier: beat.carrier,
+            late_ms: u64::from(beat.late_micros / 1_000),
+            round_trip_micros: twin
+                .round_trip()
+                .map(|trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    fn service_status(&self, now: Instant) -> ServiceStatus {
+        let (state, up_ms) = match self.server.phase() {
+            Phase::Off => (ServiceState::Off, None),
+            Phase::Starting { .. } => (ServiceState::Starting, None),
+            Phase::Up { since, .. } => (ServiceState::Up, Some(millis(since.elapsed_until(now)))),
+            Phase::Dying { .. } => (ServiceState::Dying, None),
+            Phase::Stopping { .. } => (ServiceState::Stopping, None),
+            Phase::Resting { .. } => (ServiceState::Resting, None),
+        };
+        ServiceStatus {
+            name: String::from("server"),
+            state,
+            pid: self.server.pid(),
+            up_ms,
+            restarts: self.server.restarts(),
+            last_exit: self.server.last_exit().cloned(),
+        }
+    }
+
+    fn path_status(&self, now: Instant) -> Vec<PathStatus> {
+        (0..PATHS_MAX)
+            .zip(&self.paths)
+            .map(|(path, heard)| PathStatus {
+                path,
+                heard_ms_ago: heard.map(|at| millis(at.elapsed_until(now))),
+            })
+            .collect()
+    }
+}
+
+fn role(state: State) -> Role {
+    match state {
+        State::Active => Role::Active,
+        State::Cold
+        | State::Passive
+        | State::Probing
+        | State::Claiming
+        | State::Yielding
+        | State::Stopped => Role::Passive,
+    }
+}
+
+fn refusal(refused: SwitchRefused) -> &'static str {
+    match refused {
+        SwitchRefused::NotActive => "this server is not active: there is nothing to hand over",
+        SwitchRefused::TwinSilent => "the twin is not heard",
+        SwitchRefused::TwinNotFit => {
+            "the twin can not lead: its server, network, disk or maintenance lock forbids it"
+        }
+        SwitchRefused::TwinNotInSync => {
+            "the twin is not in sync, calls would be lost; force it to switch nevertheless"
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,162 @@
+//! What is spoken on the machine's unix sockets: server to keeper, keeper to server, operator to keeper.
+//!
+//! One message is a version byte and postcard; where it ends is the transport's business (a
+//! seqpacket socket or a length before it). Nothing longer than [`MESSAGE_MAX`] is read.
+
+use core::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tandem_types::{Duration, Epoch, Role, Seq};
+
+use crate::status::Status;
+
+/// Version of the messages.
+pub const VERSION: u8 = 1;
+
+/// The longest message in bytes, version included.
+pub const MESSAGE_MAX: usize = 64 * 1024;
+
+/// From the server to its keeper.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum ServerMessage {
+    /// Can be given the role. Sent once.
+    Ready,
+    /// Sign of life out of the server's event loop; sent every `Timings::progress`, and at once when
+    /// `serving`, `in_sync`, `protected` or `peer_serving` change.
+    Progress(Progress),
+    /// It stops by itself.
+    Stopping,
+}
+
+/// How the server is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Progress {
+    /// Raised with every turn of the event loop; a number that stands still is a hang.
+    pub counter: u64,
+    /// The role it has, as it believes.
+    pub role: Role,
+    /// The newest reign of which it has entries, or in which it serves.
+    pub epoch: Epoch,
+    /// Its newest entry of that reign.
+    pub last_seq: Seq,
+    /// Passive: everything that the twin committed while the two were linked is here. Stays true
+    /// when the link breaks (the twin's keeper tells if the twin went on alone).
+    pub in_sync: bool,
+    /// Active: everything that was promised is on the twin too.
+    pub protected: bool,
+    /// It serves phones at this moment: it holds a lease, and what it took over is restored.
+    pub serving: bool,
+    /// Calls that are up.
+    pub calls: u32,
+    /// Contacts that are registered.
+    pub bindings: u32,
+    /// How long ago the twin's server was heard on the journal link; `None`: never.
+    pub link_heard: Option<Duration>,
+    /// Whether the twin's server serves, as it said last on the link.
+    pub peer_serving: Option<bool>,
+    /// The reign that the twin's server serves or follows, as it said last on the link.
+    pub peer_epoch: Option<Epoch>,
+}
+
+/// From the keeper to its server.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum KeeperMessage {
+    /// The role. An active server stops serving, by itself, when the newest lease has ended.
+    Lease {
+        /// Active: serve. Passive: do not, from now on.
+        role: Role,
+        /// The reign. It may rise while the server is active: go on in the new reign.
+        epoch: Epoch,
+        /// The end, in microseconds of this machine's boot-time clock. Zero when passive.
+        valid_until_micros: u64,
+    },
+    /// Finish and exit.
+    Stop,
+}
+
+/// From an operator's command to the keeper.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum OperatorRequest {
+    /// How is everything?
+    Status,
+    /// Hand over to the twin now.
+    Switch {
+        /// Also if the twin is not in sync.
+        force: bool,
+    },
+    /// Maintenance lock: while set this machine does not promote itself.
+    Lock {
+        /// Set it or take it off.
+        on: bool,
+    },
+}
+
+/// The keeper's answer to an operator.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum OperatorAnswer {
+    /// Everything.
+    Status(Box<Status>),
+    /// It is done, or on its way.
+    Done,
+    /// It is not done, because of this sentence.
+    Refused(String),
+}
+
+/// Why a message was not understood.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refused {
+    /// Longer than [`MESSAGE_MAX`].
+    TooLong,
+    /// Empty.
+    Empty,
+    /// Written in another version.
+    Version(u8),
+    /// Not a message.
+    Garbled,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "message longer than {MESSAGE_MAX} bytes"),
+            Self::Empty => f.write_str("empty message"),
+            Self::Version(theirs) => {
+                write!(f, "message of version {theirs}, this program speaks version {VERSION}")
+            }
+            Self::Garbled => f.write_str("not a message of the keeper"),
+        }
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// The bytes of a message.
+///
+/// # Panics
+///
+/// Never for the messages of this module: they serialise without a condition.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    // Writing plain data to a growing vector cannot fail in postcard.
+    #[allow(clippy::expect_used)]
+    postcard::to_extend(message, vec![VERSION]).expect("plain data")
+}
+
+/// Reads a message.
+///
+/// # Errors
+///
+/// What is wrong with the bytes.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    if bytes.len() > MESSAGE_MAX {
+        return Err(Refused::TooLong);
+    }
+    match bytes.split_first() {
+        None => Err(Refused::Empty),
+        Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
+            Ok((message, [])) => Ok(message),
+            Ok(_) | Err(_) => Err(Refused::Garbled),
+        },
+        Some((&version, _)) => Err(Refused::Version(version)),
+    }
+}

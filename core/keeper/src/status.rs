@@ -1,0 +1,170 @@
+//! Everything that `tandem status` shows of one machine. Plain data; times as milliseconds ago.
+
+use serde::{Deserialize, Serialize};
+use tandem_pair::{Change, Profile, Server, State, Timings};
+use tandem_types::{Epoch, Role, Seat};
+
+use crate::messages::Progress;
+use crate::supervisor::Exit;
+
+/// The newest changes of state that are kept.
+pub const HISTORY_MAX: usize = 32;
+
+/// One machine.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Its place in the pair.
+    pub seat: Seat,
+    /// Active or passive.
+    pub role: Role,
+    /// More precisely.
+    pub state: State,
+    /// For how long.
+    pub since_ms: u64,
+    /// What led to this state.
+    pub why: String,
+    /// Why it stays in this state: what the table says to the case at this moment.
+    pub standing: String,
+    /// Its own last reign; the present one while active.
+    pub reign: Epoch,
+    /// The highest epoch it has seen.
+    pub highest: Epoch,
+    /// Active: whether all that was promised is on the twin too.
+    pub protected: bool,
+    /// Whether it knows all of the newest reign and could go on without loss.
+    pub whole: bool,
+    /// Whether it could serve: server up, network there, disk willing, not locked.
+    pub fit: bool,
+    /// Whether the twin would take over at once and without loss if this server died now.
+    pub twin_ready: bool,
+    /// Maintenance lock.
+    pub locked: bool,
+    /// Its network has a carrier.
+    pub carrier: bool,
+    /// The twin, if it was ever heard.
+    pub twin: Option<TwinStatus>,
+    /// The newest report of the server.
+    pub server: Option<When<Progress>>,
+    /// What is started and watched here.
+    pub services: Vec<ServiceStatus>,
+    /// The time-outs in force.
+    pub timings: Timings,
+    /// Their name.
+    pub profile: Profile,
+    /// The kernel gave real-time priority; if not, the time-outs are the longer ones.
+    pub real_time: bool,
+    /// How late own timers were of late.
+    pub late_ms: u64,
+    /// Where heartbeats travel.
+    pub paths: Vec<PathStatus>,
+    /// Heartbeats counted.
+    pub heartbeats: Counters,
+    /// Changes of state, newest first; at most [`HISTORY_MAX`].
+    pub history: Vec<When<Change>>,
+}
+
+/// Something, and how long ago it was.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct When<T> {
+    /// How long ago.
+    pub ago_ms: u64,
+    /// What.
+    pub what: T,
+}
+
+/// The twin, as its newest heartbeat tells.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TwinStatus {
+    /// Heard within the silence limit.
+    pub heard: bool,
+    /// When it was heard last.
+    pub heard_ms_ago: u64,
+    /// Active or passive.
+    pub role: Role,
+    /// More precisely.
+    pub state: State,
+    /// Its own last reign.
+    pub reign: Epoch,
+    /// Its server process.
+    pub server: Server,
+    /// Its server serves phones.
+    pub serving: bool,
+    /// It could lead.
+    pub fit: bool,
+    /// It knows all of the newest reign.
+    pub whole: bool,
+    /// Active: all that it promised is here too.
+    pub protected: bool,
+    /// Calls that are up there.
+    pub calls: u32,
+    /// Maintenance lock there.
+    pub locked: bool,
+    /// Its network has a carrier.
+    pub carrier: bool,
+    /// How late its timers were of late.
+    pub late_ms: u64,
+    /// From one of our heartbeats to its answer: the round trip and up to one pause between
+    /// heartbeats.
+    pub round_trip_micros: Option<u64>,
+}
+
+/// A service's state.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceState {
+    /// Not wanted.
+    Off,
+    /// Started, not ready yet.
+    Starting,
+    /// Ready and making progress.
+    Up,
+    /// Killed because it hung.
+    Dying,
+    /// Asked to stop.
+    Stopping,
+    /// Ended; starts again after a pause.
+    Resting,
+}
+
+/// A service.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: ServiceState,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// How long it has been ready.
+    pub up_ms: Option<u64>,
+    /// Restarts since the keeper was started.
+    pub restarts: u64,
+    /// How it ended last.
+    pub last_exit: Option<Exit>,
+}
+
+/// One way on which heartbeats travel.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PathStatus {
+    /// Its number in the configuration, from 0.
+    pub path: u8,
+    /// When a heartbeat of the twin came on it last.
+    pub heard_ms_ago: Option<u64>,
+}
+
+/// Heartbeats, since the keeper was started.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Counters {
+    /// Made; each goes out on every path.
+    pub sent: u64,
+    /// Taken.
+    pub taken: u64,
+    /// Came on a further path, were repeated, or late.
+    pub late: u64,
+    /// Signed, but not proven to be sent of late.
+    pub stale: u64,
+    /// Not signed with the pair's key, too long or too short.
+    pub strange: u64,
+    /// Of another version.
+    pub other_version: u64,
+}

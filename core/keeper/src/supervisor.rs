@@ -1,0 +1,272 @@
+//! One service: started, watched, killed when it hangs, restarted with a pause that grows.
+//!
+//! ```text
+//!            ready               no progress, no channel
+//! Starting ─────────> Up ────────────────────────────────> Dying
+//!  ▲    └──too late──────────────────────────────────────>   │
+//!  │                   └──────────exit──────> Resting <──exit┘
+//!  └──────────────────────────────pause over─────┘            (asked to stop: Stopping, then Off)
+//! ```
+//!
+//! It is never given up for good: a lone server that could serve again after an hour must be tried.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use tandem_pair::Timings;
+use tandem_types::{Duration, Instant};
+
+/// How a service ended.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It could not be started.
+    NotStarted(String),
+}
+
+impl core::fmt::Display for Exit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::NotStarted(why) => write!(f, "not started: {why}"),
+        }
+    }
+}
+
+/// More failures than this within [`RESTARTS_WINDOW`], and the service rests for long.
+pub const RESTARTS_MAX: usize = 5;
+
+/// The time in which failures count.
+pub const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
+
+/// Pause after the second failure in the window; doubled with each further one. The first restart
+/// is at once.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+
+/// Pause when there were too many failures.
+const PAUSE_LONG: Duration = Duration::from_secs(30);
+
+/// A killed service that is still there is killed again after this.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the keeper must do or tell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Order {
+    Start,
+    /// Ask it to stop, by message and signal.
+    Stop,
+    Kill,
+    /// It is ready, so long after its start.
+    Ready(Duration),
+    /// It made no progress, or was not ready, for so long.
+    Hung(Duration),
+    /// It failed and starts again after this pause.
+    Restarts(Duration),
+    /// It failed too often and rests for this pause.
+    Failing(Duration),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Phase {
+    /// Not wanted.
+    Off,
+    Starting {
+        since: Instant,
+    },
+    Up {
+        since: Instant,
+        counter: u64,
+        progress_at: Instant,
+    },
+    /// Killed; its end is not confirmed.
+    Dying {
+        kill_again: Instant,
+    },
+    /// Asked to stop.
+    Stopping {
+        until: Instant,
+    },
+    /// Ended; starts again.
+    Resting {
+        until: Instant,
+    },
+}
+
+/// Watches one service.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    timings: Timings,
+    phase: Phase,
+    pid: Option<u32>,
+    last_exit: Option<Exit>,
+    restarts: u64,
+    failures: VecDeque<Instant>,
+    wanted: bool,
+    orders: VecDeque<Order>,
+}
+
+impl Supervisor {
+    /// Starts the service.
+    pub(crate) fn new(now: Instant, timings: Timings) -> Self {
+        Self {
+            timings,
+            phase: Phase::Starting { since: now },
+            pid: None,
+            last_exit: None,
+            restarts: 0,
+            failures: VecDeque::new(),
+            wanted: true,
+            orders: VecDeque::from([Order::Start]),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    pub(crate) fn last_exit(&self) -> Option<&Exit> {
+        self.last_exit.as_ref()
+    }
+
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. })
+    }
+
+    pub(crate) fn started(&mut self, pid: u32) {
+        self.pid = Some(pid);
+    }
+
+    pub(crate) fn ready(&mut self, now: Instant) {
+        if let Phase::Starting { since } = self.phase {
+            self.phase = Phase::Up { since: now, counter: 0, progress_at: now };
+            self.orders.push_back(Order::Ready(since.elapsed_until(now)));
+        }
+    }
+
+    pub(crate) fn progressed(&mut self, now: Instant, reported: u64) {
+        match &mut self.phase {
+            Phase::Up { counter, progress_at, .. } if *counter != reported => {
+                *counter = reported;
+                *progress_at = now;
+            }
+            Phase::Up { .. }
+            | Phase::Off
+            | Phase::Starting { .. }
+            | Phase::Dying { .. }
+            | Phase::Stopping { .. }
+            | Phase::Resting { .. } => {}
+        }
+    }
+
+    /// The keeper itself was held up: the service could not be heard, so it gets a fresh limit.
+    pub(crate) fn forgive(&mut self, now: Instant) {
+        if let Phase::Up { progress_at, .. } = &mut self.phase {
+            *progress_at = now;
+        }
+    }
+
+    /// The channel to the service is gone: it is dead, or as good as.
+    pub(crate) fn channel_closed(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Starting { .. } | Phase::Up { .. } => self.kill(now),
+            Phase::Off | Phase::Dying { .. } | Phase::Stopping { .. } | Phase::Resting { .. } => {}
+        }
+    }
+
+    pub(crate) fn exited(&mut self, now: Instant, exit: Exit) {
+        self.pid = None;
+        self.last_exit = Some(exit);
+        match self.phase {
+            Phase::Off | Phase::Resting { .. } => {}
+            Phase::Stopping { .. } => self.phase = Phase::Off,
+            Phase::Starting { .. } | Phase::Up { .. } | Phase::Dying { .. } if !self.wanted => {
+                self.phase = Phase::Off;
+            }
+            Phase::Starting { .. } | Phase::Up { .. } | Phase::Dying { .. } => self.rest(now),
+        }
+    }
+
+    /// Ends the service for good.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.wanted = false;
+        match self.phase {
+            Phase::Starting { .. } | Phase::Up { .. } => {
+                self.phase = Phase::Stopping { until: now + self.timings.stop };
+                self.orders.push_back(Order::Stop);
+            }
+            Phase::Resting { .. } => self.phase = Phase::Off,
+            Phase::Off | Phase::Dying { .. } | Phase::Stopping { .. } => {}
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.next_timeout().is_none_or(|at| now < at) {
+            return;
+        }
+        match self.phase {
+            Phase::Off => {}
+            Phase::Starting { since } | Phase::Up { progress_at: since, .. } => {
+                self.orders.push_back(Order::Hung(since.elapsed_until(now)));
+                self.kill(now);
+            }
+            Phase::Dying { .. } | Phase::Stopping { .. } => self.kill(now),
+            Phase::Resting { .. } => {
+                self.phase = Phase::Starting { since: now };
+                self.restarts += 1;
+                self.orders.push_back(Order::Start);
+            }
+        }
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Off => None,
+            Phase::Starting { since } => Some(since + self.timings.ready),
+            Phase::Up { progress_at, .. } => Some(progress_at + self.timings.hung),
+            Phase::Dying { kill_again } => Some(kill_again),
+            Phase::Stopping { until } | Phase::Resting { until } => Some(until),
+        }
+    }
+
+    pub(crate) fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    fn kill(&mut self, now: Instant) {
+        self.phase = Phase::Dying { kill_again: now + KILL_AGAIN };
+        self.orders.push_back(Order::Kill);
+    }
+
+    fn rest(&mut self, now: Instant) {
+        self.failures.push_back(now);
+        while self.failures.front().is_some_and(|at| *at + RESTARTS_WINDOW <= now) {
+            self.failures.pop_front();
+        }
+        // At most RESTARTS_MAX + 1 failures are ever remembered, so the shift is small.
+        let pause = match self.failures.len() {
+            0 | 1 => Duration::ZERO,
+            failures if failures > RESTARTS_MAX => PAUSE_LONG,
+            failures => PAUSE_FIRST * (1 << (failures - 2)),
+        };
+        if self.failures.len() > RESTARTS_MAX {
+            self.failures.pop_front();
+            self.orders.push_back(Order::Failing(pause));
+        } else {
+            self.orders.push_back(Order::Restarts(pause));
+        }
+        self.phase = Phase::Resting { until: now + pause };
+    }
+}

@@ -1,0 +1,84 @@
+//! The virtual address of the pair: claimed, announced, released.
+//!
+//! ```text
+//! None ──claim──> Claiming ──claimed──> Held ──release──> None
+//!                    └──failed, too long──> (reported; the table decides)
+//! ```
+//!
+//! Announcing is repeated: a switch or a phone that missed one gratuitous ARP keeps sending to the
+//! wrong machine for minutes otherwise.
+
+use tandem_types::{Duration, Instant};
+
+/// When the address is announced, after it was claimed and after a rival has gone.
+pub const REFRESH_AT: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_millis(2_000),
+];
+
+/// Pause between announcements after those.
+const REFRESH_EVERY: Duration = Duration::from_secs(30);
+
+/// The address, as far as we asked for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Address {
+    /// Not ours.
+    None,
+    /// Asked for; the kernel has until then.
+    Claiming { until: Instant },
+    /// Ours. Announced at `next`; `round` announcements were made since `from`.
+    Held { from: Instant, round: usize, next: Instant },
+}
+
+impl Address {
+    /// The kernel has it for us.
+    pub(crate) fn claimed(&mut self, now: Instant) {
+        match self {
+            Self::Claiming { .. } => *self = Self::Held { from: now, round: 0, next: now },
+            Self::None | Self::Held { .. } => {}
+        }
+    }
+
+    /// Announces afresh, as after a claim.
+    pub(crate) fn announce(&mut self, now: Instant) {
+        match self {
+            Self::Held { .. } => *self = Self::Held { from: now, round: 0, next: now },
+            Self::None | Self::Claiming { .. } => {}
+        }
+    }
+
+    /// Whether an announcement is due; it then counts as made.
+    pub(crate) fn refresh_due(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Held { from, round, next } if *next <= now => {
+                *round += 1;
+                *next = match REFRESH_AT.get(*round) {
+                    Some(after) => *from + *after,
+                    None => now + REFRESH_EVERY,
+                };
+                true
+            }
+            Self::None | Self::Claiming { .. } | Self::Held { .. } => false,
+        }
+    }
+
+    /// Whether the kernel took too long.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        match self {
+            Self::Claiming { until } => *until <= now,
+            Self::None | Self::Held { .. } => false,
+        }
+    }
+
+    /// When something is due next.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::None => None,
+            Self::Claiming { until } => Some(*until),
+            Self::Held { next, .. } => Some(*next),
+        }
+    }
+}

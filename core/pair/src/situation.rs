@@ -1,0 +1,167 @@
+//! "What is the case?" - turns all that is known at a moment into the one [`Event`] that describes it.
+//!
+//! Asked after every input and at every deadline. Pure questions only: nothing changes here.
+
+use core::cmp::Ordering;
+
+use tandem_types::{Epoch, Instant, Seat, Seq, Stamp};
+
+use crate::beat::{Beat, Server};
+use crate::pair::{Healing, Pair};
+use crate::table::{Event, State};
+
+impl Pair {
+    /// The case at `now`.
+    pub(crate) fn situation(&self, now: Instant) -> Event {
+        let idle = self.state.is_idle();
+        if !idle && self.own.server != Server::Up {
+            return Event::ServerDown;
+        }
+        if self.state == State::Stopped && self.is_fit(now) {
+            return Event::Recovered;
+        }
+        let case = match self.heard_twin(now) {
+            Some(beat) => self.with_twin(now, beat),
+            None => self.without_twin(now),
+        };
+        if !idle && !self.carrier && self.is_replaceable(now, case) { Event::Cut } else { case }
+    }
+
+    /// Whether this server could begin to serve.
+    pub(crate) fn is_fit(&self, now: Instant) -> bool {
+        self.own.server == Server::Up
+            && self.carrier
+            && !self.locked
+            && self.unfit_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether this server knows all of the newest reign, in memory.
+    pub(crate) fn is_whole(&self) -> bool {
+        let reigned = self.reigned_with_this_server && self.reign == self.highest;
+        reigned || (self.own.in_sync && self.twin.was_protected())
+    }
+
+    /// The twin's newest heartbeat, unless it has been silent since for too long.
+    pub(crate) fn heard_twin(&self, now: Instant) -> Option<&Beat> {
+        let silent_at = self.twin.silent_at(self.config.timings.silence)?;
+        self.twin.beat().filter(|_| now < silent_at)
+    }
+
+    /// Whether the twin could take over this instant, as it says.
+    pub(crate) fn twin_can_serve(&self, now: Instant, even_if_behind: bool) -> bool {
+        self.heard_twin(now).is_some_and(|beat| {
+            self.twin.is_fresh()
+                && beat.fit
+                && (beat.whole || even_if_behind)
+                && matches!(beat.state, State::Passive | State::Probing)
+        })
+    }
+
+    /// Whether nobody loses anything if a server without network stops: the twin serves instead,
+    /// or nothing reaches anybody anyway.
+    fn is_replaceable(&self, now: Instant, case: Event) -> bool {
+        case == Event::Silent || self.twin_can_serve(now, false)
+    }
+
+    fn with_twin(&self, now: Instant, beat: &Beat) -> Event {
+        match beat.state {
+            State::Active => self.twin_serves(beat),
+            State::Yielding if beat.serving => self.twin_serves(beat),
+            State::Yielding if self.state.is_idle() && !self.is_fit(now) => Event::NotFit,
+            State::Yielding => Event::TwinYielded,
+            State::Claiming => Event::TwinClaims,
+            State::Cold | State::Passive | State::Probing | State::Stopped => {
+                if self.state.is_idle() {
+                    self.nobody_serves(now, beat)
+                } else {
+                    Event::TwinFollows
+                }
+            }
+        }
+    }
+
+    fn twin_serves(&self, beat: &Beat) -> Event {
+        if self.state != State::Active {
+            return Event::TwinServes;
+        }
+        if !self.twin.is_fresh() {
+            return Event::RivalDeaf;
+        }
+        let twin_stays = match self.config.healing {
+            // What both have told each other counts, so that both come to the same answer.
+            Healing::LiveCalls => (beat.calls, beat.reign) > (self.told_calls, self.reign),
+            Healing::Master => self.config.seat == Seat::Standby,
+        };
+        if twin_stays { Event::RivalStronger } else { Event::RivalWeaker }
+    }
+
+    /// The twin is heard, and neither serves: who leads?
+    fn nobody_serves(&self, now: Instant, beat: &Beat) -> Event {
+        let lease_end = self.twin.lease_end(self.config.timings.silence);
+        if lease_end.is_some_and(|end| now < end) {
+            return Event::Unjudged;
+        }
+        if !self.is_fit(now) {
+            return Event::NotFit;
+        }
+        let overdue =
+            self.twin.idle_since().is_none_or(|since| since + self.config.timings.revive <= now);
+        let both_cold = self.state == State::Cold && beat.state == State::Cold;
+        if both_cold && !self.is_whole() && !beat.whole && (beat.fit || !overdue) {
+            return Event::BothCold;
+        }
+        let knowledge = self.compare_knowledge(beat);
+        let we_lead = match knowledge {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => self.highest.max(beat.highest).seat == self.config.seat,
+        };
+        match (beat.fit, knowledge) {
+            (true, _) if we_lead => Event::WeLead,
+            (false, Ordering::Greater | Ordering::Equal) => Event::TwinDown,
+            (true | false, _) if overdue => Event::TwinOverdue,
+            (true, _) => Event::TwinLeads,
+            (false, Ordering::Less) => Event::TwinReviving,
+        }
+    }
+
+    /// Whether we know more of what was going on than the twin does.
+    fn compare_knowledge(&self, beat: &Beat) -> Ordering {
+        let ours = (self.is_whole(), self.own.holds, self.config.seat);
+        // A twin that served and was restarted has not told what it holds: its disk has it all.
+        let served = self.twin.served_reign().map(|epoch| Stamp { epoch, seq: Seq(u64::MAX) });
+        let theirs = (beat.whole, beat.holds.or(served), beat.seat);
+        match (ours.0, theirs.0) {
+            (true, true) => Ordering::Equal,
+            (true, false) => Ordering::Greater,
+            (false, true) => Ordering::Less,
+            (false, false) => depth(ours.1, ours.2).cmp(&depth(theirs.1, theirs.2)),
+        }
+    }
+
+    fn without_twin(&self, now: Instant) -> Event {
+        if now < self.judge_from {
+            return Event::Unjudged;
+        }
+        let link = self.own.link;
+        let linked = self.own.server == Server::Up
+            && link.heard_at.is_some_and(|at| now < at + self.config.timings.silence);
+        let stopped = link.serving == Some(false);
+        if linked && !stopped {
+            let later = link.epoch.is_some_and(|epoch| epoch > self.reign);
+            let rival = self.state == State::Active && link.serving == Some(true) && later;
+            return if rival { Event::RivalLinked } else { Event::LinkServes };
+        }
+        if self.state.is_idle() && !self.is_fit(now) {
+            return Event::NotFit;
+        }
+        if linked { Event::LinkIdle } else { Event::Silent }
+    }
+}
+
+/// Orders what two servers have on disk: the later reign, then who reigned it (it has all of it), then
+/// the later entry.
+fn depth(holds: Option<Stamp>, seat: Seat) -> (Epoch, bool, Seq) {
+    let Some(Stamp { epoch, seq }) = holds else { return (Epoch::NEVER, false, Seq::ZERO) };
+    (epoch, epoch.number > 0 && epoch.seat == seat, seq)
+}
