@@ -10,7 +10,8 @@ pub struct ParseError {
     /// The status to answer; `None` when nothing may be answered (responses, ACK, garbage).
     pub status: Option<u16>,
     /// The request as far as it was understood, to make that answer from. `None` when there is no
-    /// usable Via, so nobody to answer.
+    /// Via, so nobody waits for an answer. The Via itself may be malformed: answer to where the
+    /// request came from.
     pub partial: Option<Box<Request>>,
     /// What is wrong, fit for a reason phrase and a log.
     pub what: &'static str,

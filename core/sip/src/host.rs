@@ -22,7 +22,10 @@ impl Host {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         if let Some(inner) = bytes.strip_prefix(b"[") {
             let inner = inner.strip_suffix(b"]")?;
-            return core::str::from_utf8(inner).ok()?.parse().ok().map(Self::V6);
+            let text = core::str::from_utf8(inner).ok()?;
+            // The grammar of RFC 3261 allowed a colon too many: RFC 5118 §4.10.
+            let parsed = text.parse().or_else(|_| text.replacen(":::", "::", 1).parse());
+            return parsed.ok().map(Self::V6);
         }
         if !is_host_name(bytes) {
             return None;
@@ -111,6 +114,7 @@ mod tests {
             check(text, Some(text));
         }
         check("[2001:DB8:0::1]", Some("[2001:db8::1]"));
+        check("[2001:db8:::192.0.2.1]", Some("[2001:db8::c000:201]"));
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub use error::{HeaderError, HeaderFault, ParseError, ParseErrorKind, UriError};
 pub use headers::{Header, Headers, Values};
 pub use host::Host;
 pub use limits::{
-    Carrier, Limits, MAX_HEADER_LINE_BYTES, MAX_HEADER_LINES, MAX_MESSAGE_BYTES, MAX_URI_BYTES,
+    Carrier, Limits, MAX_HEADER_LINE_BYTES, MAX_HEADER_LINES, MAX_LIST_VALUES, MAX_MESSAGE_BYTES,
+    MAX_PARAMS, MAX_URI_BYTES,
 };
 pub use lines::Repairs;
 pub use message::{Message, Request, Response};

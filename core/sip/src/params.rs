@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::MAX_PARAMS;
 use crate::bytes::{is_param_value, is_token, push_quoted, quoted_length, trim, trim_end, unquote};
 
 /// Parameters of a header value, `;name=value;name` (RFC 3261 §7.3.1), in order.
@@ -18,16 +19,20 @@ impl Params {
         Self { raw: Vec::new() }
     }
 
-    /// What stands after a value: nothing, or `;` and parameters.
+    /// What stands after a value: nothing, or `;` and parameters. `None` when one is malformed,
+    /// a name stands twice, or there are more than [`MAX_PARAMS`].
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut raw = Vec::with_capacity(bytes.len());
+        let mut names: Vec<&[u8]> = Vec::new();
         let mut rest = trim(bytes);
         while let [b';', tail @ ..] = rest {
             let end = param_end(tail)?;
             let (name, value) = split_value(&tail[..end]);
-            if !is_token(name) {
+            let is_known = names.iter().any(|known| known.eq_ignore_ascii_case(name));
+            if !is_token(name) || is_known || names.len() == MAX_PARAMS {
                 return None;
             }
+            names.push(name);
             raw.push(b';');
             raw.extend_from_slice(name);
             if let Some(value) = value {
@@ -85,16 +90,11 @@ impl Params {
             return;
         }
         let mut raw = Vec::with_capacity(self.raw.len() + name.len() + 16);
-        let mut done = false;
         for (key, old) in self.iter() {
-            if !key.eq_ignore_ascii_case(name.as_bytes()) {
-                push_param(key, old, &mut raw);
-            } else if !done {
-                push_param(key, value, &mut raw);
-                done = true;
-            }
+            let is_it = key.eq_ignore_ascii_case(name.as_bytes());
+            push_param(key, if is_it { value } else { old }, &mut raw);
         }
-        if !done {
+        if !self.contains(name) {
             push_param(name.as_bytes(), value, &mut raw);
         }
         self.raw = raw;
@@ -182,17 +182,35 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_unfinished_ones_are_refused() {
-        for text in [";", ";;", ";a;", ";a=", ";=b", ";a=\"b", ";a=\"b\"c", "a=b", ";a b", ";a=b=c"]
-        {
+    fn as_many_as_allowed_pass_and_one_more_does_not() {
+        let many = |count| (0..count).map(|number| format!(";p{number}")).collect::<String>();
+        assert!(parse(&many(MAX_PARAMS)).is_some());
+        assert_eq!(parse(&many(MAX_PARAMS + 1)), None);
+    }
+
+    #[test]
+    fn empty_unfinished_and_repeated_ones_are_refused() {
+        for text in [
+            ";",
+            ";;",
+            ";a;",
+            ";a=",
+            ";=b",
+            ";a=\"b",
+            ";a=\"b\"c",
+            "a=b",
+            ";a b",
+            ";a=b=c",
+            ";tag=1;Tag=1",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert!(parse("").unwrap().is_empty());
     }
 
     #[test]
-    fn set_replaces_the_first_and_drops_the_rest() {
-        let mut params = parse(";a=1;b=2;A=3").unwrap();
+    fn a_set_one_keeps_its_place() {
+        let mut params = parse(";a=1;b=2").unwrap();
         params.set("a", Some(b"4"));
         params.set("c", Some(b"with space\r\n"));
         params.set("rport", None);

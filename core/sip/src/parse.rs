@@ -7,7 +7,7 @@ use crate::bytes::{decimal_fitting, is_space, trim, trim_end};
 use crate::lines::Lines;
 use crate::{
     Carrier, Header, HeaderName, Headers, Limits, Message, Method, ParseError, ParseErrorKind,
-    Repairs, Request, Response, Uri,
+    Repairs, Request, Response, Uri, Via,
 };
 
 /// What is wrong, and what to answer if it is a request.
@@ -85,11 +85,17 @@ fn without_leading_line_ends(bytes: &[u8]) -> &[u8] {
 }
 
 /// ACK is never answered; neither is who left no way back.
-fn refuse(request: Request, fault: Fault) -> ParseError {
+fn refuse(mut request: Request, fault: Fault) -> ParseError {
     if request.method == Method::Ack {
         return ParseError::silent(fault.kind, fault.what);
     }
-    let partial = request.headers.via().is_ok().then(|| Box::new(request));
+    if fault.kind == ParseErrorKind::Version {
+        let top = request.headers.values(&HeaderName::Via).next().and_then(Via::parse_any_version);
+        if let Some(via) = top {
+            request.headers.replace_first_value(HeaderName::Via, via);
+        }
+    }
+    let partial = request.headers.contains(&HeaderName::Via).then(|| Box::new(request));
     ParseError { kind: fault.kind, status: Some(fault.status), partial, what: fault.what }
 }
 

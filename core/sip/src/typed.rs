@@ -1,5 +1,6 @@
 use core::str;
 
+use crate::MAX_LIST_VALUES;
 use crate::bytes::{decimal, decimal_fitting, is_space, is_token, trim, trim_end};
 use crate::digest::{Challenge, Credentials};
 use crate::{ContactValue, HeaderError, HeaderName, Headers, Method, NameAddr, Params, Token, Via};
@@ -302,8 +303,14 @@ impl Headers {
         name: &HeaderName,
         parse: impl Fn(&[u8]) -> Result<T, &'static str>,
     ) -> Result<Vec<T>, HeaderError> {
-        let values = self.values(name).map(parse).collect::<Result<_, _>>();
-        values.map_err(|what| HeaderError::malformed(name.clone(), what))
+        let mut out = Vec::new();
+        for value in self.values(name) {
+            if out.len() == MAX_LIST_VALUES {
+                return Err(HeaderError::malformed(name.clone(), "too many values"));
+            }
+            out.push(parse(value).map_err(|what| HeaderError::malformed(name.clone(), what))?);
+        }
+        Ok(out)
     }
 }
 

@@ -145,7 +145,12 @@ impl Uri {
     /// without a value.
     pub fn param(&self, name: &str) -> Option<&[u8]> {
         self.params().find_map(|(key, value)| {
-            key.eq_ignore_ascii_case(name.as_bytes()).then_some(value.unwrap_or_default())
+            // The name itself may be escaped: `%6Cr` is `lr`.
+            let is_same = match memchr::memchr(b'%', key) {
+                None => key.eq_ignore_ascii_case(name.as_bytes()),
+                Some(_) => unescape(key).eq_ignore_ascii_case(name.as_bytes()),
+            };
+            is_same.then_some(value.unwrap_or_default())
         })
     }
 

@@ -82,7 +82,7 @@ fn same_case(one: &[u8], two: &[u8]) -> bool {
     Units(one).eq(Units(two))
 }
 
-fn same_any_case(one: &[u8], two: &[u8]) -> bool {
+pub(crate) fn same_any_case(one: &[u8], two: &[u8]) -> bool {
     let lower = |unit: Unit| Unit { byte: unit.byte.to_ascii_lowercase(), ..unit };
     Units(one).map(lower).eq(Units(two).map(lower))
 }

@@ -3,7 +3,8 @@
 use crate::bytes::{decimal_fitting, is_telephone_number, is_uri_header, is_uri_param, is_user};
 use crate::host::split_port;
 use crate::uri::{Layout, Scheme, Span, split_value};
-use crate::{Host, MAX_URI_BYTES, UriError};
+use crate::uri_compare::same_any_case;
+use crate::{Host, MAX_PARAMS, MAX_URI_BYTES, UriError};
 
 /// Where the parts of the URI `bytes` stand.
 pub(crate) fn layout(bytes: &[u8]) -> Result<Layout, UriError> {
@@ -97,19 +98,30 @@ fn host_and_port(bytes: &[u8]) -> Result<Option<u16>, UriError> {
     }
 }
 
-/// Empty, or each parameter with a semicolon before it.
+/// Empty, or each parameter with a semicolon before it; each name once.
 fn check_params(bytes: &[u8]) -> Result<(), UriError> {
+    let mut names: Vec<&[u8]> = Vec::new();
     for param in bytes.split(|byte| *byte == b';').skip(1) {
         let (name, value) = split_value(param);
         if !is_uri_param(name) || value.is_some_and(|value| !is_uri_param(value)) {
             return Err(UriError("URI parameter malformed"));
         }
+        if names.len() == MAX_PARAMS {
+            return Err(UriError("too many URI parameters"));
+        }
+        if names.iter().any(|known| same_any_case(known, name)) {
+            return Err(UriError("URI parameter stands twice"));
+        }
+        names.push(name);
     }
     Ok(())
 }
 
 fn check_headers(bytes: &[u8]) -> Result<(), UriError> {
-    for header in bytes.split(|byte| *byte == b'&') {
+    for (at, header) in bytes.split(|byte| *byte == b'&').enumerate() {
+        if at == MAX_PARAMS {
+            return Err(UriError("too many URI headers"));
+        }
         match split_value(header) {
             (name, Some(value))
                 if !name.is_empty() && is_uri_header(name) && is_uri_header(value) => {}
@@ -209,6 +221,8 @@ mod tests {
             "sip:2001:db8::10",
             "<sip:a@h>",
             "sip:a@h;l r",
+            "sip:a@h;lr;%4cR",
+            "sip:a@h;lr;LR",
             "tel:",
             "tel:+",
             "tel:1+2",

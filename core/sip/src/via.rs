@@ -31,6 +31,17 @@ impl Via {
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let rest = word(trim(bytes), b"SIP").ok_or("protocol is not SIP/2.0")?;
         let rest = word(slash(rest)?, b"2.0").ok_or("protocol is not SIP/2.0")?;
+        Self::parse_after_version(rest)
+    }
+
+    /// As `parse`, whatever the version of SIP: to answer that it is not supported.
+    pub(crate) fn parse_any_version(bytes: &[u8]) -> Option<Self> {
+        let rest = slash(word(trim(bytes), b"SIP")?).ok()?;
+        let length = rest.iter().position(|byte| is_space(*byte) || *byte == b'/')?;
+        Self::parse_after_version(&rest[length..]).ok()
+    }
+
+    fn parse_after_version(rest: &[u8]) -> Result<Self, &'static str> {
         let rest = slash(rest)?;
         let length = rest.iter().position(|byte| is_space(*byte)).ok_or("no host")?;
         let transport = Token::new(&rest[..length]).ok_or("transport malformed")?;
