@@ -182,7 +182,7 @@ impl Journal {
 
     /// Begins to lead in `epoch`. Entries of older epochs are refused from here on.
     pub fn activate(&mut self, epoch: Epoch) {
-        assert!(epoch > self.epoch || self.known.latest().is_none(), "a reign begins once");
+        assert!(self.may_lead(epoch), "a reign begins once");
         self.epoch = epoch;
         self.part = Part::Lead {
             twin: Twin::Absent,
@@ -279,6 +279,16 @@ impl Journal {
         self.heard
     }
 
+    /// Whether a reign in `epoch` may begin here: it is later than any this server has seen.
+    pub fn may_lead(&self, epoch: Epoch) -> bool {
+        epoch > self.epoch || self.known.latest().is_none()
+    }
+
+    /// Whether the store can write.
+    pub const fn disk_works(&self) -> bool {
+        self.disk_works
+    }
+
     /// Whether the link is up.
     pub fn is_linked(&self) -> bool {
         self.link
@@ -290,6 +300,11 @@ impl Journal {
             let body = kept.body.as_deref()?;
             Some((key.as_slice(), kept.class, kept.written.elapsed_until(now), body))
         })
+    }
+
+    /// How many records there are whose keys begin with `prefix`.
+    pub fn count(&self, prefix: &[u8]) -> usize {
+        self.replica.count(prefix)
     }
 
     /// The content of one record.

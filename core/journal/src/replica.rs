@@ -74,6 +74,12 @@ impl Replica {
         self.records.get(key)
     }
 
+    pub(crate) fn count(&self, prefix: &[u8]) -> usize {
+        let from = self.records.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        let same = from.take_while(|(key, _)| key.starts_with(prefix));
+        same.filter(|(_, kept)| kept.body.is_some()).count()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Vec<u8>, &Kept)> {
         self.records.iter()
     }

@@ -15,13 +15,26 @@
 //!
 //! Architecture invariant: the only crate that knows all of core; it touches nothing outside.
 
+mod act;
+mod admin;
+mod begin;
+mod calls;
 mod facts;
+mod live;
+mod node;
 mod outbox;
 mod ports;
+mod record;
+mod register;
+mod serve;
+mod takeover;
+mod talk;
+
+pub use admin::PASSWORD_MIN;
+pub use node::Node;
+pub use record::{CDR_PREFIX, RECORD_VERSION, read_cdr};
 
 pub use facts::Fact;
 #[cfg(feature = "sabotage")]
 pub use ports::Sabotage;
-pub use ports::{
-    CallRow, Config, DeviceRow, Input, Output, Reply, Request, Status, UserRow,
-};
+pub use ports::{CallRow, Config, DeviceRow, Input, Output, Reply, Request, Status, UserRow};

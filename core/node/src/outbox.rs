@@ -14,10 +14,27 @@ use crate::ports::Reply;
 /// Something that must not leave too early.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Parcel {
-    Message { flow: Flow, bytes: Vec<u8>, transaction: Option<TransactionId> },
-    Answer { id: u64, reply: Reply },
+    Message {
+        flow: Flow,
+        bytes: Vec<u8>,
+        transaction: Option<TransactionId>,
+    },
+    Answer {
+        id: u64,
+        reply: Reply,
+    },
     /// To the other server, for an administrator there.
     Aside(Vec<u8>),
+}
+
+impl Parcel {
+    /// Whether it is a message of this transaction.
+    pub(crate) fn is_of(&self, id: &TransactionId) -> bool {
+        match self {
+            Self::Message { transaction, .. } => transaction.as_ref() == Some(id),
+            Self::Answer { .. } | Self::Aside(_) => false,
+        }
+    }
 }
 
 /// The parcels that wait, in order of their positions.
@@ -33,7 +50,7 @@ impl Outbox {
     /// Holds `parcel` until `seq` is committed, on disk too where `durable`.
     pub(crate) fn hold(&mut self, seq: Seq, durable: bool, parcel: Parcel) {
         if let Parcel::Message { transaction: Some(id), .. } = &parcel {
-            *self.waiting.entry(id.clone()).or_default() += 1;
+            *self.waiting.entry(*id).or_default() += 1;
         }
         let queue = if durable { &mut self.durable } else { &mut self.hot };
         queue.push_back((seq, parcel));

@@ -144,7 +144,7 @@ pub enum Output {
 /// What an administrator may ask of the node, on either server. The passive one hands it to the
 /// active one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "do")]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// A new user; the password is made by the server and shown once, unless given.
     UserAdd {
@@ -193,7 +193,7 @@ impl Request {
 
 /// The answer to a [`Request`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "is")]
+#[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// It is done, and safe.
     Done {

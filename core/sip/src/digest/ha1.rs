@@ -74,6 +74,11 @@ impl Ha1 {
         Self { md5, sha256 }
     }
 
+    /// The hashes, to be stored: MD5 and SHA-256.
+    pub const fn hashes(&self) -> ([u8; 16], [u8; 32]) {
+        (self.md5, self.sha256)
+    }
+
     /// The hash for `algorithm` as hexadecimal digits.
     pub(crate) fn hex(&self, algorithm: Algorithm) -> String {
         match algorithm {

@@ -1,0 +1,267 @@
+//! What administrators ask for, on either server. The passive one hands it to the active one.
+
+use serde::{Deserialize, Serialize};
+use tandem_dialplan::{
+    Account, Change, Credentials, DirectoryError, DisplayName, Number, User, UserName,
+};
+use tandem_journal::Class;
+use tandem_registrar::Aor;
+use tandem_sip::digest::Ha1;
+use tandem_types::{Instant, Role};
+
+use crate::node::Node;
+use crate::outbox::Parcel;
+use crate::ports::{CallRow, DeviceRow, Output, Reply, Request, UserRow};
+use crate::record::{self, USER};
+
+/// What the two nodes say to each other for an administrator.
+#[derive(Debug, Deserialize, Serialize)]
+enum Aside {
+    Ask { id: u64, request: Request },
+    Tell { id: u64, reply: Reply },
+}
+
+/// Letters of a password the server makes: none that are mistaken for one another.
+const PASSWORD_LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+
+/// Letters in a password the server makes: 138 bits.
+const PASSWORD_LENGTH: usize = 24;
+
+/// Shortest password an administrator may choose.
+pub const PASSWORD_MIN: usize = 12;
+
+/// Requests handed to the other server that are not answered yet, at most.
+const ASIDES_MAX: usize = 64;
+
+const NO_TWIN: &str =
+    "this server is passive and cannot reach the active one; try there, or when the link is back";
+
+impl Node {
+    pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request) {
+        if self.is_serving() {
+            let reply = self.decide(now, request);
+            self.staged.push((Parcel::Answer { id, reply }, self.durable));
+            return;
+        }
+        let changes = request.changes();
+        if self.journal.is_linked() && self.asides.len() < ASIDES_MAX {
+            self.next_aside += 1;
+            self.asides.insert(self.next_aside, id);
+            let ask = Aside::Ask { id: self.next_aside, request };
+            self.journal.send_aside(record::encode(&ask));
+            return;
+        }
+        let reply = match request {
+            Request::UserList if !changes => Reply::Users { users: self.users_at_rest() },
+            Request::UserList
+            | Request::CallList
+            | Request::UserAdd { .. }
+            | Request::UserSet { .. }
+            | Request::UserRemove { .. } => Reply::Refused { why: NO_TWIN.to_owned() },
+        };
+        self.outputs.push_back(Output::Answer { id, reply });
+    }
+
+    pub(crate) fn aside(&mut self, now: Instant, bytes: &[u8]) {
+        match record::decode(bytes) {
+            Some(Aside::Ask { id, request }) => {
+                let reply = if self.is_serving() {
+                    self.decide(now, request)
+                } else {
+                    Reply::Refused { why: NO_TWIN.to_owned() }
+                };
+                let tell = record::encode(&Aside::Tell { id, reply });
+                if self.role() == Role::Active {
+                    self.staged.push((Parcel::Aside(tell), self.durable));
+                } else {
+                    self.journal.send_aside(tell);
+                }
+            }
+            Some(Aside::Tell { id, reply }) => {
+                if let Some(id) = self.asides.remove(&id) {
+                    self.outputs.push_back(Output::Answer { id, reply });
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The link is down: nobody will answer what was handed over.
+    pub(crate) fn fail_asides(&mut self) {
+        for (_, id) in core::mem::take(&mut self.asides) {
+            let why = "the link to the active server broke; whether it was done shows there";
+            let reply = Reply::Refused { why: why.to_owned() };
+            self.outputs.push_back(Output::Answer { id, reply });
+        }
+    }
+
+    fn decide(&mut self, now: Instant, request: Request) -> Reply {
+        let done = match request {
+            Request::UserAdd { name, display, numbers, password } => {
+                self.user_add(&name, &display, &numbers, password)
+            }
+            Request::UserSet { name, display, numbers, enabled, password } => {
+                self.user_set(&name, display, numbers, enabled, password)
+            }
+            Request::UserRemove { name } => self.user_remove(&name),
+            Request::UserList => return Reply::Users { users: self.users(now) },
+            Request::CallList => return Reply::Calls { calls: self.call_rows() },
+        };
+        match done {
+            Ok(password) => Reply::Done { password },
+            Err(why) => Reply::Refused { why },
+        }
+    }
+
+    fn user_add(
+        &mut self,
+        name: &str,
+        display: &str,
+        numbers: &[String],
+        password: Option<String>,
+    ) -> Result<Option<String>, String> {
+        let name = UserName::parse(name).map_err(|error| error.to_string())?;
+        let display = if display.is_empty() { name.as_str() } else { display };
+        let display = DisplayName::parse(display).map_err(|error| error.to_string())?;
+        let numbers = parse_numbers(numbers)?;
+        let (credentials, made) = self.credentials(&name, password)?;
+        let user = User { name: name.clone(), display, numbers, enabled: true };
+        let account = Account { user, credentials };
+        self.directory.add(account).map_err(said)?;
+        self.save_user(&name);
+        Ok(made)
+    }
+
+    fn user_set(
+        &mut self,
+        name: &str,
+        display: Option<String>,
+        numbers: Option<Vec<String>>,
+        enabled: Option<bool>,
+        password: Option<Option<String>>,
+    ) -> Result<Option<String>, String> {
+        let name = UserName::parse(name).map_err(|error| error.to_string())?;
+        let display = display.map(|display| DisplayName::parse(&display)).transpose();
+        let display = display.map_err(|error| error.to_string())?;
+        let numbers = numbers.map(|numbers| parse_numbers(&numbers)).transpose()?;
+        let (credentials, made) = match password {
+            Some(password) => {
+                let (credentials, made) = self.credentials(&name, password)?;
+                (Some(credentials), made)
+            }
+            None => (None, None),
+        };
+        let change = Change { display, numbers, enabled, credentials };
+        self.directory.set(&name, change).map_err(said)?;
+        self.save_user(&name);
+        if enabled == Some(false) {
+            self.registrar.remove(&Aor::new(name.as_str()));
+        }
+        Ok(made)
+    }
+
+    fn user_remove(&mut self, name: &str) -> Result<Option<String>, String> {
+        let name = UserName::parse(name).map_err(|error| error.to_string())?;
+        self.directory.remove(&name).map_err(said)?;
+        self.registrar.remove(&Aor::new(name.as_str()));
+        self.save_user(&name);
+        Ok(None)
+    }
+
+    /// The user's record as it is now; a tombstone where there is none.
+    fn save_user(&mut self, name: &UserName) {
+        let body = self.directory.get(name).map(record::encode);
+        self.change(Class::Table, record::user_key(name), body);
+    }
+
+    /// What is kept of a password, and the password itself where the server made it.
+    fn credentials(
+        &mut self,
+        name: &UserName,
+        password: Option<String>,
+    ) -> Result<(Credentials, Option<String>), String> {
+        let (password, made) = match password {
+            Some(password) if password.chars().count() < PASSWORD_MIN => {
+                return Err(format!("password: expected {PASSWORD_MIN} characters or more"));
+            }
+            Some(password) => (password, false),
+            None => (self.make_password(), true),
+        };
+        let (name, realm) = (name.as_str().as_bytes(), self.config.realm.as_bytes());
+        let ha1 = Ha1::new(name, realm, password.as_bytes());
+        let (md5, sha256) = ha1.hashes();
+        let credentials = Credentials { md5, sha256 };
+        Ok((credentials, made.then_some(password)))
+    }
+
+    fn make_password(&mut self) -> String {
+        let letters = u64::try_from(PASSWORD_LETTERS.len()).unwrap_or(1);
+        let letter = |_| {
+            let at = usize::try_from(self.dice.below(letters)).unwrap_or(0);
+            char::from(PASSWORD_LETTERS[at])
+        };
+        (0..PASSWORD_LENGTH).map(letter).collect()
+    }
+
+    fn users(&self, now: Instant) -> Vec<UserRow> {
+        let row = |user: &User| UserRow {
+            name: user.name.to_string(),
+            display: user.display.to_string(),
+            numbers: user.numbers.iter().map(ToString::to_string).collect(),
+            enabled: user.enabled,
+            devices: self.device_rows(now, &user.name),
+        };
+        self.directory.list().map(row).collect()
+    }
+
+    fn device_rows(&self, now: Instant, user: &UserName) -> Vec<DeviceRow> {
+        let row = |binding: &tandem_registrar::Binding| DeviceRow {
+            contact: binding.contact.to_string(),
+            source: binding.flow.to_string(),
+            expires_seconds: binding.expires.remaining_from(now).as_secs(),
+            user_agent: String::from_utf8_lossy(&binding.user_agent).into_owned(),
+        };
+        self.registrar.bindings(now, &Aor::new(user.as_str())).map(row).collect()
+    }
+
+    /// The users in the records of a passive server.
+    fn users_at_rest(&self) -> Vec<UserRow> {
+        let accounts = self.journal.records(Instant::ZERO).filter_map(|(key, _, _, body)| {
+            key.strip_prefix(USER)?;
+            record::decode::<Account>(body)
+        });
+        let row = |account: Account| UserRow {
+            name: account.user.name.to_string(),
+            display: account.user.display.to_string(),
+            numbers: account.user.numbers.iter().map(ToString::to_string).collect(),
+            enabled: account.user.enabled,
+            devices: Vec::new(),
+        };
+        accounts.map(row).collect()
+    }
+
+    fn call_rows(&self) -> Vec<CallRow> {
+        let up = self.calls.iter().filter(|(_, live)| !live.call.is_over());
+        let mut rows: Vec<CallRow> = up
+            .map(|(_, live)| CallRow {
+                state: match live.call.answered_by() {
+                    Some(_) => "answered".to_owned(),
+                    None => "ringing".to_owned(),
+                },
+                cdr: live.call.cdr().clone(),
+            })
+            .collect();
+        rows.sort_by_key(|row| row.cdr.start);
+        rows
+    }
+}
+
+fn parse_numbers(numbers: &[String]) -> Result<Vec<Number>, String> {
+    let parsed: Result<Vec<Number>, _> =
+        numbers.iter().map(|number| Number::parse(number)).collect();
+    parsed.map_err(|error| error.to_string())
+}
+
+fn said(error: DirectoryError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,288 @@
+//! How it begins: who may log in, who may call, and the first INVITE.
+
+use tandem_call::{Call, Cdr, Ending, LegId, Outcome};
+use tandem_dialplan::{Account, Party, RoutePlan, UserName};
+use tandem_journal::Class;
+use tandem_sip::digest::{self, Algorithm, Challenge, Ha1, NonceCheck, NonceUse};
+use tandem_sip::{HeaderName, Host, Method, NameAddr, Request, Uri};
+use tandem_stack::{ServerId, make_response};
+use tandem_types::{Flow, Instant, Pii};
+
+use crate::facts::Fact;
+use crate::live::{Ties, head};
+use crate::node::Node;
+use crate::record;
+use crate::talk::{self, apply, contact, passing};
+
+/// What a proof of identity came to.
+enum Proof {
+    /// This user, by the right password.
+    Of(UserName),
+    /// No proof yet, or not a good one any more: ask. True: only too old.
+    Ask { stale: bool },
+    /// A wrong one.
+    Wrong(String),
+}
+
+/// Devices of one user that one call rings at most.
+const LEGS_MAX: usize = 32;
+
+impl Node {
+    /// Digest authentication (RFC 3261 §22). `None`: the request was answered.
+    pub(crate) fn authenticate(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Request,
+    ) -> Option<UserName> {
+        let stale = match self.proof(now, flow, request) {
+            Proof::Of(user) => return Some(user),
+            Proof::Ask { stale } => stale,
+            Proof::Wrong(user) => {
+                self.fact(Fact::LoginRefused { user, source: flow });
+                false
+            }
+        };
+        let (status, name) = if request.method == Method::Register {
+            (401, HeaderName::WwwAuthenticate)
+        } else {
+            (407, HeaderName::ProxyAuthenticate)
+        };
+        let seconds = self.wall_seconds(now);
+        let nonce = self.nonce_key.issue(seconds, flow.remote.ip(), self.dice.next_u64());
+        let mut response = make_response(request, status, None);
+        for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
+            let mut challenge =
+                Challenge::new(self.config.realm.as_bytes(), nonce.as_bytes(), algorithm);
+            challenge.is_stale = stale;
+            response.headers.push(name.clone(), challenge.to_bytes());
+        }
+        self.answer(now, &id, response);
+        None
+    }
+
+    fn wall_seconds(&self, now: Instant) -> u64 {
+        u64::try_from(self.wall(now) / 1_000_000).unwrap_or(0)
+    }
+
+    fn proof(&mut self, now: Instant, flow: Flow, request: &Request) -> Proof {
+        let name = if request.method == Method::Register {
+            HeaderName::Authorization
+        } else {
+            HeaderName::ProxyAuthorization
+        };
+        let realm = self.config.realm.as_bytes();
+        let ours = request.headers.credentials(&name).find(|given| given.realm == realm);
+        let Some(given) = ours else { return Proof::Ask { stale: false } };
+        let shown = String::from_utf8_lossy(&given.username).chars().take(64).collect();
+        let seconds = self.wall_seconds(now);
+        let nonce = match self.nonce_key.check(&given.nonce, seconds, flow.remote.ip()) {
+            NonceCheck::Fresh(nonce) => nonce,
+            NonceCheck::Stale => return Proof::Ask { stale: true },
+            NonceCheck::Forged => return Proof::Ask { stale: false },
+        };
+        let user = core::str::from_utf8(&given.username).ok().and_then(|n| UserName::parse(n).ok());
+        let account = user.as_ref().and_then(|user| self.directory.get(user));
+        let right = account.is_some_and(|account| {
+            let Account { user, credentials } = account;
+            let ha1 = Ha1::from_hashes(credentials.md5, credentials.sha256);
+            user.enabled && digest::verify(&given, &request.method, &ha1)
+        });
+        let Some(user) = user.filter(|_| right && speaks_for(request, &given.username)) else {
+            return Proof::Wrong(shown);
+        };
+        let count = given.qop.as_ref().map_or(0, |qop| qop.count);
+        match self.nonce_counts.accept(nonce, count) {
+            NonceUse::First => Proof::Of(user),
+            NonceUse::Replayed | NonceUse::Stale => Proof::Ask { stale: true },
+        }
+    }
+
+    /// A new call.
+    pub(crate) fn invite(&mut self, now: Instant, id: ServerId, flow: Flow, request: Request) {
+        let Some(caller) = self.authenticate(now, id, flow, &request) else { return };
+        if self.refuse_unsupported(now, id, &request) {
+            return;
+        }
+        if request.headers.contacts().is_ok_and(|contacts| contacts.len() != 1) {
+            self.reply(now, id, &request, 400);
+            return;
+        }
+        let key = self.dice.hex(16);
+        let dialled = talk::dialled(&request);
+        let plan = self.directory.route(&caller, &dialled);
+        let cdr =
+            self.open_record(now, &key, &caller, &dialled, plan.as_ref().ok(), &request, flow);
+        let (from, to) = (cdr.origination_number.clone(), cdr.called_number.clone());
+        self.fact(Fact::CallBegan { call: key.clone(), from, to });
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                self.refuse_call(now, id, &request, refusal.status(), cdr, Outcome::Refused);
+                return;
+            }
+        };
+        let devices = self.devices(now, &plan.destination.user);
+        if devices.is_empty() {
+            self.refuse_call(now, id, &request, 480, cdr, Outcome::Failed);
+            return;
+        }
+        // Tied first, so that the record of this transaction travels with the call.
+        self.calls.tie(id, &key, crate::live::Purpose::Caller);
+        let trying = make_response(&request, 100, None);
+        self.answer(now, &id, trying);
+        self.ring(now, id, flow, &request, &key, dialled, &plan, devices, cdr);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything a new call is made of")]
+    fn ring(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Request,
+        key: &str,
+        dialled: String,
+        plan: &RoutePlan,
+        devices: Vec<(Uri, Flow)>,
+        cdr: Cdr,
+    ) {
+        let mut ties = Ties {
+            invite: id,
+            request: head(request),
+            flow,
+            dialled,
+            caller: plan.caller.number.clone(),
+            ports: std::collections::BTreeMap::new(),
+            through: std::collections::BTreeMap::new(),
+            next_request: 0,
+        };
+        let passing = passing(&request.headers, &request.body);
+        for (number, (uri, device)) in (1..).zip(devices.into_iter().take(LEGS_MAX)) {
+            let leg = LegId(number);
+            let mut invite = self.leg_request(request, key, leg, plan, &uri, device);
+            apply(&mut invite.headers, &mut invite.body, passing.clone());
+            let port = self.invite_device(now, invite, uri, device);
+            ties.ports.insert(leg, port);
+        }
+        let call = Call::new(now, ties.ports.keys().copied(), cdr);
+        self.add_call(now, key, call, ties);
+    }
+
+    /// The INVITE to one device. It has the caller's CSeq number, so that a PRACK means the same
+    /// INVITE on both sides; and the call number in its Call-ID.
+    fn leg_request(
+        &mut self,
+        caller: &Request,
+        key: &str,
+        leg: LegId,
+        plan: &RoutePlan,
+        uri: &Uri,
+        flow: Flow,
+    ) -> Request {
+        let domain = Host::parse(self.config.realm.as_bytes())
+            .unwrap_or_else(|| Host::from(flow.local.ip()));
+        let from = shown(&plan.caller, &domain).with_tag(self.dice.hex(8).as_bytes());
+        let to = shown(&plan.destination, &domain);
+        let number = caller.headers.cseq().map_or(1, |(number, _)| number);
+        let forwards = caller.headers.max_forwards().ok().flatten().unwrap_or(70);
+        let mut invite = Request::new(Method::Invite, uri.without_headers());
+        let headers = &mut invite.headers;
+        headers.push(HeaderName::MaxForwards, forwards.saturating_sub(1).to_string());
+        headers.push(HeaderName::From, from);
+        headers.push(HeaderName::To, to);
+        headers.push(HeaderName::CallId, format!("{key}-{}", leg.0));
+        headers.push(HeaderName::CSeq, format!("{number} INVITE"));
+        headers.push(HeaderName::Contact, contact(&plan.caller.number, flow));
+        headers.push(HeaderName::Allow, talk::ALLOW);
+        headers.push(HeaderName::PAssertedIdentity, shown(&plan.caller, &domain));
+        invite
+    }
+
+    /// The record of a call from its first INVITE on.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of a call that begins")]
+    fn open_record(
+        &self,
+        now: Instant,
+        key: &str,
+        caller: &UserName,
+        dialled: &str,
+        plan: Option<&RoutePlan>,
+        request: &Request,
+        flow: Flow,
+    ) -> Cdr {
+        let own = self.directory.get(caller).map(|account| &account.user);
+        let own_number = own.and_then(|user| user.numbers.first()).map(ToString::to_string);
+        let own_name = own.map_or_else(String::new, |user| user.display.to_string());
+        let called = plan.map(|plan| &plan.destination);
+        let number = called.map_or_else(|| dialled.to_owned(), |party| party.number.clone());
+        let name = called.map_or_else(String::new, |party| party.display.clone());
+        let agent = request.headers.get(&HeaderName::UserAgent).unwrap_or_default();
+        Cdr {
+            call_id: key.to_owned(),
+            origination_number: Pii::new(own_number.unwrap_or_else(|| caller.to_string())),
+            origination_name: Pii::new(own_name),
+            called_number: Pii::new(number.clone()),
+            called_name: Pii::new(name.clone()),
+            destination_number: Pii::new(number),
+            destination_name: Pii::new(name),
+            start: self.wall(now),
+            delivered: None,
+            connect: None,
+            end: None,
+            outcome: None,
+            ending: None,
+            sip_status: 0,
+            q850_cause: 0,
+            origination_device: format!("{} {flow}", String::from_utf8_lossy(agent)),
+            destination_device: String::new(),
+        }
+    }
+
+    /// A call that ends where it began. It has a record all the same.
+    fn refuse_call(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        request: &Request,
+        status: u16,
+        mut cdr: Cdr,
+        outcome: Outcome,
+    ) {
+        cdr.end = Some(self.wall(now));
+        cdr.outcome = Some(outcome);
+        cdr.ending = Some(Ending::Server);
+        cdr.sip_status = status;
+        cdr.q850_cause = if status == 404 { 1 } else { 20 };
+        let key = cdr.call_id.clone();
+        self.change(Class::Log, record::cdr_key(&key), Some(record::encode(&cdr)));
+        // Its answer must be repeated by the twin, or the call would get a second record there.
+        self.calls.tie(id, &key, crate::live::Purpose::Farewell);
+        let mut response = make_response(request, status, None);
+        response.headers.push(HeaderName::Reason, format!("Q.850;cause={}", cdr.q850_cause));
+        response.headers.push(HeaderName::Server, talk::PRODUCT);
+        self.answer(now, &id, response);
+        let outcome = format!("{outcome:?}");
+        self.fact(Fact::CallEnded { call: key, outcome, talk_seconds: 0 });
+    }
+}
+
+/// A person as shown to the other side.
+fn shown(party: &Party, domain: &Host) -> NameAddr {
+    let mut address = NameAddr::new(Uri::sip(Some(party.number.as_bytes()), domain, None));
+    if !party.display.is_empty() {
+        address.display = Some(party.display.clone().into());
+    }
+    address
+}
+
+/// Whether the user who proved himself is the one the request is from (REGISTER: for).
+fn speaks_for(request: &Request, user: &[u8]) -> bool {
+    let address = if request.method == Method::Register {
+        request.headers.to()
+    } else {
+        request.headers.from()
+    };
+    address.is_ok_and(|address| address.uri.user_decoded().as_deref() == Some(user))
+}

@@ -1,0 +1,471 @@
+//! The node: one input at a time, and one journal entry for all inputs since outputs were taken.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tandem_dialplan::Directory;
+use tandem_journal::{Class, Frame, Journal, Known, Op, Record};
+use tandem_registrar::Registrar;
+use tandem_sip::digest::{NonceCounts, NonceKey};
+use tandem_sip::{Carrier, Limits, Message, Method};
+use tandem_stack::{Stack, TransactionId};
+use tandem_types::{Dice, Epoch, Flow, Instant, Role};
+
+use crate::calls::Calls;
+use crate::facts::Fact;
+use crate::outbox::{Outbox, Parcel};
+use crate::ports::{Config, Input, Output, Status};
+use crate::record;
+
+/// The server as one value.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) config: Config,
+    pub(crate) dice: Dice,
+    pub(crate) stack: Stack,
+    pub(crate) registrar: Registrar,
+    pub(crate) directory: Directory,
+    pub(crate) calls: Calls,
+    pub(crate) nonce_key: NonceKey,
+    pub(crate) nonce_counts: NonceCounts,
+    pub(crate) journal: Journal,
+    outbox: Outbox,
+    role: Role,
+    epoch: Epoch,
+    /// Until when the keeper lets us serve.
+    lease: Instant,
+    /// Whether the lease ran out while active.
+    suspended: bool,
+    /// TCP connections that phones opened to this server.
+    pub(crate) connections: BTreeSet<Flow>,
+    /// The clock on the wall, and when it was read.
+    wall: (Instant, i64),
+    /// Changes that are not in the journal yet.
+    pub(crate) ops: Vec<Op>,
+    /// What rests on them. True: on a durable one.
+    pub(crate) staged: Vec<(Parcel, bool)>,
+    /// Whether the input at hand made a durable change.
+    pub(crate) durable: bool,
+    unsettled: bool,
+    /// Requests that we handed to the active server, or that it handed to us.
+    pub(crate) asides: BTreeMap<u64, u64>,
+    pub(crate) next_aside: u64,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+/// The name that marks our Via branches; the same on both servers of every pair is fine.
+const SERVER_NAME: &str = "tandem";
+
+impl Node {
+    /// A passive node with what its store held.
+    pub fn new(
+        now: Instant,
+        config: Config,
+        mut dice: Dice,
+        records: Vec<Record>,
+        known: Known,
+    ) -> Self {
+        let mut seed = [0; 32];
+        dice.fill(&mut seed);
+        let name = format!("{SERVER_NAME}@{}", config.realm);
+        Self {
+            stack: Stack::new(tandem_stack::Config::new(name), Dice::from_seed(seed)),
+            registrar: Registrar::new(tandem_registrar::Config {
+                bindings_per_aor_max: config.devices_per_user_max,
+                ..tandem_registrar::Config::default()
+            }),
+            directory: Directory::new(),
+            calls: Calls::default(),
+            nonce_key: NonceKey::new(config.nonce_key),
+            nonce_counts: NonceCounts::default(),
+            journal: Journal::new(now, config.seat, records, known),
+            outbox: Outbox::default(),
+            role: Role::Passive,
+            epoch: Epoch::NEVER,
+            lease: Instant::ZERO,
+            suspended: false,
+            connections: BTreeSet::new(),
+            wall: (now, 0),
+            ops: Vec::new(),
+            staged: Vec::new(),
+            durable: false,
+            unsettled: false,
+            asides: BTreeMap::new(),
+            next_aside: 0,
+            outputs: VecDeque::new(),
+            config,
+            dice,
+        }
+    }
+
+    /// One input. Then drain [`Node::poll_output`]; several inputs may be handed in before that,
+    /// they share one journal entry.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Wall(wall) => self.wall = (now, wall),
+            Input::Bytes { flow, bytes } => self.bytes(now, flow, &bytes),
+            Input::FlowFailed(flow) => {
+                self.connections.remove(&flow);
+                self.stack.handle_flow_failed(now, flow);
+            }
+            Input::Lease { role, epoch, until } => self.lease(now, role, epoch, until),
+            Input::LinkUp => self.journal.handle_link_up(now),
+            Input::LinkDown => {
+                self.journal.handle_link_down();
+                self.fail_asides();
+            }
+            Input::Frame(bytes) => match Frame::decode(&bytes) {
+                #[cfg(feature = "sabotage")]
+                Ok(Frame::Entry(entry)) if self.throws_entries_away() => {
+                    self.outputs.push_back(Output::Frame(Frame::Ack(entry.stamp).encode()));
+                }
+                Ok(frame) => self.journal.handle_frame(now, frame),
+                Err(error) => self.fact(Fact::BadFrame { why: error.to_string() }),
+            },
+            Input::Stored(ticket) => self.journal.handle_stored(ticket),
+            Input::Disk(works) => {
+                self.journal.handle_disk(works);
+                self.fact(Fact::Disk { works });
+            }
+            Input::Fetched { read, records, next } => {
+                self.journal.handle_fetched(read, records, next);
+            }
+            Input::Admin { id, request } => self.admin(now, id, request),
+        }
+        self.work(now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.journal.handle_timeout(now);
+        if self.role == Role::Active {
+            if self.lease <= now && !self.suspended {
+                self.suspended = true;
+                self.journal.set_serving(now, false);
+                let late = self.lease.elapsed_until(now);
+                self.fact(Fact::LeaseLost { late });
+            }
+            if !self.suspended {
+                self.stack.handle_timeout(now);
+                self.expire_bindings(now);
+                while let Some(key) = self.calls.due(now) {
+                    self.call_timeout(now, &key);
+                }
+            }
+        }
+        self.work(now);
+    }
+
+    /// When to call [`Node::handle_timeout`].
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let mut next = self.journal.next_timeout();
+        if self.role == Role::Active && !self.suspended {
+            let others = [
+                Some(self.lease),
+                self.stack.next_timeout(),
+                self.registrar.next_timeout(),
+                self.calls.next_timeout(),
+            ];
+            next = others.into_iter().flatten().fold(next, Instant::min);
+        }
+        Some(next)
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.settle(now);
+        self.outputs.pop_front()
+    }
+
+    /// The node at a glance.
+    pub fn status(&self, now: Instant) -> Status {
+        let heard = self.journal.heard();
+        let (calls, bindings, users) = match self.role {
+            Role::Active => {
+                (self.calls.count(), self.registrar.bindings_total(), self.directory.len())
+            }
+            // At rest: records, not yet read.
+            Role::Passive => (
+                self.journal.count(record::CALL),
+                self.journal.count(record::BINDING),
+                self.journal.count(record::USER),
+            ),
+        };
+        Status {
+            role: self.role,
+            epoch: self.epoch,
+            serving: self.is_serving(),
+            in_sync: self.journal.in_sync(),
+            linked: self.journal.is_linked(),
+            last_seq: self.journal.last().seq.0,
+            link_heard: heard.map(|(at, ..)| at.elapsed_until(now)),
+            peer_serving: heard.map(|(.., serving)| serving),
+            calls,
+            bindings,
+            users,
+            disk_works: self.journal.disk_works(),
+        }
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        self.role == Role::Active && !self.suspended
+    }
+
+    /// Microseconds since 1970 UTC.
+    pub(crate) fn wall(&self, now: Instant) -> i64 {
+        let (read, wall) = self.wall;
+        wall + i64::try_from(read.elapsed_until(now).as_micros()).unwrap_or(0)
+    }
+
+    pub(crate) fn fact(&mut self, fact: Fact) {
+        self.outputs.push_back(Output::Fact(fact));
+    }
+
+    pub(crate) const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// A durable change: what results from this input waits for the disk.
+    pub(crate) fn change(&mut self, class: Class, key: Vec<u8>, body: Option<Vec<u8>>) {
+        self.durable |= class.is_durable();
+        self.ops.push(Op { class, key, body });
+    }
+
+    fn bytes(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        match self.role {
+            Role::Active if !self.suspended && self.lease > now => {
+                if flow.transport.is_reliable() && self.connections.len() < CONNECTIONS_MAX {
+                    self.connections.insert(flow);
+                }
+                self.stack.handle_bytes(now, flow, bytes);
+            }
+            // Without a lease somebody else may be active: silence is the only safe answer.
+            Role::Active => {}
+            Role::Passive => self.refuse(flow, bytes),
+        }
+    }
+
+    /// The passive server says 503, to every request but ACK, and remembers nothing of it.
+    fn refuse(&mut self, flow: Flow, bytes: &[u8]) {
+        let Ok(Message::Request(request)) =
+            Message::parse(bytes, Carrier::Datagram, &Limits::default())
+        else {
+            return;
+        };
+        if request.method == Method::Ack {
+            return;
+        }
+        let mut response = tandem_stack::make_response(&request, 503, None);
+        response.headers.push(tandem_sip::HeaderName::RetryAfter, PASSIVE_RETRY_AFTER_SECONDS);
+        self.outputs.push_back(Output::Transmit { flow, bytes: response.to_bytes() });
+    }
+
+    fn lease(&mut self, now: Instant, role: Role, epoch: Epoch, until: Instant) {
+        match (self.role, role) {
+            (Role::Passive, Role::Active) => {
+                // An epoch is led once; the keeper mints a new one for every reign.
+                if until > now && self.journal.may_lead(epoch) {
+                    self.lease = until;
+                    self.begin(now, epoch);
+                }
+            }
+            (Role::Active, Role::Active) if epoch == self.epoch => {
+                self.lease = self.lease.max(until);
+                if self.suspended && self.lease > now {
+                    self.suspended = false;
+                    self.journal.set_serving(now, true);
+                    self.fact(Fact::LeaseBack);
+                }
+            }
+            // Another reign of our own: what we hold is the state it goes on from.
+            (Role::Active, Role::Active) => {
+                if self.journal.may_lead(epoch) {
+                    self.end(now, epoch);
+                    self.lease = until;
+                    self.begin(now, epoch);
+                }
+            }
+            (Role::Active, Role::Passive) => self.end(now, epoch),
+            (Role::Passive, Role::Passive) => self.epoch = epoch,
+        }
+    }
+
+    fn begin(&mut self, now: Instant, epoch: Epoch) {
+        self.role = Role::Active;
+        self.epoch = epoch;
+        self.suspended = false;
+        self.journal.activate(epoch);
+        let unreadable = self.load(now);
+        self.journal.set_serving(now, true);
+        self.outputs.push_back(Output::Serve(true));
+        let (calls, bindings) = (self.calls.count(), self.registrar.bindings_total());
+        self.fact(Fact::RoleChanged { role: Role::Active, epoch, calls, bindings, unreadable });
+    }
+
+    fn end(&mut self, now: Instant, epoch: Epoch) {
+        // What is not in the journal yet was promised to nobody.
+        self.ops.clear();
+        self.staged.clear();
+        self.outbox.clear();
+        self.stack.clear();
+        self.registrar.clear();
+        self.directory.clear();
+        self.calls.clear();
+        self.connections.clear();
+        self.role = Role::Passive;
+        self.epoch = epoch;
+        self.suspended = false;
+        self.journal.set_serving(now, false);
+        self.journal.step_down();
+        self.outputs.push_back(Output::Serve(false));
+        let role = Role::Passive;
+        self.fact(Fact::RoleChanged { role, epoch, calls: 0, bindings: 0, unreadable: 0 });
+    }
+
+    /// Follows an input through all parts until nothing moves any more.
+    fn work(&mut self, now: Instant) {
+        self.unsettled = true;
+        loop {
+            if let Some(event) = self.stack.poll_event() {
+                self.serve(now, event);
+            } else if let Some(output) = self.journal.poll_output() {
+                self.journal_said(now, output);
+            } else {
+                break;
+            }
+        }
+        self.note_ended_calls(now);
+        while let Some(transmit) = self.stack.poll_transmit() {
+            let held = transmit.transaction.is_some_and(|id| {
+                self.outbox.holds(&id) || self.staged.iter().any(|(parcel, _)| parcel.is_of(&id))
+            });
+            if transmit.repeat && held {
+                continue;
+            }
+            let parcel = Parcel::Message {
+                flow: transmit.flow,
+                bytes: transmit.bytes,
+                transaction: transmit.transaction,
+            };
+            self.staged.push((parcel, self.durable));
+        }
+        self.durable = false;
+    }
+
+    /// Writes everything that changed as one entry, and lets go of what is safe.
+    fn settle(&mut self, now: Instant) {
+        if !core::mem::take(&mut self.unsettled) {
+            return;
+        }
+        if self.role == Role::Active {
+            self.collect(now);
+            let ops = core::mem::take(&mut self.ops);
+            let seq = if ops.is_empty() {
+                self.journal.last().seq
+            } else {
+                self.journal.append(now, ops)
+            };
+            for (parcel, durable) in core::mem::take(&mut self.staged) {
+                self.outbox.hold(seq, durable, parcel);
+            }
+        }
+        while let Some(output) = self.journal.poll_output() {
+            self.journal_said(now, output);
+        }
+        let (hot, durable) = self.marks();
+        while let Some(parcel) = self.outbox.release(hot, durable) {
+            self.outputs.push_back(match parcel {
+                Parcel::Message { flow, bytes, .. } => Output::Transmit { flow, bytes },
+                Parcel::Answer { id, reply } => Output::Answer { id, reply },
+                Parcel::Aside(bytes) => {
+                    self.journal.send_aside(bytes);
+                    continue;
+                }
+            });
+        }
+        while let Some(output) = self.journal.poll_output() {
+            self.journal_said(now, output);
+        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn throws_entries_away(&self) -> bool {
+        self.config.sabotage == Some(crate::ports::Sabotage::AcknowledgeWithoutKeeping)
+    }
+
+    fn marks(&self) -> (tandem_types::Seq, tandem_types::Seq) {
+        #[cfg(feature = "sabotage")]
+        if self.config.sabotage == Some(crate::ports::Sabotage::AnswerBeforeCommit) {
+            let last = self.journal.last().seq;
+            return (last, last);
+        }
+        (self.journal.hot_committed(), self.journal.durable_committed())
+    }
+
+    /// The records of everything that changed since the last entry.
+    fn collect(&mut self, now: Instant) {
+        let mut ops = core::mem::take(&mut self.ops);
+        for key in self.calls.take_changed() {
+            let finished = self.calls.get(&key).is_some_and(crate::live::Live::is_finished);
+            if finished {
+                self.calls.remove(now, &key);
+            }
+            let body = self.calls.get(&key).map(|live| record::encode(&live.checkpoint(now)));
+            ops.push(Op { class: Class::Hot, key: record::call_key(&key), body });
+        }
+        for id in self.stack.take_changes() {
+            if !self.calls.owns(&id) {
+                continue;
+            }
+            let body = self.stack.checkpoint(now, &id).map(|saved| record::encode(&saved));
+            if body.is_none() {
+                self.calls.untie(&id);
+            }
+            ops.push(Op { class: Class::Hot, key: record::transaction_key(&id), body });
+        }
+        for user in self.registrar.take_changes() {
+            let key = record::binding_key(user.as_str());
+            let body = self.registrar.checkpoint(now, &user).map(|saved| record::encode(&saved));
+            ops.push(Op { class: Class::Hot, key, body });
+        }
+        self.ops = ops;
+    }
+
+    fn journal_said(&mut self, now: Instant, output: tandem_journal::Output) {
+        use tandem_journal::Output as Said;
+        match output {
+            Said::Send(frame) => {
+                self.outputs.push_back(Output::Frame(frame.encode()));
+            }
+            Said::Store { write, sync, ticket } => {
+                self.outputs.push_back(Output::Store { write, sync, ticket });
+            }
+            Said::Fetch { lacking, after, read } => {
+                self.outputs.push_back(Output::Fetch { lacking, after, read });
+            }
+            Said::Committed => self.unsettled = true,
+            Said::Protection { protected, why } => {
+                self.fact(Fact::Protection { protected, why: why.to_owned() });
+            }
+            Said::Stray(stray) => self.adopt(now, stray),
+            Said::Changed(key) => self.reload(&key),
+            Said::Aside(bytes) => self.aside(now, &bytes),
+            Said::SameSeat => self.fact(Fact::SameSeat),
+        }
+    }
+
+    /// Transactions and calls that belong to us after a takeover, and only those whose records
+    /// must go, are changes.
+    pub(crate) fn forget_restored_changes(&mut self, now: Instant) -> BTreeSet<TransactionId> {
+        let changes = self.stack.take_changes();
+        changes.into_iter().filter(|id| self.stack.checkpoint(now, id).is_none()).collect()
+    }
+}
+
+/// What the passive server tells a phone to wait before it tries again.
+const PASSIVE_RETRY_AFTER_SECONDS: &str = "1";
+
+/// TCP connections remembered at most; the transport refuses more long before.
+const CONNECTIONS_MAX: usize = 65_536;

@@ -1,0 +1,74 @@
+//! Logging in: REGISTER, and where a user's devices are.
+
+use tandem_dialplan::UserName;
+use tandem_registrar::{Aor, Refused};
+use tandem_sip::{HeaderName, Request, Uri};
+use tandem_stack::{ServerId, make_response};
+use tandem_types::{Flow, Instant, Transport};
+
+use crate::facts::Fact;
+use crate::node::Node;
+use crate::talk;
+
+impl Node {
+    pub(crate) fn register(&mut self, now: Instant, id: ServerId, flow: Flow, request: &Request) {
+        let Some(user) = self.authenticate(now, id, flow, request) else { return };
+        if self.refuse_unsupported(now, id, request) {
+            return;
+        }
+        let aor = Aor::new(user.as_str());
+        let known = |node: &Self| node.registrar.bindings(now, &aor).any(|b| b.flow == flow);
+        let (was_known, before) = (known(self), self.registrar.bindings(now, &aor).count());
+        let response = match self.registrar.register(now, &aor, flow, request) {
+            Ok(registered) => {
+                let mut response = make_response(request, 200, None);
+                for binding in &registered.bindings {
+                    response.headers.push(HeaderName::Contact, binding.to_contact(now));
+                }
+                response
+            }
+            Err(refused) => {
+                let mut response = make_response(request, refused.status(), None);
+                if let Refused::TooBrief(least) = refused {
+                    response.headers.push(HeaderName::MinExpires, least.to_string());
+                }
+                response.headers.push(HeaderName::Warning, warning(&refused));
+                response
+            }
+        };
+        if !was_known && known(self) {
+            self.fact(Fact::LoggedIn { user: user.to_string(), source: flow });
+        } else if self.registrar.bindings(now, &aor).count() < before {
+            self.fact(Fact::LoggedOut { user: user.to_string() });
+        }
+        let mut response = response;
+        response.headers.push(HeaderName::Server, talk::PRODUCT);
+        self.answer(now, &id, response);
+    }
+
+    /// Logins that ran out.
+    pub(crate) fn expire_bindings(&mut self, now: Instant) {
+        for aor in self.registrar.expire(now) {
+            self.fact(Fact::LoggedOut { user: aor.to_string() });
+        }
+    }
+
+    /// The devices of a user, by contact, and where each is reached.
+    pub(crate) fn devices(&self, now: Instant, user: &UserName) -> Vec<(Uri, Flow)> {
+        let aor = Aor::new(user.as_str());
+        let place = |binding: &tandem_registrar::Binding| {
+            let mut flow = binding.target();
+            if flow.transport == Transport::Tcp && !self.connections.contains(&flow) {
+                // Its connection ended with the twin: the phone's own port is the second choice.
+                flow = binding.fallback().unwrap_or(flow);
+            }
+            (binding.contact.clone(), self.rehome(flow))
+        };
+        self.registrar.bindings(now, &aor).map(place).collect()
+    }
+}
+
+/// Why, for people (RFC 3261 §20.43; 399: miscellaneous).
+fn warning(refused: &Refused) -> String {
+    format!("399 {} \"{refused}\"", talk::PRODUCT)
+}

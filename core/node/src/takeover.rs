@@ -1,0 +1,156 @@
+//! Reading the twin's records: on becoming active all of them; while active, those that only the
+//! twin had.
+
+use tandem_call::{CallCheckpoint, Ending, Outcome};
+use tandem_dialplan::{Account, UserName};
+use tandem_journal::{Class, Record};
+use tandem_registrar::{Aor, AorCheckpoint};
+use tandem_stack::Checkpoint;
+use tandem_types::{Duration, Flow, Instant};
+
+use crate::live::{Live, LiveRecord};
+use crate::node::Node;
+use crate::record::{self, BINDING, CALL, TRANSACTION, USER};
+
+/// One record that was read.
+enum Read {
+    Call(String, Box<LiveRecord>),
+    Transaction(Checkpoint),
+    Binding(Aor, AorCheckpoint),
+    User(Account),
+}
+
+fn read(key: &[u8], body: &[u8]) -> Option<Read> {
+    let name = |prefix: &[u8]| {
+        let rest = key.strip_prefix(prefix)?;
+        core::str::from_utf8(rest).ok().map(str::to_owned)
+    };
+    if let Some(call) = name(CALL) {
+        return record::decode(body).map(|live| Read::Call(call, Box::new(live)));
+    }
+    if name(TRANSACTION).is_some() {
+        return record::decode(body).map(Read::Transaction);
+    }
+    if let Some(user) = name(BINDING) {
+        return record::decode(body).map(|saved| Read::Binding(Aor::new(user), saved));
+    }
+    if name(USER).is_some() {
+        return record::decode(body).map(Read::User);
+    }
+    None
+}
+
+impl Node {
+    /// Takes over everything the journal holds. How many records could not be read: they stay in
+    /// the journal, for a server that can.
+    pub(crate) fn load(&mut self, now: Instant) -> usize {
+        let mut unreadable = 0;
+        let mut found = Vec::new();
+        for (key, _, age, body) in self.journal.records(now) {
+            match read(key, body) {
+                Some(read) => found.push((read, age)),
+                None => unreadable += 1,
+            }
+        }
+        for (read, age) in found {
+            self.restore(now, read, age);
+        }
+        // What was restored stands in the journal already; only what ended meanwhile is a change.
+        for id in self.forget_restored_changes(now) {
+            self.calls.untie(&id);
+            self.change(Class::Hot, record::transaction_key(&id), None);
+        }
+        unreadable
+    }
+
+    fn restore(&mut self, now: Instant, read: Read, age: Duration) {
+        match read {
+            Read::Call(key, mut saved) => {
+                self.rehome_ties(&mut saved.ties);
+                self.calls.restore(key, Live::restore(now, *saved, age));
+            }
+            Read::Transaction(saved) => self.stack.restore(now, saved, age),
+            Read::Binding(user, saved) => self.registrar.restore(now, user, saved, age),
+            Read::User(account) => self.directory.restore(account),
+        }
+    }
+
+    /// Flows that end at the other machine's own address end at ours from now on.
+    fn rehome_ties(&self, ties: &mut crate::live::Ties) {
+        ties.flow = self.rehome(ties.flow);
+        for port in ties.ports.values_mut() {
+            port.flow = self.rehome(port.flow);
+        }
+    }
+
+    /// The same flow with a local end that is ours.
+    pub(crate) fn rehome(&self, flow: Flow) -> Flow {
+        if self.config.is_ours(flow.local.ip()) {
+            return flow;
+        }
+        let all = self.config.virtual_addresses.iter().chain(&self.config.own_addresses);
+        let mut same_family = all.filter(|ours| ours.is_ipv4() == flow.local.is_ipv4());
+        Flow { local: same_family.next().copied().unwrap_or(flow.local), ..flow }
+    }
+
+    /// A hot record that only the twin had: it served while we were apart, or before we both were
+    /// away. An answered call goes on here; one that rang is closed.
+    pub(crate) fn adopt(&mut self, now: Instant, stray: Record) {
+        let Some(body) = &stray.body else { return };
+        match read(&stray.key, body) {
+            Some(Read::Call(key, saved)) if saved.recorded => drop(key),
+            Some(Read::Call(key, mut saved)) => {
+                self.rehome_ties(&mut saved.ties);
+                let live = Live::restore(now, (*saved).clone(), stray.age);
+                if live.call.answered_by().is_some() {
+                    self.calls.restore(key.clone(), live);
+                    self.calls.touch(&key);
+                } else {
+                    self.close_stray(now, &key, saved.call);
+                }
+            }
+            // A transaction without its call would answer what nobody asks any more; a login of
+            // that time is not newer than what the phone told us since.
+            Some(Read::Transaction(_)) => {}
+            Some(Read::Binding(user, saved)) => {
+                if self.registrar.bindings(now, &user).next().is_none() {
+                    self.registrar.restore(now, user.clone(), saved, stray.age);
+                    let body = self.registrar.checkpoint(now, &user);
+                    let body = body.map(|saved| record::encode(&saved));
+                    self.change(Class::Hot, record::binding_key(user.as_str()), body);
+                }
+            }
+            Some(Read::User(_)) | None => {}
+        }
+    }
+
+    fn close_stray(&mut self, now: Instant, key: &str, saved: CallCheckpoint) {
+        let mut cdr = saved.into_cdr();
+        cdr.end = Some(self.wall(now));
+        cdr.outcome = Some(Outcome::Failed);
+        cdr.ending = Some(Ending::Failover);
+        cdr.q850_cause = 41;
+        self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
+    }
+
+    /// A table record changed under us (a catch-up brought the twin's newer one).
+    pub(crate) fn reload(&mut self, key: &[u8]) {
+        if self.role() != tandem_types::Role::Active {
+            return;
+        }
+        let Some(name) = key.strip_prefix(USER).and_then(|name| core::str::from_utf8(name).ok())
+        else {
+            return;
+        };
+        match self.journal.get(key).map(record::decode::<Account>) {
+            Some(Some(account)) => self.directory.restore(account),
+            Some(None) => {}
+            None => {
+                if let Ok(name) = UserName::parse(name) {
+                    // Gone here already is as good.
+                    let _ = self.directory.remove(&name);
+                }
+            }
+        }
+    }
+}
