@@ -266,3 +266,326 @@ impl InviteServer {
         machine
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::script::{self, Machine, octets};
+    use expect_test::{Expect, expect};
+
+    impl Machine for InviteServer {
+        fn step(&mut self, now: Instant, verb: &str, word: &str, out: &mut Vec<Output>) -> String {
+            match verb {
+                "again" => self.handle_retransmission(out),
+                "respond" => match self.may_respond() {
+                    Ok(()) => {
+                        let class = Class::of(word.parse().unwrap()).unwrap();
+                        self.respond(now, class, octets(word), out);
+                    }
+                    Err(error) => return format!("{now} {error:?}\n"),
+                },
+                "ack" => {
+                    let news = self.handle_ack(now, out);
+                    return if news { String::new() } else { format!("{now} nothing new\n") };
+                }
+                other => panic!("unknown step {other}"),
+            }
+            String::new()
+        }
+
+        fn timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+            self.handle_timeout(now, out);
+        }
+
+        fn next(&self) -> Option<Instant> {
+            self.next_timeout()
+        }
+
+        fn over(&self) -> bool {
+            self.is_over()
+        }
+
+        fn kept(&self, now: Instant) -> (bool, bool) {
+            (self.save(now).is_some(), self.is_kept())
+        }
+
+        fn twin(&mut self, now: Instant, age: Duration, out: &mut Vec<Output>) -> bool {
+            let Some(saved) = self.save(now) else { return false };
+            *self = Self::restore(now, self.reliable, saved, age, out);
+            true
+        }
+    }
+
+    #[track_caller]
+    fn check(reliable: bool, script: &str, want: Expect) {
+        script::check(&mut InviteServer::new(reliable), Vec::new(), script, &want);
+    }
+
+    const UDP: bool = false;
+    const TCP: bool = true;
+
+    #[test]
+    fn provisional_answers_are_repeated_when_the_invite_is() {
+        check(
+            UDP,
+            "again; respond 100; again; respond 180; again; wait 200",
+            expect![[r#"
+            0.000s -> 100
+            0.000s -> 100 again
+            0.000s -> 180
+            0.000s -> 180 again
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_repeated_at_doubling_pauses_until_timer_h() {
+        check(
+            UDP,
+            "respond 486; again; wait 40",
+            expect![[r#"
+            0.000s -> 486
+            0.000s -> 486 again
+            0.500s -> 486 again
+            1.500s -> 486 again
+            3.500s -> 486 again
+            7.500s -> 486 again
+            11.500s -> 486 again
+            15.500s -> 486 again
+            19.500s -> 486 again
+            23.500s -> 486 again
+            27.500s -> 486 again
+            31.500s -> 486 again
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_refusal_on_a_reliable_transport_waits_for_its_ack_until_timer_h() {
+        check(
+            TCP,
+            "respond 486; wait 40",
+            expect![[r#"
+            0.000s -> 486
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn after_the_ack_of_a_refusal_repetitions_are_ignored_until_timer_i() {
+        check(
+            UDP,
+            "respond 486; wait 1; ack; ack; again; wait 4; again; wait 1",
+            expect![[r#"
+            0.000s -> 486
+            0.500s -> 486 again
+            1.000s nothing new
+            6.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn after_the_ack_of_a_refusal_a_reliable_transport_forgets_at_once() {
+        check(
+            TCP,
+            "respond 486; ack; ack",
+            expect![[r#"
+            0.000s -> 486
+            0.000s terminated
+            0.000s nothing new
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_answer_is_repeated_at_doubling_pauses_until_timer_l() {
+        check(
+            UDP,
+            "respond 200; again; wait 40",
+            expect![[r#"
+            0.000s -> 200
+            0.500s -> 200 again
+            1.500s -> 200 again
+            3.500s -> 200 again
+            7.500s -> 200 again
+            11.500s -> 200 again
+            15.500s -> 200 again
+            19.500s -> 200 again
+            23.500s -> 200 again
+            27.500s -> 200 again
+            31.500s -> 200 again
+            32.000s no ACK
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_answer_is_repeated_on_reliable_transports_too() {
+        check(
+            TCP,
+            "respond 200; wait 4; ack; wait 40",
+            expect![[r#"
+            0.000s -> 200
+            0.500s -> 200 again
+            1.500s -> 200 again
+            3.500s -> 200 again
+            4.000s to the user
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn after_its_ack_an_answer_is_not_repeated() {
+        check(
+            UDP,
+            "respond 180; respond 200; wait 0.2; ack; ack; again; wait 40",
+            expect![[r#"
+            0.000s -> 180
+            0.000s -> 200
+            0.200s to the user
+            0.200s nothing new
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_ack_before_any_final_answer_means_nothing() {
+        check(
+            UDP,
+            "ack; respond 180; ack; respond 200; ack",
+            expect![[r#"
+            0.000s nothing new
+            0.000s -> 180
+            0.000s nothing new
+            0.000s -> 200
+            0.000s to the user
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_second_final_answer_is_refused() {
+        check(
+            UDP,
+            "respond 200; respond 500; respond 180; ack; respond 486",
+            expect![[r#"
+            0.000s -> 200
+            0.000s AlreadyCompleted
+            0.000s AlreadyCompleted
+            0.000s to the user
+            0.000s AlreadyCompleted
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_sends_an_unacknowledged_answer_again_for_the_time_left() {
+        check(
+            UDP,
+            "respond 200; wait 20; twin 4; wait 40",
+            expect![[r#"
+            0.000s -> 200
+            0.500s -> 200 again
+            1.500s -> 200 again
+            3.500s -> 200 again
+            7.500s -> 200 again
+            11.500s -> 200 again
+            15.500s -> 200 again
+            19.500s -> 200 again
+            20.000s twin takes over
+            20.000s -> 200 again
+            20.500s -> 200 again
+            21.500s -> 200 again
+            23.500s -> 200 again
+            27.500s -> 200 again
+            28.000s no ACK
+            28.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_sends_a_refusal_again_for_the_time_left() {
+        check(
+            UDP,
+            "respond 486; wait 20; twin 9; ack; wait 40",
+            expect![[r#"
+            0.000s -> 486
+            0.500s -> 486 again
+            1.500s -> 486 again
+            3.500s -> 486 again
+            7.500s -> 486 again
+            11.500s -> 486 again
+            15.500s -> 486 again
+            19.500s -> 486 again
+            20.000s twin takes over
+            20.000s -> 486 again
+            25.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_sends_a_refusal_again_on_reliable_transports() {
+        check(
+            TCP,
+            "respond 486; twin; wait 40",
+            expect![[r#"
+            0.000s -> 486
+            0.000s twin takes over
+            0.000s -> 486 again
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_lets_the_phone_hear_that_it_still_rings() {
+        check(
+            UDP,
+            "respond 180; wait 60; twin 1; again; respond 200; ack",
+            expect![[r#"
+            0.000s -> 180
+            60.000s twin takes over
+            60.000s -> 180 again
+            60.000s -> 180 again
+            60.000s -> 200
+            60.000s to the user
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_need_not_know_what_was_acknowledged() {
+        check(
+            UDP,
+            "respond 200; ack; twin; wait 40",
+            expect![[r#"
+            0.000s -> 200
+            0.000s to the user
+            0.000s twin knows nothing
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_says_nothing_when_the_time_is_over() {
+        check(
+            UDP,
+            "respond 200; twin 32; wait 0",
+            expect![[r#"
+            0.000s -> 200
+            0.000s twin takes over
+            0.000s no ACK
+            0.000s terminated
+        "#]],
+        );
+    }
+}

@@ -198,3 +198,288 @@ impl NonInviteClient {
         Self { reliable, state }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::script::{self, Machine, octets};
+    use expect_test::{Expect, expect};
+
+    impl Machine for NonInviteClient {
+        fn step(&mut self, now: Instant, verb: &str, word: &str, out: &mut Vec<Output>) -> String {
+            let changed = match verb {
+                "unsent" => {
+                    self.handle_transport_error(out);
+                    return String::new();
+                }
+                status => {
+                    let class = Class::of(status.parse().unwrap()).unwrap();
+                    self.handle_response(now, class, out)
+                }
+            };
+            if changed { String::new() } else { format!("{now} no change\n") }
+        }
+
+        fn timeout(&mut self, now: Instant, out: &mut Vec<Output>) {
+            self.handle_timeout(now, out);
+        }
+
+        fn next(&self) -> Option<Instant> {
+            self.next_timeout()
+        }
+
+        fn over(&self) -> bool {
+            self.is_over()
+        }
+
+        fn kept(&self, now: Instant) -> (bool, bool) {
+            (self.save(now).is_some(), self.is_kept())
+        }
+
+        fn twin(&mut self, now: Instant, age: Duration, out: &mut Vec<Output>) -> bool {
+            let Some(saved) = self.save(now) else { return false };
+            *self = Self::restore(now, self.reliable, saved, age, out);
+            true
+        }
+    }
+
+    #[track_caller]
+    fn check(reliable: bool, script: &str, want: Expect) {
+        let mut first = Vec::new();
+        let request = octets("BYE");
+        let mut machine = NonInviteClient::new(Instant::ZERO, reliable, request, &mut first);
+        script::check(&mut machine, first, script, &want);
+    }
+
+    const UDP: bool = false;
+    const TCP: bool = true;
+
+    #[test]
+    fn a_request_is_repeated_at_doubling_pauses_until_timer_f() {
+        check(
+            UDP,
+            "wait 40",
+            expect![[r#"
+            0.000s -> BYE
+            0.500s -> BYE again
+            1.500s -> BYE again
+            3.500s -> BYE again
+            7.500s -> BYE again
+            11.500s -> BYE again
+            15.500s -> BYE again
+            19.500s -> BYE again
+            23.500s -> BYE again
+            27.500s -> BYE again
+            31.500s -> BYE again
+            32.000s failed: Timeout
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_request_on_a_reliable_transport_is_sent_once() {
+        check(
+            TCP,
+            "wait 40",
+            expect![[r#"
+            0.000s -> BYE
+            32.000s failed: Timeout
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn after_a_provisional_response_a_request_is_repeated_every_t2() {
+        check(
+            UDP,
+            "wait 0.6; 100; 100; wait 10; 200",
+            expect![[r#"
+            0.000s -> BYE
+            0.500s -> BYE again
+            0.600s to the user
+            0.600s no change
+            0.600s to the user
+            1.500s -> BYE again
+            5.500s -> BYE again
+            9.500s -> BYE again
+            10.600s to the user
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_provisional_response_does_not_stretch_timer_f() {
+        check(
+            TCP,
+            "wait 20; 100; wait 13",
+            expect![[r#"
+            0.000s -> BYE
+            20.000s to the user
+            32.000s failed: Timeout
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn repeated_responses_are_ignored_until_timer_k() {
+        check(
+            UDP,
+            "200; 200; 404; 100; wait 5; 200",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s to the user
+            0.000s no change
+            0.000s no change
+            0.000s no change
+            5.000s terminated
+            5.000s no change
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_reliable_transport_forgets_at_once() {
+        check(
+            TCP,
+            "404; 404",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s to the user
+            0.000s terminated
+            0.000s no change
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_sent_fails() {
+        check(
+            UDP,
+            "unsent; unsent; 200; wait 40",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s failed: Transport
+            0.000s terminated
+            0.000s no change
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_sent_fails_also_after_a_provisional_response() {
+        check(
+            TCP,
+            "100; unsent",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s to the user
+            0.000s failed: Transport
+            0.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_answered_request_cannot_fail() {
+        check(
+            UDP,
+            "200; unsent; wait 5",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s to the user
+            5.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_sends_the_request_again_for_the_time_left() {
+        check(
+            UDP,
+            "wait 20; twin 4; wait 40",
+            expect![[r#"
+            0.000s -> BYE
+            0.500s -> BYE again
+            1.500s -> BYE again
+            3.500s -> BYE again
+            7.500s -> BYE again
+            11.500s -> BYE again
+            15.500s -> BYE again
+            19.500s -> BYE again
+            20.000s twin takes over
+            20.000s -> BYE again
+            20.500s -> BYE again
+            21.500s -> BYE again
+            23.500s -> BYE again
+            27.500s -> BYE again
+            28.000s failed: Timeout
+            28.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_sends_the_request_again_on_a_reliable_transport() {
+        check(
+            TCP,
+            "twin; 200",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s twin takes over
+            0.000s -> BYE again
+            0.000s to the user
+            0.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_goes_on_every_t2_after_a_provisional_response() {
+        check(
+            UDP,
+            "100; twin; wait 9; 200",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s to the user
+            0.000s twin takes over
+            0.000s -> BYE again
+            0.500s -> BYE again
+            4.500s -> BYE again
+            8.500s -> BYE again
+            9.000s to the user
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_need_not_know_what_was_answered() {
+        check(
+            UDP,
+            "200; twin; wait 5",
+            expect![[r#"
+            0.000s -> BYE
+            0.000s to the user
+            0.000s twin knows nothing
+            5.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_reports_a_request_whose_time_is_over() {
+        check(
+            UDP,
+            "wait 1; twin 31; wait 0",
+            expect![[r#"
+            0.000s -> BYE
+            0.500s -> BYE again
+            1.000s twin takes over
+            1.000s failed: Timeout
+            1.000s terminated
+        "#]],
+        );
+    }
+}

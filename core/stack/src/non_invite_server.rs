@@ -177,3 +177,176 @@ impl NonInviteServer {
         machine
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::script::{self, Machine, octets};
+    use expect_test::{Expect, expect};
+
+    impl Machine for NonInviteServer {
+        fn step(&mut self, now: Instant, verb: &str, word: &str, out: &mut Vec<Output>) -> String {
+            match verb {
+                "again" => self.handle_retransmission(out),
+                "respond" => match self.may_respond() {
+                    Ok(()) => {
+                        let class = Class::of(word.parse().unwrap()).unwrap();
+                        self.respond(now, class, octets(word), out);
+                    }
+                    Err(error) => return format!("{now} {error:?}\n"),
+                },
+                other => panic!("unknown step {other}"),
+            }
+            String::new()
+        }
+
+        fn timeout(&mut self, now: Instant, _: &mut Vec<Output>) {
+            self.handle_timeout(now);
+        }
+
+        fn next(&self) -> Option<Instant> {
+            self.next_timeout()
+        }
+
+        fn over(&self) -> bool {
+            self.is_over()
+        }
+
+        fn kept(&self, now: Instant) -> (bool, bool) {
+            (self.save(now).is_some(), self.is_kept())
+        }
+
+        fn twin(&mut self, now: Instant, age: Duration, out: &mut Vec<Output>) -> bool {
+            let Some(saved) = self.save(now) else { return false };
+            *self = Self::restore(now, self.reliable, saved, age, out);
+            true
+        }
+    }
+
+    #[track_caller]
+    fn check(reliable: bool, script: &str, want: Expect) {
+        script::check(&mut NonInviteServer::new(reliable), Vec::new(), script, &want);
+    }
+
+    const UDP: bool = false;
+    const TCP: bool = true;
+
+    #[test]
+    fn a_lost_answer_is_repeated_until_timer_j() {
+        check(
+            UDP,
+            "respond 200; again; wait 31; again; wait 1; again",
+            expect![[r#"
+            0.000s -> 200
+            0.000s -> 200 again
+            31.000s -> 200 again
+            32.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_request_repeated_before_any_answer_is_silent() {
+        check(UDP, "again; again", expect![[""]]);
+    }
+
+    #[test]
+    fn a_provisional_answer_is_repeated_until_the_final_one() {
+        check(
+            UDP,
+            "respond 100; again; respond 183; again; respond 404; again; wait 40",
+            expect![[r#"
+                0.000s -> 100
+                0.000s -> 100 again
+                0.000s -> 183
+                0.000s -> 183 again
+                0.000s -> 404
+                0.000s -> 404 again
+                32.000s terminated
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_reliable_transport_forgets_at_once() {
+        check(
+            TCP,
+            "respond 100; again; respond 404; again",
+            expect![[r#"
+            0.000s -> 100
+            0.000s -> 100 again
+            0.000s -> 404
+            0.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_second_final_answer_is_refused() {
+        check(
+            UDP,
+            "respond 200; respond 500; respond 100",
+            expect![[r#"
+            0.000s -> 200
+            0.000s AlreadyCompleted
+            0.000s AlreadyCompleted
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_sends_the_answer_again_and_repeats_it_as_long_as_is_left() {
+        check(
+            UDP,
+            "respond 200; wait 10; twin 2; again; wait 20; again; wait 1",
+            expect![[r#"
+            0.000s -> 200
+            10.000s twin takes over
+            10.000s -> 200 again
+            10.000s -> 200 again
+            30.000s terminated
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_waits_for_the_user_to_answer() {
+        check(
+            UDP,
+            "twin; again; respond 200; again",
+            expect![[r#"
+            0.000s twin takes over
+            0.000s -> 200
+            0.000s -> 200 again
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_sends_a_provisional_answer_again() {
+        check(
+            UDP,
+            "respond 180; wait 100; twin 5; again; respond 200",
+            expect![[r#"
+            0.000s -> 180
+            100.000s twin takes over
+            100.000s -> 180 again
+            100.000s -> 180 again
+            100.000s -> 200
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_says_nothing_when_the_time_is_over() {
+        check(
+            UDP,
+            "respond 200; wait 10; twin 22; wait 0",
+            expect![[r#"
+            0.000s -> 200
+            10.000s twin takes over
+            10.000s terminated
+        "#]],
+        );
+    }
+}

@@ -11,7 +11,7 @@
 //! Invariant: one message gives at most one new transaction (a CANCEL's), one event and two
 //! messages to send.
 
-use crate::answer::{complete_to, complete_via, make_ack, make_response, reply_flow};
+use crate::answer::{complete_to, complete_via, make_ack, make_response, reply_flow, sketch};
 use crate::id::ServerId;
 use crate::invite_server::InviteServer;
 use crate::machine::Class;
@@ -93,10 +93,10 @@ impl Stack {
         let server = Server {
             // Within a dialog the dialog's own order tells copies apart.
             merge: facts.to_tag.is_none().then(|| MergeKey::new(facts)),
+            sketch: Some(sketch(request)),
             ..Server::new(*flow, incoming.reply, key, machine)
         };
         let id = self.start_server(server);
-        self.keep_sketch(id, request);
         let Incoming { flow, request, .. } = incoming;
         self.events.push_back(Event::Request { id, flow, request });
     }

@@ -1,6 +1,6 @@
 //! What the transaction user asks for: requests, responses, CANCEL, the ACK for a 2xx.
 
-use crate::answer::{MAX_FORWARDS, complete_to, make_cancel, reread, sketch};
+use crate::answer::{MAX_FORWARDS, complete_to, make_cancel, reread};
 use crate::id::{ClientId, ServerId};
 use crate::invite_client::InviteClient;
 use crate::machine::{Class, FailReason, RespondError};
@@ -175,13 +175,6 @@ impl Stack {
         match reread(&server.sketch.as_ref()?.0)? {
             Message::Request(request) => Some((server.flow, request)),
             Message::Response(_) => None,
-        }
-    }
-
-    /// Keeps what it takes to answer `request`.
-    pub(crate) fn keep_sketch(&mut self, id: ServerId, request: &Request) {
-        if let Some(server) = self.servers.get_mut(&id) {
-            server.sketch = Some(sketch(request));
         }
     }
 }
