@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: this crate decides nothing. `unsafe` is in `sys` alone.
 
+pub mod address;
 pub mod child;
 pub mod clock;
 pub mod durable;

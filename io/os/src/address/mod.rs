@@ -1,0 +1,462 @@
+//! Virtual addresses: taking them, telling the network, asking whether somebody else has them.
+//!
+//! ```text
+//!   open     interface index, netlink and packet sockets, every frame written: once, at the start
+//!   claim    RTM_NEWADDR (synchronous)  ─▶  gratuitous ARP, request and reply form (RFC 5227, 5944)
+//!                                           unsolicited neighbour advertisement     (RFC 4861 §7.2.6)
+//!   announce the same frames again: a switch or phone that missed them once would talk to the twin
+//!   probe    ARP probe (RFC 5227 §2.1.1), neighbour solicitation from "::" (RFC 4862 §5.4.2)
+//!   answers  whoever else says that it has one of the addresses, asked or not
+//!   release  RTM_DELADDR
+//! ```
+//!
+//! Needs CAP_NET_ADMIN and CAP_NET_RAW and no more. Claiming what is held and releasing what is not
+//! are no errors: what counts is how it is afterwards.
+
+mod frames;
+mod netlink;
+mod packet;
+mod watch;
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::str::FromStr;
+
+use rustix::io::Errno;
+
+use frames::HardwareAddress;
+use netlink::{Interface, Netlink};
+use packet::PacketSocket;
+
+pub use watch::{LinkState, LinkWatch};
+
+/// An address with the length of its network's prefix, as in `192.0.2.9/24`.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Prefixed {
+    /// The address.
+    pub address: IpAddr,
+    /// Bits of the network part.
+    pub length: u8,
+}
+
+impl fmt::Display for Prefixed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl FromStr for Prefixed {
+    type Err = String;
+
+    /// Without a length the address stands alone (`/32`, `/128`).
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| format!("`{text}` is no IP address"))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => most,
+            Some(length) => length
+                .parse()
+                .ok()
+                .filter(|length| *length <= most)
+                .ok_or_else(|| format!("`{text}`: the prefix length must be 0 to {most}"))?,
+        };
+        Ok(Self { address, length })
+    }
+}
+
+/// Something the system refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// What was tried.
+    what: String,
+    error: io::Error,
+    /// The capability that allows it.
+    capability: &'static str,
+}
+
+impl Refused {
+    fn new(what: String, error: impl Into<io::Error>, capability: &'static str) -> Self {
+        Self { what, error: error.into(), capability }
+    }
+
+    /// The capability the process lacks, if it is that.
+    pub fn missing_capability(&self) -> Option<&'static str> {
+        (self.error.kind() == io::ErrorKind::PermissionDenied).then_some(self.capability)
+    }
+
+    /// What the system said.
+    pub const fn error(&self) -> &io::Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.what, self.error)?;
+        match self.missing_capability() {
+            Some(capability) => write!(f, "; give the service {capability}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Somebody else says that it has one of the virtual addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Claimant {
+    /// The virtual address.
+    pub address: IpAddr,
+    /// The other's hardware address.
+    pub hardware: [u8; 6],
+}
+
+/// The virtual addresses of this server, ready to be taken.
+#[derive(Debug)]
+pub struct VirtualAddresses(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// Binding an address of 127.0.0.0/8 is claiming it: for a demonstration on one machine.
+    Loopback,
+    Interface(Box<OnInterface>),
+}
+
+impl VirtualAddresses {
+    /// Addresses that need no claiming; everything succeeds and nobody answers.
+    pub const fn loopback() -> Self {
+        Self(Kind::Loopback)
+    }
+
+    /// Prepares `addresses` on the interface called `name`. To be opened anew when
+    /// [`LinkWatch`] reports another [`LinkState::index`] or hardware address.
+    ///
+    /// # Errors
+    /// If there is no such interface, or a capability is missing.
+    ///
+    /// # Panics
+    /// With more than [`MAX_ADDRESSES`].
+    pub fn on_interface(name: &str, addresses: &[Prefixed]) -> Result<Self, Refused> {
+        OnInterface::open(name, addresses).map(|it| Self(Kind::Interface(Box::new(it))))
+    }
+
+    /// Takes all addresses and announces them.
+    ///
+    /// # Errors
+    /// The first refusal; the addresses that could be taken are held and announced all the same.
+    pub fn claim(&mut self) -> Result<(), Refused> {
+        match &mut self.0 {
+            Kind::Loopback => Ok(()),
+            Kind::Interface(it) => {
+                let claimed = it.change(Change::Claim);
+                claimed.and(it.announce())
+            }
+        }
+    }
+
+    /// Gives all addresses up.
+    ///
+    /// # Errors
+    /// The first refusal; the others are given up all the same.
+    pub fn release(&mut self) -> Result<(), Refused> {
+        match &mut self.0 {
+            Kind::Loopback => Ok(()),
+            Kind::Interface(it) => it.change(Change::Release),
+        }
+    }
+
+    /// Tells the network again that the addresses are here. Only for who holds them.
+    ///
+    /// # Errors
+    /// If the interface cannot send (it is down).
+    pub fn announce(&mut self) -> Result<(), Refused> {
+        match &mut self.0 {
+            Kind::Loopback => Ok(()),
+            Kind::Interface(it) => it.announce(),
+        }
+    }
+
+    /// Asks the network who has the addresses. Answers come in through [`VirtualAddresses::answers`].
+    ///
+    /// # Errors
+    /// If the interface cannot send (it is down): nothing can be concluded from silence then.
+    pub fn probe(&mut self) -> Result<(), Refused> {
+        match &mut self.0 {
+            Kind::Loopback => Ok(()),
+            Kind::Interface(it) => it.probe(),
+        }
+    }
+
+    /// Who else said since the last call that it has one of the addresses: answers to a probe, or a
+    /// conflict while this server holds them. At most [`MAX_ANSWERS`]; the rest with the next call.
+    ///
+    /// # Errors
+    /// If the interface went down or away.
+    pub fn answers(&mut self) -> Result<Vec<Claimant>, Refused> {
+        match &mut self.0 {
+            Kind::Loopback => Ok(Vec::new()),
+            Kind::Interface(it) => it.answers(),
+        }
+    }
+
+    /// Which of the addresses this machine has now.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn held(&mut self) -> Result<Vec<Prefixed>, Refused> {
+        match &mut self.0 {
+            Kind::Loopback => Ok(Vec::new()),
+            Kind::Interface(it) => it.held(),
+        }
+    }
+
+    /// Readable when [`VirtualAddresses::answers`] has something to say.
+    pub fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        match &self.0 {
+            Kind::Loopback => [None, None],
+            Kind::Interface(it) => {
+                [it.arp.as_ref().map(AsFd::as_fd), it.ndp.as_ref().map(AsFd::as_fd)]
+            }
+        }
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// The addresses on the interface called `name`, of this server or not.
+///
+/// # Errors
+/// If there is no such interface.
+pub fn list(name: &str) -> Result<Vec<Prefixed>, Refused> {
+    let (mut netlink, interface) = lookup(name)?;
+    addresses_of(&mut netlink, &interface)
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Claim,
+    Release,
+}
+
+#[derive(Debug)]
+struct OnInterface {
+    interface: Interface,
+    addresses: Vec<Prefixed>,
+    netlink: Netlink,
+    /// Missing where there is no IPv4 address, or nobody to tell (a tunnel, the loopback interface).
+    arp: Option<PacketSocket>,
+    ndp: Option<PacketSocket>,
+    announcements: Vec<Frame>,
+    probes: Vec<Frame>,
+}
+
+/// An Ethernet frame with the socket it goes out by.
+#[derive(Debug)]
+enum Frame {
+    Arp(Vec<u8>),
+    Ndp(Vec<u8>),
+}
+
+impl OnInterface {
+    fn open(name: &str, addresses: &[Prefixed]) -> Result<Self, Refused> {
+        assert!(addresses.len() <= MAX_ADDRESSES, "more virtual addresses than the limit");
+        let (netlink, interface) = lookup(name)?;
+        let addresses = addresses.to_vec();
+        let mut it = Self {
+            interface,
+            addresses,
+            netlink,
+            arp: None,
+            ndp: None,
+            announcements: Vec::new(),
+            probes: Vec::new(),
+        };
+        if let Some(hardware) = it.interface.hardware {
+            it.prepare(hardware)?;
+        }
+        Ok(it)
+    }
+
+    fn prepare(&mut self, hardware: HardwareAddress) -> Result<(), Refused> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for prefixed in &self.addresses {
+            match prefixed.address {
+                IpAddr::V4(address) => {
+                    v4.push(address);
+                    let request = frames::gratuitous_arp_request(hardware, address);
+                    let reply = frames::gratuitous_arp_reply(hardware, address);
+                    self.announcements.extend([Frame::Arp(request), Frame::Arp(reply)]);
+                    self.probes.push(Frame::Arp(frames::arp_probe(hardware, address)));
+                }
+                IpAddr::V6(address) => {
+                    v6.push(address);
+                    let advertisement = frames::neighbour_advertisement(hardware, address);
+                    self.announcements.push(Frame::Ndp(advertisement));
+                    let solicitation = frames::neighbour_solicitation(hardware, address);
+                    self.probes.push(Frame::Ndp(solicitation));
+                }
+            }
+        }
+        let refused = |error: io::Error| {
+            Refused::new(format!("listen on {}", self.interface.name), error, "CAP_NET_RAW")
+        };
+        if !v4.is_empty() {
+            self.arp = Some(PacketSocket::arp(self.interface.index, &v4).map_err(refused)?);
+        }
+        if !v6.is_empty() {
+            self.ndp = Some(PacketSocket::ndp(self.interface.index, &v6).map_err(refused)?);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), Refused> {
+        let mut outcome = Ok(());
+        for prefixed in &self.addresses {
+            let (verb, preposition, answer, fine) = match change {
+                Change::Claim => {
+                    let answer = self.netlink.add_address(self.interface.index, prefixed);
+                    ("add", "to", answer, Errno::EXIST)
+                }
+                Change::Release => {
+                    let answer = self.netlink.delete_address(self.interface.index, prefixed);
+                    ("remove", "from", answer, Errno::ADDRNOTAVAIL)
+                }
+            };
+            match answer {
+                Ok(()) => {}
+                Err(error) if error == fine => {}
+                Err(error) => {
+                    let what = format!("{verb} {prefixed} {preposition} {}", self.interface.name);
+                    outcome = outcome.and(Err(Refused::new(what, error, "CAP_NET_ADMIN")));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn announce(&self) -> Result<(), Refused> {
+        self.send(&self.announcements, "announce the virtual addresses on")
+    }
+
+    fn probe(&self) -> Result<(), Refused> {
+        self.send(&self.probes, "ask for the virtual addresses on")
+    }
+
+    fn send(&self, frames: &[Frame], what: &str) -> Result<(), Refused> {
+        let mut outcome = Ok(());
+        for frame in frames {
+            let (socket, bytes) = match frame {
+                Frame::Arp(bytes) => (&self.arp, bytes),
+                Frame::Ndp(bytes) => (&self.ndp, bytes),
+            };
+            let Some(socket) = socket else { continue };
+            outcome = outcome.and(socket.send(bytes).map_err(|error| {
+                Refused::new(format!("{what} {}", self.interface.name), error, "CAP_NET_RAW")
+            }));
+        }
+        outcome
+    }
+
+    fn answers(&self) -> Result<Vec<Claimant>, Refused> {
+        let mut claimants = Vec::new();
+        for (socket, parse) in [
+            (&self.arp, frames::arp_sender as fn(&[u8]) -> Option<(IpAddr, HardwareAddress)>),
+            (&self.ndp, frames::advertised),
+        ] {
+            let Some(socket) = socket else { continue };
+            for _ in 0..MAX_ANSWERS / 2 {
+                let mut frame = [0; frames::MAX_FRAME_BYTES];
+                let length = socket.receive(&mut frame).map_err(|error| {
+                    Refused::new(format!("listen on {}", self.interface.name), error, "CAP_NET_RAW")
+                })?;
+                let Some(length) = length else { break };
+                let Some((address, hardware)) = parse(&frame[..length]) else { continue };
+                let ours = self.addresses.iter().any(|prefixed| prefixed.address == address);
+                if ours && Some(hardware) != self.interface.hardware {
+                    claimants.push(Claimant { address, hardware });
+                }
+            }
+        }
+        Ok(claimants)
+    }
+
+    fn held(&mut self) -> Result<Vec<Prefixed>, Refused> {
+        let mut held = addresses_of(&mut self.netlink, &self.interface)?;
+        held.retain(|prefixed| self.addresses.contains(prefixed));
+        Ok(held)
+    }
+}
+
+fn lookup(name: &str) -> Result<(Netlink, Interface), Refused> {
+    let refused = |error: Errno| {
+        Refused::new(format!("look up the interface {name}"), error, "CAP_NET_ADMIN")
+    };
+    let mut netlink = Netlink::open(0).map_err(refused)?;
+    let index = netlink::index_of(name).map_err(refused)?;
+    let interface = netlink.interface(index).map_err(refused)?;
+    Ok((netlink, interface))
+}
+
+fn addresses_of(netlink: &mut Netlink, interface: &Interface) -> Result<Vec<Prefixed>, Refused> {
+    netlink.addresses(interface.index).map_err(|error| {
+        Refused::new(format!("list the addresses of {}", interface.name), error, "CAP_NET_ADMIN")
+    })
+}
+
+/// Virtual addresses of one server.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// Answers read at a time, so that a flood cannot hold the keeper's loop.
+pub const MAX_ANSWERS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_reads_and_prints_with_its_prefix() {
+        for text in ["192.0.2.9/24", "2001:db8::9/64", "10.0.0.1/32", "::1/128", "0.0.0.0/0"] {
+            assert_eq!(text.parse::<Prefixed>().unwrap().to_string(), text);
+        }
+        assert_eq!("10.0.0.1".parse::<Prefixed>().unwrap().length, 32);
+        assert_eq!("::1".parse::<Prefixed>().unwrap().length, 128);
+        for text in ["", "10.0.0.1/33", "::1/129", "10.0.0.1/", "10.0.0/8", "host/24", "::1/-1"] {
+            assert!(text.parse::<Prefixed>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_capability_is_named() {
+        let refused = Refused::new("add it".into(), Errno::PERM, "CAP_NET_ADMIN");
+        assert!(refused.to_string().ends_with("; give the service CAP_NET_ADMIN"), "{refused}");
+        let refused = Refused::new("add it".into(), Errno::NODEV, "CAP_NET_ADMIN");
+        assert_eq!(refused.missing_capability(), None);
+    }
+
+    #[test]
+    fn loopback_addresses_need_no_claiming() {
+        let mut addresses = VirtualAddresses::loopback();
+        addresses.claim().unwrap();
+        addresses.announce().unwrap();
+        addresses.probe().unwrap();
+        assert_eq!(addresses.answers().unwrap(), []);
+        assert_eq!(addresses.sources().count(), 0);
+        addresses.release().unwrap();
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named() {
+        let refused = VirtualAddresses::on_interface("tandem-none", &[]).unwrap_err();
+        assert!(refused.to_string().contains("tandem-none"), "{refused}");
+    }
+}
