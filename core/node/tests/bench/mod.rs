@@ -1,0 +1,407 @@
+//! Two nodes side by side with a perfect link and a perfect store, and phones that say what the
+//! test tells them to.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tandem_call::Cdr;
+use tandem_journal::{Class, Known, Record, Write};
+use tandem_node::{CDR_PREFIX, Config, Input, Node, Output, Reply, Request as Admin, read_cdr};
+use tandem_sip::digest::{Challenge, respond};
+use tandem_sip::{Carrier, HeaderName, Limits, Message, Method, Request, Response, Uri};
+use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role, Seat, Transport};
+
+pub(crate) const VIRTUAL: &str = "10.0.0.10:5060";
+const OWN: [&str; 2] = ["10.0.0.1:5060", "10.0.0.2:5060"];
+const SEATS: [Seat; 2] = [Seat::Master, Seat::Standby];
+
+pub(crate) struct Server {
+    pub(crate) node: Node,
+    records: BTreeMap<Vec<u8>, Record>,
+    pub(crate) alive: bool,
+    frames: VecDeque<Vec<u8>>,
+}
+
+pub(crate) struct Bench {
+    pub(crate) now: Instant,
+    pub(crate) servers: [Server; 2],
+    pub(crate) active: usize,
+    epoch: Epoch,
+    /// Frames between the servers stay where they are.
+    pub(crate) link_frozen: bool,
+    /// What was sent to phones, by their address.
+    pub(crate) sent: BTreeMap<String, VecDeque<Message>>,
+    pub(crate) replies: Vec<Reply>,
+    pub(crate) facts: Vec<String>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let now = Instant::from_micros(1_000_000_000);
+        let server = |who: usize| Server {
+            node: Node::new(now, config(who), Dice::from_number(who as u64), vec![], Known::new()),
+            records: BTreeMap::new(),
+            alive: true,
+            frames: VecDeque::new(),
+        };
+        let mut bench = Self {
+            now,
+            servers: [server(0), server(1)],
+            active: 0,
+            epoch: Epoch::NEVER,
+            link_frozen: false,
+            sent: BTreeMap::new(),
+            replies: Vec::new(),
+            facts: Vec::new(),
+        };
+        for who in 0..2 {
+            bench.input(who, Input::Wall(1_700_000_000_000_000));
+            bench.input(who, Input::LinkUp);
+        }
+        bench.crown(0);
+        bench
+    }
+
+    pub(crate) fn crown(&mut self, who: usize) {
+        self.active = who;
+        self.epoch = self.epoch.next(SEATS[who]);
+        let until = self.now + Duration::from_secs(100_000);
+        self.input(who, Input::Lease { role: Role::Active, epoch: self.epoch, until });
+    }
+
+    /// The active server dies; its twin takes over.
+    pub(crate) fn kill_active(&mut self) {
+        let (dead, heir) = (self.active, 1 - self.active);
+        self.servers[dead].alive = false;
+        self.servers[heir].frames.clear();
+        self.link_frozen = false;
+        self.input(heir, Input::LinkDown);
+        self.crown(heir);
+    }
+
+    pub(crate) fn input(&mut self, who: usize, input: Input) {
+        let now = self.now;
+        if self.servers[who].alive {
+            self.servers[who].node.handle(now, input);
+        }
+        self.run();
+    }
+
+    pub(crate) fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = (0..2)
+                .filter(|who| self.servers[*who].alive)
+                .filter_map(|who| self.servers[who].node.next_timeout())
+                .min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            for who in 0..2 {
+                if self.servers[who].alive {
+                    let now = self.now;
+                    self.servers[who].node.handle_timeout(now);
+                }
+            }
+            self.run();
+        }
+        self.now = end;
+    }
+
+    /// Until nothing moves.
+    pub(crate) fn run(&mut self) {
+        loop {
+            let mut moved = false;
+            for who in 0..2 {
+                while self.servers[who].alive
+                    && let Some(output) = self.servers[who].node.poll_output(self.now)
+                {
+                    moved = true;
+                    self.output(who, output);
+                }
+                if !self.link_frozen
+                    && self.servers[who].alive
+                    && let Some(frame) = self.servers[who].frames.pop_front()
+                {
+                    moved = true;
+                    let now = self.now;
+                    self.servers[who].node.handle(now, Input::Frame(frame));
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+    }
+
+    fn output(&mut self, who: usize, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Transmit { flow, bytes } => {
+                let message =
+                    Message::parse(&bytes, Carrier::Datagram, &Limits::default()).unwrap();
+                self.sent.entry(flow.remote.to_string()).or_default().push_back(message);
+            }
+            Output::Frame(frame) if self.servers[1 - who].alive => {
+                self.servers[1 - who].frames.push_back(frame);
+            }
+            Output::Frame(_) | Output::Serve(_) => {}
+            Output::Store { write, ticket, .. } => {
+                self.servers[who].store(write);
+                self.servers[who].node.handle(now, Input::Stored(ticket));
+            }
+            Output::Fetch { lacking, read, .. } => {
+                let records = self.servers[who].records.values();
+                let wanted =
+                    records.filter(|r| r.class == Class::Log && !lacking.covers(r.stamp)).cloned();
+                let records = wanted.collect();
+                self.servers[who].node.handle(now, Input::Fetched { read, records, next: None });
+            }
+            Output::Answer { reply, .. } => self.replies.push(reply),
+            Output::Fact(fact) => self.facts.push(format!("{who} {fact}")),
+        }
+    }
+
+    /// The closed call records on the disk of one server.
+    pub(crate) fn cdrs(&self, who: usize) -> Vec<Cdr> {
+        let records = self.servers[who].records.iter();
+        let closed = records.filter(|(key, _)| key.starts_with(CDR_PREFIX));
+        closed.map(|(_, record)| read_cdr(record.body.as_ref().unwrap()).unwrap()).collect()
+    }
+
+    pub(crate) fn add_user(&mut self, name: &str, number: &str) {
+        let request = Admin::UserAdd {
+            name: name.into(),
+            display: String::new(),
+            numbers: vec![number.into()],
+            password: Some(password(name)),
+        };
+        let who = self.active;
+        self.input(who, Input::Admin { id: 1, request });
+        assert_eq!(self.replies.pop(), Some(Reply::Done { password: None }));
+    }
+
+    pub(crate) fn send(&mut self, from: &str, message: impl Into<Message>) {
+        let (who, flow) = (self.active, flow(from));
+        self.input(who, Input::Bytes { flow, bytes: message.into().to_bytes() });
+    }
+
+    /// The next message a phone was sent.
+    #[track_caller]
+    pub(crate) fn next(&mut self, phone: &str) -> Message {
+        self.sent.get_mut(phone).and_then(VecDeque::pop_front).expect("nothing was sent")
+    }
+
+    #[track_caller]
+    pub(crate) fn response(&mut self, phone: &str, status: u16) -> Response {
+        match self.next(phone) {
+            Message::Response(response) => {
+                assert_eq!(response.status, status);
+                response
+            }
+            Message::Request(request) => panic!("got {} for {status}", request.method),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn request(&mut self, phone: &str, method: &Method) -> Request {
+        match self.next(phone) {
+            Message::Request(request) => {
+                assert_eq!(&request.method, method);
+                request
+            }
+            Message::Response(response) => panic!("got {} for {method}", response.status),
+        }
+    }
+
+    pub(crate) fn silent(&self, phone: &str) -> bool {
+        self.sent.get(phone).is_none_or(VecDeque::is_empty)
+    }
+
+    /// Sends a request, is asked for a proof, sends it again with one.
+    pub(crate) fn prove(&mut self, phone: &str, user: &str, mut request: Request) -> Request {
+        self.send(phone, request.clone());
+        let (status, ask, prove) = if request.method == Method::Register {
+            (401, HeaderName::WwwAuthenticate, HeaderName::Authorization)
+        } else {
+            (407, HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization)
+        };
+        let response = self.response(phone, status);
+        let challenge: Challenge = response.headers.challenges(&ask).next().unwrap();
+        if request.method == Method::Invite {
+            let to = response.headers.get(&HeaderName::To).unwrap().to_vec();
+            let mut ack = Request::new(Method::Ack, request.uri.clone());
+            for header in &request.headers {
+                ack.headers.push(header.name().clone(), header.value());
+            }
+            ack.headers.set(HeaderName::To, to);
+            ack.headers.set(HeaderName::CSeq, "1 ACK");
+            self.send(phone, ack);
+        }
+        let (method, uri) = (request.method.clone(), request.uri.clone());
+        let proof = respond(
+            &challenge,
+            &method,
+            uri.as_bytes(),
+            user.as_bytes(),
+            password(user).as_bytes(),
+            b"c",
+            1,
+        );
+        request.headers.push(prove, proof.to_bytes());
+        let (cseq, method) = request.headers.cseq().unwrap();
+        request.headers.set(HeaderName::CSeq, format!("{} {method}", cseq + 1));
+        let via = request.headers.via().unwrap().to_string().replace("branch=", "branch=z9hG4bKx");
+        request.headers.set(HeaderName::Via, via);
+        self.send(phone, request.clone());
+        request
+    }
+
+    pub(crate) fn log_in(&mut self, phone: &str, user: &str) {
+        let mut register = request(Method::Register, "sip:example.com", phone, user, user, "r1");
+        register.headers.push(HeaderName::Contact, format!("<sip:{user}@{phone}>"));
+        self.prove(phone, user, register);
+        self.response(phone, 200);
+    }
+
+    /// Anna's INVITE until Ben's phone rings; her INVITE and the one he got.
+    pub(crate) fn ring(&mut self) -> (Request, Request) {
+        self.add_user("anna", "10");
+        self.add_user("ben", "20");
+        self.log_in(ANNA, "anna");
+        self.log_in(BEN, "ben");
+        let mut invite = request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c1");
+        invite.headers.push(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+        let invite = invite.with_body("application/sdp", "v=0 anna");
+        let invite = self.prove(ANNA, "anna", invite);
+        self.response(ANNA, 100);
+        let got = self.request(BEN, &Method::Invite);
+        assert_eq!(got.body, b"v=0 anna");
+        let mut ringing = answer(&got, 180);
+        ringing.headers.push(HeaderName::Contact, format!("<sip:ben@{BEN}>"));
+        self.send(BEN, ringing);
+        self.response(ANNA, 180);
+        (invite, got)
+    }
+
+    /// Ben answers, Anna acknowledges; her view of the dialog as (To, remote target).
+    pub(crate) fn answer(&mut self, invite: &Request, got: &Request) -> (Vec<u8>, Uri) {
+        self.send(BEN, ok(got));
+        let answered = self.response(ANNA, 200);
+        let to = answered.headers.get(&HeaderName::To).unwrap().to_vec();
+        let target = match answered.headers.contacts().unwrap().remove(0) {
+            tandem_sip::ContactValue::Addr(address) => address.uri,
+            tandem_sip::ContactValue::Star => panic!("no address"),
+        };
+        let ack = in_dialog(invite, Method::Ack, &to, &target, 2);
+        self.send(ANNA, ack);
+        self.request(BEN, &Method::Ack);
+        (to, target)
+    }
+}
+
+impl Server {
+    fn store(&mut self, write: Write) {
+        let records: Vec<Record> = match write {
+            Write::Entry(entry) => {
+                let stamp = entry.stamp;
+                let record = |op: tandem_journal::Op| Record {
+                    class: op.class,
+                    key: op.key,
+                    stamp,
+                    age: Duration::ZERO,
+                    body: op.body,
+                };
+                entry.ops.into_iter().map(record).collect()
+            }
+            Write::Records(records) => records,
+            Write::Forget(_) | Write::Learn(_) => Vec::new(),
+        };
+        for record in records {
+            assert!(
+                !record.key.starts_with(CDR_PREFIX)
+                    || self.records.get(&record.key).is_none_or(|old| old.body == record.body),
+                "a record was closed twice"
+            );
+            self.records.insert(record.key.clone(), record);
+        }
+    }
+}
+
+pub(crate) const ANNA: &str = "10.0.1.1:5070";
+pub(crate) const BEN: &str = "10.0.1.2:5070";
+
+fn password(user: &str) -> String {
+    format!("a long secret of {user}")
+}
+
+fn config(who: usize) -> Config {
+    Config {
+        seat: SEATS[who],
+        realm: "example.com".into(),
+        virtual_addresses: vec![VIRTUAL.parse().unwrap()],
+        own_addresses: vec![OWN[who].parse().unwrap()],
+        nonce_key: [7; 32],
+        devices_per_user_max: 4,
+        #[cfg(feature = "sabotage")]
+        sabotage: None,
+    }
+}
+
+pub(crate) fn flow(phone: &str) -> Flow {
+    let (local, remote) = (VIRTUAL.parse().unwrap(), phone.parse().unwrap());
+    Flow { transport: Transport::Udp, local, remote }
+}
+
+/// A request outside of any dialog.
+pub(crate) fn request(
+    method: Method,
+    uri: &str,
+    phone: &str,
+    from: &str,
+    to: &str,
+    id: &str,
+) -> Request {
+    let cseq = format!("1 {method}");
+    Request::new(method, uri.parse().unwrap())
+        .with(HeaderName::Via, format!("SIP/2.0/UDP {phone};rport;branch=z9hG4bK{id}{from}"))
+        .with(HeaderName::MaxForwards, "70")
+        .with(HeaderName::From, format!("<sip:{from}@example.com>;tag=t{from}"))
+        .with(HeaderName::To, format!("<sip:{to}@example.com>"))
+        .with(HeaderName::CallId, format!("{id}-{from}"))
+        .with(HeaderName::CSeq, cseq)
+}
+
+/// A request of the caller in the dialog that `invite` and the To of its answer made.
+pub(crate) fn in_dialog(
+    invite: &Request,
+    method: Method,
+    to: &[u8],
+    target: &Uri,
+    cseq: u32,
+) -> Request {
+    let branch = format!("SIP/2.0/UDP {ANNA};rport;branch=z9hG4bKd{cseq}{method}");
+    Request::new(method.clone(), target.clone())
+        .with(HeaderName::Via, branch)
+        .with(HeaderName::MaxForwards, "70")
+        .with(HeaderName::From, invite.headers.get(&HeaderName::From).unwrap())
+        .with(HeaderName::To, to)
+        .with(HeaderName::CallId, invite.headers.get(&HeaderName::CallId).unwrap())
+        .with(HeaderName::CSeq, format!("{cseq} {method}"))
+        .with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"))
+}
+
+/// Ben's response.
+pub(crate) fn answer(request: &Request, status: u16) -> Response {
+    let mut response = tandem_stack::make_response(request, status, None);
+    let to = response.headers.to().unwrap();
+    if to.tag().is_none() {
+        response.headers.set(HeaderName::To, to.with_tag(b"tben"));
+    }
+    response
+}
+
+/// Ben's 200.
+pub(crate) fn ok(request: &Request) -> Response {
+    let mut response = answer(request, 200);
+    response.headers.push(HeaderName::Contact, format!("<sip:ben@{BEN}>"));
+    response.with_body("application/sdp", "v=0 ben")
+}

@@ -1,0 +1,188 @@
+//! A pair of nodes and two phones: what survives when the active one dies, at which moment ever.
+
+mod bench;
+
+use bench::{ANNA, BEN, Bench, answer, in_dialog, ok, request};
+use tandem_call::{Ending, Outcome};
+use tandem_node::Input;
+use tandem_sip::{HeaderName, Method};
+use tandem_types::Duration;
+
+#[test]
+fn a_call_is_made_answered_and_ended_and_both_servers_have_its_record() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    bench.wait(Duration::from_secs(5));
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    let bye = bench.request(BEN, &Method::Bye);
+    bench.send(BEN, answer(&bye, 200));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    let cdr = bench.cdrs(0).pop().unwrap();
+    assert_eq!((cdr.outcome, cdr.ending), (Some(Outcome::Answered), Some(Ending::Caller)));
+    assert_eq!(cdr.talk_seconds(), 5);
+    assert!(bench.silent(ANNA) && bench.silent(BEN));
+}
+
+#[test]
+fn an_answered_call_is_hung_up_through_the_survivor() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    bench.kill_active();
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    let bye = bench.request(BEN, &Method::Bye);
+    assert!(bye.headers.cseq().unwrap().0 > 100, "CSeq leaps forward after a takeover");
+    bench.send(BEN, answer(&bye, 200));
+    assert_eq!(bench.cdrs(1).len(), 1);
+}
+
+#[test]
+fn a_ringing_call_is_answered_through_the_survivor() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    bench.kill_active();
+    // The 180 is repeated by the survivor: it cannot know whether the dead one sent it.
+    bench.sent.clear();
+    bench.answer(&invite, &got);
+    assert_eq!(bench.servers[1].node.status(bench.now).calls, 1);
+}
+
+#[test]
+fn a_call_cancelled_at_the_survivor_stops_ringing() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    bench.kill_active();
+    bench.sent.clear();
+    let mut cancel = invite.clone();
+    cancel.method = Method::Cancel;
+    cancel.body.clear();
+    let (number, _) = invite.headers.cseq().unwrap();
+    cancel.headers.set(HeaderName::CSeq, format!("{number} CANCEL"));
+    bench.send(ANNA, cancel);
+    bench.response(ANNA, 200);
+    bench.response(ANNA, 487);
+    let cancel = bench.request(BEN, &Method::Cancel);
+    bench.send(BEN, answer(&cancel, 200));
+    bench.send(BEN, answer(&got, 487));
+    bench.request(BEN, &Method::Ack);
+    let cdr = bench.cdrs(1).pop().unwrap();
+    assert_eq!(cdr.outcome, Some(Outcome::Cancelled));
+}
+
+#[test]
+fn nothing_leaves_before_the_twin_has_it() {
+    let mut bench = Bench::new();
+    let (_, got) = bench.ring();
+    bench.link_frozen = true;
+    bench.send(BEN, ok(&got));
+    assert!(bench.silent(ANNA), "the twin has not acknowledged");
+    bench.link_frozen = false;
+    bench.run();
+    bench.response(ANNA, 200);
+}
+
+#[test]
+fn a_twin_that_does_not_answer_delays_a_call_by_20_ms_at_most() {
+    let mut bench = Bench::new();
+    let (_, got) = bench.ring();
+    bench.link_frozen = true;
+    bench.send(BEN, ok(&got));
+    bench.wait(Duration::from_millis(19));
+    assert!(bench.silent(ANNA));
+    bench.wait(Duration::from_millis(1));
+    bench.response(ANNA, 200);
+    assert!(bench.facts.iter().any(|fact| fact.contains("UNPROTECTED")), "{:?}", bench.facts);
+    bench.link_frozen = false;
+    bench.run();
+    assert!(bench.facts.last().unwrap().contains("protected: the twin has everything"));
+}
+
+#[test]
+fn a_bye_repeated_after_the_takeover_is_answered_200() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    let bye = in_dialog(&invite, Method::Bye, &to, &target, 3);
+    bench.send(ANNA, bye.clone());
+    bench.sent.clear(); // The 200 is lost, and the server with it.
+    bench.kill_active();
+    bench.sent.clear();
+    bench.send(ANNA, bye);
+    bench.response(ANNA, 200);
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(1).len(), 1);
+}
+
+#[test]
+fn the_passive_server_says_503_to_everything() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    for method in [Method::Register, Method::Invite, Method::Options, Method::Bye] {
+        let request = request(method, "sip:example.com", ANNA, "anna", "anna", "x");
+        let bytes = tandem_sip::Message::from(request).to_bytes();
+        bench.input(1, Input::Bytes { flow: bench::flow(ANNA), bytes });
+        let response = bench.response(ANNA, 503);
+        assert!(response.headers.contains(&HeaderName::RetryAfter));
+    }
+}
+
+#[test]
+fn users_added_on_either_server_are_on_both() {
+    let mut bench = Bench::new();
+    let request = tandem_node::Request::UserAdd {
+        name: "carl".into(),
+        display: "Carl".into(),
+        numbers: vec!["30".into()],
+        password: None,
+    };
+    bench.input(1, Input::Admin { id: 9, request });
+    let Some(tandem_node::Reply::Done { password: Some(password) }) = bench.replies.pop() else {
+        panic!("{:?}", bench.replies);
+    };
+    assert_eq!(password.len(), 24);
+    for who in 0..2 {
+        bench.input(who, Input::Admin { id: 10, request: tandem_node::Request::UserList });
+        let Some(tandem_node::Reply::Users { users }) = bench.replies.pop() else { panic!() };
+        assert_eq!(users[0].name, "carl");
+    }
+    bench.kill_active();
+    assert_eq!(bench.servers[1].node.status(bench.now).users, 1);
+}
+
+#[test]
+fn a_phone_that_is_logged_in_is_reached_through_the_survivor_without_a_new_login() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(BEN, "ben");
+    bench.kill_active();
+    let mut invite = request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c1");
+    invite.headers.push(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    bench.prove(ANNA, "anna", invite);
+    bench.response(ANNA, 100);
+    bench.request(BEN, &Method::Invite);
+}
+
+#[test]
+fn a_hold_passes_through_and_its_acknowledgement_too() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    let hold = in_dialog(&invite, Method::Invite, &to, &target, 3)
+        .with_body("application/sdp", "v=0 hold");
+    bench.send(ANNA, hold);
+    bench.response(ANNA, 100);
+    bench.kill_active();
+    bench.sent.clear();
+    bench.wait(Duration::from_millis(600)); // Ben's copy is repeated if he did not answer.
+    let hold = bench.request(BEN, &Method::Invite);
+    assert_eq!(hold.body, b"v=0 hold");
+    bench.send(BEN, ok(&hold));
+    let held = bench.response(ANNA, 200);
+    assert_eq!(held.body, b"v=0 ben");
+    bench.send(ANNA, in_dialog(&invite, Method::Ack, &to, &target, 3));
+    bench.request(BEN, &Method::Ack);
+}
