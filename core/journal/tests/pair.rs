@@ -3,6 +3,9 @@
 //!
 //! `SEED=7 cargo test -p tandem-journal -- --nocapture` replays one run.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
+#![allow(clippy::disallowed_methods, reason = "the seed to replay comes from outside")]
+
 use std::collections::{BTreeMap, VecDeque};
 
 use tandem_journal::{Class, Cursor, Frame, Journal, Known, Op, Output, Record, Write};

@@ -1,5 +1,7 @@
 //! A pair of nodes and two phones: what survives when the active one dies, at which moment ever.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
 mod bench;
 
 use bench::{ANNA, BEN, Bench, answer, in_dialog, ok, request};
