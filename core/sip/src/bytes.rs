@@ -106,8 +106,8 @@ fn has_empty_label(bytes: &[u8]) -> bool {
 /// A value of a header parameter outside of quotes: a token or a host (RFC 3261 §25.1), and, as
 /// telephones send them in tags and branches, other visible characters that end nothing.
 pub(crate) fn is_param_value(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.iter().all(|byte| *byte > b' ' && *byte != 0x7f && !b";,\"<>=".contains(byte))
+    let fits = |byte: &u8| byte.is_ascii_graphic() && !b";,\"<>=".contains(byte);
+    !bytes.is_empty() && bytes.iter().all(fits)
 }
 
 pub(crate) const fn is_space(byte: u8) -> bool {

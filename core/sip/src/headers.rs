@@ -1,10 +1,12 @@
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::HeaderName;
 use crate::bytes::{quoted_length, trim};
 
 /// One header line. A value never holds CR or LF, so it cannot start another line.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Header {
     name: HeaderName,
     value: Vec<u8>,
@@ -38,6 +40,12 @@ impl Header {
     /// there.
     pub fn value(&self) -> &[u8] {
         &self.value
+    }
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.value.escape_ascii())
     }
 }
 

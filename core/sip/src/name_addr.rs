@@ -40,10 +40,13 @@ impl NameAddr {
                 }
                 (Some(unquote(&bytes[..length])).filter(|text| !text.is_empty()), rest)
             }
-            _ => match memchr::memchr(b'<', bytes) {
-                Some(0) => (None, bytes),
-                Some(at) => (Some(plain_display(&bytes[..at])?), &bytes[at..]),
-                None => return Self::parse_bare(bytes),
+            // A `<` after a semicolon stands in a quoted parameter of an address without `<>`.
+            _ => match memchr::memchr2(b'<', b';', bytes) {
+                Some(at) if bytes[at] == b'<' => {
+                    let display = Some(plain_display(&bytes[..at])?);
+                    (display.filter(|text| !text.is_empty()), &bytes[at..])
+                }
+                _ => return Self::parse_bare(bytes),
             },
         };
         let end = memchr::memchr(b'>', rest).ok_or("no > after the address")?;
@@ -142,6 +145,7 @@ mod tests {
     #[test]
     fn names_addresses_and_parameters_come_apart() {
         check("sip:a@h;tag=1", None, "sip:a@h", Some("1"));
+        check("sip:a@h;x=\"<y>\";tag=1", None, "sip:a@h", Some("1"));
         check("<sip:a@h;tag=1>", None, "sip:a@h;tag=1", None);
         check("\"A, <B>\\\"\"<sip:a,b@h> ; tag = 2", Some("A, <B>\""), "sip:a,b@h", Some("2"));
         check("Bob Smith  <sip:a@h>", Some("Bob Smith"), "sip:a@h", None);

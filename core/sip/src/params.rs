@@ -1,3 +1,5 @@
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::MAX_PARAMS;
@@ -7,7 +9,7 @@ use crate::bytes::{is_param_value, is_token, push_quoted, quoted_length, trim, t
 ///
 /// Names compare without case. Values keep their quotes; [`Params::text`] takes them off. Spaces
 /// around `;` and `=` are not kept.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Params {
     /// As printed: empty, or starts with a semicolon.
     raw: Vec<u8>,
@@ -121,6 +123,12 @@ impl Params {
     /// As they print, the first semicolon included.
     pub fn as_bytes(&self) -> &[u8] {
         &self.raw
+    }
+}
+
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Params({})", self.raw.escape_ascii())
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn parse(
             ..ParseError::silent(ParseErrorKind::TooLarge, what)
         });
     }
-    let bytes = without_leading_line_ends(bytes);
+    let bytes = without_leading_line_ends(bytes, repairs);
     if bytes.is_empty() {
         return Err(ParseError::silent(ParseErrorKind::KeepAlive, "line ends only"));
     }
@@ -79,9 +79,17 @@ pub(crate) fn parse(
 }
 
 /// Telephones send empty lines before and between messages (RFC 3261 §7.5).
-fn without_leading_line_ends(bytes: &[u8]) -> &[u8] {
-    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-    &bytes[start.unwrap_or(bytes.len())..]
+fn without_leading_line_ends<'a>(mut bytes: &'a [u8], repairs: &mut Repairs) -> &'a [u8] {
+    loop {
+        bytes = match bytes {
+            [b'\r', b'\n', rest @ ..] => rest,
+            [b'\n', rest @ ..] => {
+                repairs.bare_line_feeds += 1;
+                rest
+            }
+            _ => return bytes,
+        };
+    }
 }
 
 /// ACK is never answered; neither is who left no way back.
