@@ -1,133 +1,21 @@
 //! The keeper: passes between pair, supervisor, server, twin and operator, and keeps the lease.
 
+mod show;
+
 use std::collections::VecDeque;
 
 use tandem_pair::{
     Beat, Change, Config as PairConfig, Dropped, Input as PairInput, Link, Notice,
-    Output as PairOutput, Own, Pair, Profile, Server, Start, State, SwitchRefused, Timings,
+    Output as PairOutput, Own, Pair, Server, Start, State, SwitchRefused, Timings,
 };
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
+use crate::contract::{Config, Input, Output, PATHS_MAX};
 use crate::fact::Fact;
 use crate::messages::{KeeperMessage, OperatorAnswer, OperatorRequest, Progress, ServerMessage};
 use crate::seal::{BadBeat, Seal};
-use crate::status::{
-    Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, TwinStatus, When,
-};
+use crate::status::{Counters, HISTORY_MAX};
 use crate::supervisor::{Exit, Order, Phase, Supervisor};
-
-/// The most paths for heartbeats.
-pub const PATHS_MAX: u8 = 8;
-
-/// What is configured, and what the kernel granted.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Of the pair. The time-outs are those of the profile; the keeper relaxes them by itself.
-    pub pair: PairConfig,
-    /// The name of the time-outs.
-    pub profile: Profile,
-    /// Whether the kernel gave real-time priority.
-    pub real_time: bool,
-    /// Key of the heartbeats, the same on both machines.
-    pub heartbeat_key: [u8; 32],
-    /// How many paths heartbeats take, at most [`PATHS_MAX`].
-    pub paths: u8,
-}
-
-/// What has happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A datagram came to the heartbeat port of this path.
-    Datagram {
-        /// The path, from 0.
-        path: u8,
-        /// As received.
-        bytes: Vec<u8>,
-    },
-    /// The server process exists.
-    ServiceStarted {
-        /// Process id.
-        pid: u32,
-    },
-    /// The server process has ended, or could not be started.
-    ServiceExited {
-        /// How.
-        how: Exit,
-    },
-    /// The server said something.
-    ServiceSaid(ServerMessage),
-    /// The channel to the server has closed.
-    ServiceChannelClosed,
-    /// This epoch is on disk.
-    EpochSaved(Epoch),
-    /// This epoch could not be put on disk, because.
-    EpochNotSaved(Epoch, String),
-    /// The virtual address is ours.
-    AddressClaimed,
-    /// The virtual address could not be taken, because.
-    ClaimFailed(String),
-    /// A server serves at the virtual address; `false`: it is certain that none does. Silence
-    /// needs no input.
-    ProbeAnswered(bool),
-    /// The network that phones use has a carrier.
-    LinkState(bool),
-    /// The io side noticed that this process was held up so long.
-    Slept(Duration),
-    /// An operator asks; the answer carries the same id.
-    Operator {
-        /// Chosen by the caller.
-        id: u64,
-        /// What is asked.
-        request: OperatorRequest,
-    },
-    /// The keeper is to end: hand over if possible, stop the server, then [`Output::Finished`].
-    Shutdown,
-}
-
-/// What the caller must do, in this order.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Output {
-    /// Send to the twin on this path.
-    Datagram {
-        /// The path, from 0.
-        path: u8,
-        /// To be sent.
-        bytes: Vec<u8>,
-    },
-    /// Start the server process; it must not outlive the keeper (parent-death signal).
-    StartService,
-    /// Kill the server process.
-    KillService {
-        /// SIGKILL; else SIGTERM.
-        hard: bool,
-    },
-    /// Send to the server; if that is not possible, forget it.
-    TellService(KeeperMessage),
-    /// Put on disk, durably, in the order given; then answer `EpochSaved` or `EpochNotSaved`.
-    SaveEpoch(Epoch),
-    /// Put the maintenance lock on disk.
-    SaveLock(bool),
-    /// Take the virtual address; answer `AddressClaimed` or `ClaimFailed`.
-    ClaimAddress,
-    /// Give up the virtual address, also one that an earlier keeper left behind.
-    ReleaseAddress,
-    /// Announce the virtual address: gratuitous ARP, unsolicited neighbour advertisement.
-    RefreshAddress,
-    /// Ask once whether a server serves at the virtual address, and answer `ProbeAnswered` if so.
-    /// Ask the server (SIP OPTIONS), not the kernel (ARP): that answers for the dead.
-    Probe,
-    /// Answer to an operator.
-    Answer {
-        /// As in the question.
-        id: u64,
-        /// The answer.
-        answer: OperatorAnswer,
-    },
-    /// Write to the log and show.
-    Fact(Fact),
-    /// After [`Input::Shutdown`]: nothing more to do.
-    Finished,
-}
 
 /// How far a shutdown is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -541,98 +429,6 @@ impl Keeper {
     }
 }
 
-/// What is shown.
-impl Keeper {
-    /// Everything about this machine.
-    pub fn status(&self, now: Instant) -> Status {
-        let beat = self.pair.own_beat(now);
-        let ago = |at: Instant| millis(at.elapsed_until(now));
-        Status {
-            seat: beat.seat,
-            role: self.role(),
-            state: beat.state,
-            since_ms: ago(self.pair.since()),
-            why: self.pair.why().into(),
-            standing: self.pair.standing(now).into(),
-            reign: beat.reign,
-            highest: beat.highest,
-            protected: self.role() == Role::Active && beat.protected,
-            whole: beat.whole,
-            fit: beat.fit,
-            twin_ready: self.pair.is_twin_ready(now),
-            locked: beat.locked,
-            carrier: beat.carrier,
-            twin: self.twin_status(now),
-            server: self.progress.map(|(at, what)| When { ago_ms: ago(at), what }),
-            services: vec![self.service_status(now)],
-            timings: self.timings,
-            profile: self.config.profile,
-            real_time: self.config.real_time,
-            late_ms: millis(self.pair.lateness()),
-            paths: self.path_status(now),
-            heartbeats: self.counters,
-            history: self
-                .history
-                .iter()
-                .map(|(at, change)| When { ago_ms: ago(*at), what: change.clone() })
-                .collect(),
-        }
-    }
-
-    fn twin_status(&self, now: Instant) -> Option<TwinStatus> {
-        let twin = self.pair.twin();
-        let (beat, heard_at) = (twin.beat()?, twin.heard_at()?);
-        Some(TwinStatus {
-            heard: self.pair.is_twin_heard(now),
-            heard_ms_ago: millis(heard_at.elapsed_until(now)),
-            role: role(beat.state),
-            state: beat.state,
-            reign: beat.reign,
-            server: beat.server,
-            serving: beat.serving,
-            fit: beat.fit,
-            whole: beat.whole,
-            protected: beat.protected,
-            calls: beat.calls,
-            locked: beat.locked,
-            carrier: beat.carrier,
-            late_ms: u64::from(beat.late_micros / 1_000),
-            round_trip_micros: twin
-                .round_trip()
-                .map(|trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
-        })
-    }
-
-    fn service_status(&self, now: Instant) -> ServiceStatus {
-        let (state, up_ms) = match self.server.phase() {
-            Phase::Off => (ServiceState::Off, None),
-            Phase::Starting { .. } => (ServiceState::Starting, None),
-            Phase::Up { since, .. } => (ServiceState::Up, Some(millis(since.elapsed_until(now)))),
-            Phase::Dying { .. } => (ServiceState::Dying, None),
-            Phase::Stopping { .. } => (ServiceState::Stopping, None),
-            Phase::Resting { .. } => (ServiceState::Resting, None),
-        };
-        ServiceStatus {
-            name: String::from("server"),
-            state,
-            pid: self.server.pid(),
-            up_ms,
-            restarts: self.server.restarts(),
-            last_exit: self.server.last_exit().cloned(),
-        }
-    }
-
-    fn path_status(&self, now: Instant) -> Vec<PathStatus> {
-        (0..PATHS_MAX)
-            .zip(&self.paths)
-            .map(|(path, heard)| PathStatus {
-                path,
-                heard_ms_ago: heard.map(|at| millis(at.elapsed_until(now))),
-            })
-            .collect()
-    }
-}
-
 fn role(state: State) -> Role {
     match state {
         State::Active => Role::Active,
@@ -656,8 +452,4 @@ fn refusal(refused: SwitchRefused) -> &'static str {
             "the twin is not in sync, calls would be lost; force it to switch nevertheless"
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

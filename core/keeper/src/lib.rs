@@ -15,6 +15,7 @@
 //! Architecture invariant: no sockets, processes or clock here, and no telephony. What the keeper
 //! process does is turning [`Output`] into deeds and what happens into [`Input`].
 
+mod contract;
 mod fact;
 mod keeper;
 mod messages;
@@ -22,8 +23,9 @@ mod seal;
 mod status;
 mod supervisor;
 
+pub use contract::{Config, Input, Output, PATHS_MAX};
 pub use fact::Fact;
-pub use keeper::{Config, Input, Keeper, Output, PATHS_MAX};
+pub use keeper::Keeper;
 pub use messages::{
     KeeperMessage, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Progress, Refused, ServerMessage,
     VERSION, decode, encode,

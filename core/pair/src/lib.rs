@@ -18,19 +18,20 @@
 
 mod address;
 mod beat;
+mod input;
 mod output;
 mod pair;
-mod situation;
 mod table;
 mod timings;
 mod twin;
 
 pub use address::REFRESH_AT;
 pub use beat::{Beat, Echo, Life, Server};
-pub use output::{Change, Notice, Output};
 #[cfg(feature = "sabotage")]
-pub use pair::Sabotage;
-pub use pair::{Config, Healing, Input, Link, Own, Pair, Start, SwitchRefused};
+pub use input::Sabotage;
+pub use input::{Config, Healing, Input, Link, Own, Start, SwitchRefused};
+pub use output::{Change, Notice, Output};
+pub use pair::Pair;
 pub use table::{Event, ROWS, Row, State, find};
 pub use timings::{Profile, RELAX, Timings};
 pub use twin::{Dropped, Twin};

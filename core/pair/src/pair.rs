@@ -1,146 +1,20 @@
 //! The machine: takes inputs, asks what is the case, does what the table says.
 
+mod run;
+mod situation;
+
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-use tandem_types::{Duration, Epoch, Instant, Seat, Stamp};
+use tandem_types::{Duration, Epoch, Instant};
 
 use crate::address::Address;
-use crate::beat::{Beat, Echo, Life, Server};
-use crate::output::{Change, Notice, Output};
-use crate::table::{Event, Row, State, find};
-use crate::timings::{PROBE_QUESTIONS, Timings};
-use crate::twin::{Dropped, Twin};
-
-/// Who stays active when contact is back after both were.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Healing {
-    /// Who carries more calls; with equal calls the later reign.
-    #[default]
-    LiveCalls,
-    /// The master.
-    Master,
-}
-
-/// What is configured.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Our place in the pair.
-    pub seat: Seat,
-    /// The time-outs; [`Timings::check`] must accept them.
-    pub timings: Timings,
-    /// Who stays when both were active.
-    pub healing: Healing,
-    /// Whether there is a virtual address that can be asked for a serving server. Not on loopback.
-    pub probe: bool,
-    /// Maintenance lock, as it was saved.
-    pub locked: bool,
-}
-
-/// What this machine brings from its disk.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// Greater than at every earlier start: the greater of the saved one plus one, and the
-    /// wall clock in milliseconds.
-    pub boot: u64,
-    /// The last [`Output::SaveEpoch`] that was put on disk.
-    pub saved: Epoch,
-}
-
-/// What our server hears on the journal link.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Link {
-    /// When the twin's server was heard last.
-    pub heard_at: Option<Instant>,
-    /// Whether that serves, as it says.
-    pub serving: Option<bool>,
-    /// The reign it serves or follows, as it says.
-    pub epoch: Option<Epoch>,
-}
-
-/// Our own server, as the keeper sees it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Own {
-    /// Its process.
-    pub server: Server,
-    /// Whether it serves phones.
-    pub serving: bool,
-    /// Passive: whether everything the twin committed while linked is here.
-    pub in_sync: bool,
-    /// Active: whether everything that was promised is on the twin too.
-    pub protected: bool,
-    /// The newest entry it has; `None` before it has told.
-    pub holds: Option<Stamp>,
-    /// Calls that are up.
-    pub calls: u32,
-    /// The journal link.
-    pub link: Link,
-}
-
-impl Default for Own {
-    fn default() -> Self {
-        Self {
-            server: Server::Starting,
-            serving: false,
-            in_sync: false,
-            protected: false,
-            holds: None,
-            calls: 0,
-            link: Link::default(),
-        }
-    }
-}
-
-/// What has happened.
-#[derive(Clone, Copy, Debug)]
-pub enum Input {
-    /// A heartbeat came; its origin is proven by the caller.
-    Heard(Beat),
-    /// Our server changed, or reported.
-    Own(Own),
-    /// This epoch is on disk.
-    EpochSaved(Epoch),
-    /// This epoch could not be put on disk.
-    EpochNotSaved(Epoch),
-    /// The virtual address is ours.
-    Claimed,
-    /// The virtual address could not be taken.
-    ClaimFailed,
-    /// A server serves at the virtual address; or (`false`) it is certain that none does.
-    Probe(bool),
-    /// Our network has a carrier.
-    Carrier(bool),
-    /// The wall clock or the io side tells that this process was held up so long. Own timers that
-    /// fire late are noticed without this.
-    Slept(Duration),
-    /// Maintenance lock set or taken off.
-    Lock(bool),
-}
-
-/// Why a switchover was not begun.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SwitchRefused {
-    /// Only the active server can hand over.
-    NotActive,
-    /// The twin's keeper is not heard.
-    TwinSilent,
-    /// The twin's server is not up, or its network, disk or a maintenance lock forbids it to lead.
-    TwinNotFit,
-    /// The twin is not in sync: calls would be lost. Can be forced.
-    TwinNotInSync,
-}
-
-/// Rules the simulator may break, to see that it is noticed.
+use crate::beat::{Beat, Life, Server};
 #[cfg(feature = "sabotage")]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Sabotage {
-    /// Begin a reign without its epoch on disk.
-    pub skip_saving_epochs: bool,
-    /// Take heartbeats that are late, repeated or from an earlier life.
-    pub accept_late_heartbeats: bool,
-}
+use crate::input::Sabotage;
+use crate::input::{Config, Input, Own, Start, SwitchRefused};
+use crate::output::{Notice, Output};
+use crate::table::{Event, State, find};
+use crate::twin::{Dropped, Twin};
 
 /// Where the question at the virtual address stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -153,33 +27,35 @@ enum Probe {
 /// One machine's half of the pair.
 #[derive(Debug)]
 pub struct Pair {
-    pub(crate) config: Config,
-    pub(crate) state: State,
+    config: Config,
+    state: State,
     since: Instant,
     /// The sentence that led to the present state.
     why: &'static str,
     life: Life,
     seq: u64,
     /// Our own last reign.
-    pub(crate) reign: Epoch,
+    reign: Epoch,
     /// The highest epoch seen; the next reign is minted above it.
-    pub(crate) highest: Epoch,
+    highest: Epoch,
     /// The epoch being put on disk for a reign, and how long that may take.
     minting: Option<(Epoch, Instant)>,
     mint_from: Instant,
     /// The server process of our last reign is still the same.
-    pub(crate) reigned_with_this_server: bool,
-    pub(crate) own: Own,
+    reigned_with_this_server: bool,
+    own: Own,
     /// Calls that our last heartbeat told.
-    pub(crate) told_calls: u32,
-    pub(crate) carrier: bool,
-    pub(crate) locked: bool,
-    pub(crate) unfit_until: Option<Instant>,
-    pub(crate) twin: Twin,
+    told_calls: u32,
+    carrier: bool,
+    locked: bool,
+    unfit_until: Option<Instant>,
+    twin: Twin,
     twin_was_heard: bool,
     rival_seen: bool,
+    /// Since when we neither serve nor are about to.
+    idle_since: Instant,
     /// Before that, silence of the twin means nothing.
-    pub(crate) judge_from: Instant,
+    judge_from: Instant,
     probe: Probe,
     somebody_serves: bool,
     address: Address,
@@ -193,7 +69,7 @@ pub struct Pair {
     #[cfg(feature = "sabotage")]
     sabotage: Sabotage,
     #[cfg(test)]
-    pub(crate) asked: std::collections::BTreeSet<(State, Event)>,
+    asked: std::collections::BTreeSet<(State, Event)>,
 }
 
 /// The longest lateness of own timers in this and the last window.
@@ -225,9 +101,6 @@ const LATENESS_WINDOW: Duration = Duration::from_secs(1);
 const BURST_AT: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(3), Duration::from_millis(10)];
 
-/// More steps than the longest way through the table that needs no new input.
-const STEPS_MAX: usize = 8;
-
 impl Pair {
     /// Starts cold. Orders to give up a left-over address.
     pub fn new(now: Instant, config: Config, start: Start) -> Self {
@@ -252,6 +125,7 @@ impl Pair {
             twin: Twin::default(),
             twin_was_heard: false,
             rival_seen: false,
+            idle_since: now,
             judge_from: now + config.timings.cold_wait(config.seat),
             probe: Probe::Unasked,
             somebody_serves: false,
@@ -366,7 +240,8 @@ impl Pair {
             self.twin.silent_at(timings.silence),
             Some(self.judge_from),
             self.own.link.heard_at.map(|at| at + timings.silence),
-            self.twin.idle_since().map(|since| since + timings.revive),
+            self.nobody_serves_since().map(|since| since + timings.revive),
+            self.twin.served_at().map(|at| at + timings.revive),
             self.twin.lease_end(timings.silence),
             self.unfit_until,
             Some(self.mint_from),
@@ -473,7 +348,7 @@ impl Pair {
         if own.server != Server::Up {
             self.reigned_with_this_server = false;
         }
-        if own.server != self.own.server {
+        if own.server != self.own.server || own.serving != self.own.serving {
             self.burst = Some((now, 0));
         }
         self.own = own;
@@ -581,253 +456,4 @@ impl Pair {
         self.judge_afresh(now);
         self.step(now, Event::Slept);
     }
-}
-
-/// What follows from them.
-impl Pair {
-    /// Everything that is due at `now` or follows from the case at `now`.
-    fn run(&mut self, now: Instant) {
-        if let Some((epoch, until)) = self.minting
-            && until <= now
-        {
-            self.epoch_not_saved(now, epoch);
-        }
-        if self.address.is_overdue(now) {
-            self.claim_failed(now);
-        }
-        if self.yield_until.is_some_and(|until| until <= now) {
-            self.step(now, Event::YieldExpired);
-        }
-        self.settle(now);
-        self.mint_later_reign(now);
-        if let Some((epoch, _)) = self.minting
-            && self.skips_saving()
-        {
-            self.epoch_saved(now, epoch);
-            self.settle(now);
-        }
-        self.tell_about_twin(now);
-        if self.state == State::Yielding && !self.own.serving {
-            self.release();
-        }
-        if self.address.refresh_due(now) {
-            self.outputs.push_back(Output::Refresh);
-        }
-        self.beat_if_due(now);
-    }
-
-    /// Follows the table until it says: stay.
-    fn settle(&mut self, now: Instant) {
-        for steps in 0.. {
-            // A circle in the table would be our own mistake, and to go round is worse than to stop.
-            assert!(steps < STEPS_MAX, "the table has a circle at {:?}", self.state);
-            let before = self.state;
-            let case = self.situation(now);
-            self.step(now, case);
-            if self.state == State::Probing && case == Event::Silent {
-                self.ask(now);
-            }
-            if self.state == before {
-                return;
-            }
-        }
-    }
-
-    /// Asks at the virtual address, or goes on if there is none.
-    fn ask(&mut self, now: Instant) {
-        if !self.config.probe {
-            return self.step(now, Event::ProbeQuiet);
-        }
-        let timings = &self.config.timings;
-        let (asked, next, until) = match self.probe {
-            Probe::Asking { asked, next, until } => (asked, next, until),
-            Probe::Answered { again } if now < again => return,
-            Probe::Unasked | Probe::Answered { .. } => (0, now, now + timings.probe),
-        };
-        if until <= now {
-            self.step(now, Event::ProbeQuiet);
-        } else if asked < PROBE_QUESTIONS && next <= now {
-            self.outputs.push_back(Output::Probe);
-            let next =
-                if asked + 1 < PROBE_QUESTIONS { now + timings.probe_pause() } else { until };
-            self.probe = Probe::Asking { asked: asked + 1, next, until };
-        }
-    }
-
-    /// Applies the row for this event.
-    fn step(&mut self, now: Instant, event: Event) {
-        #[cfg(test)]
-        self.asked.insert((self.state, event));
-        let row = find(self.state, event, self.config.seat);
-        if let Some(to) = row.to {
-            self.enter(now, to, event, row);
-        }
-    }
-
-    /// The only place where the state changes.
-    fn enter(&mut self, now: Instant, to: State, event: Event, row: &'static Row) {
-        let from = core::mem::replace(&mut self.state, to);
-        self.since = now;
-        self.probe = Probe::Unasked;
-        self.yield_until = None;
-        // A reign is explained by what led to the claim, not by the disk having done its work.
-        let why = if event == Event::EpochSaved { self.why } else { row.why };
-        match to {
-            State::Active => self.reigned_with_this_server = true,
-            State::Claiming => self.mint(now),
-            State::Yielding => self.yield_until = Some(now + self.config.timings.switchover),
-            State::Stopped if event != Event::Cut => {
-                self.unfit_until = Some(now + self.config.timings.retry);
-            }
-            State::Cold | State::Passive | State::Probing | State::Stopped => {}
-        }
-        if to != State::Claiming {
-            self.minting = None;
-        }
-        if to != State::Probing {
-            self.somebody_serves = false;
-        }
-        self.changed(from, why);
-        match to {
-            State::Active => {
-                self.address = Address::Claiming { until: now + self.config.timings.claim };
-                self.outputs.push_back(Output::Claim);
-            }
-            State::Yielding => {}
-            State::Cold | State::Passive | State::Probing | State::Claiming | State::Stopped => {
-                self.release();
-            }
-        }
-        self.burst = Some((now, 0));
-    }
-
-    fn changed(&mut self, from: State, why: &'static str) {
-        self.why = why;
-        let (to, reign) = (self.state, self.reign);
-        self.outputs.push_back(Output::Changed(Change { from, to, reign, why: why.into() }));
-    }
-
-    fn release(&mut self) {
-        if self.address != Address::None {
-            self.address = Address::None;
-            self.outputs.push_back(Output::Release);
-        }
-    }
-
-    /// Orders the epoch of the next reign to disk.
-    fn mint(&mut self, now: Instant) {
-        let epoch = self.highest.next(self.config.seat);
-        self.minting = Some((epoch, now + self.config.timings.save));
-        if !self.skips_saving() {
-            self.outputs.push_back(Output::SaveEpoch(epoch));
-        }
-    }
-
-    /// An active server whose reign is not the highest seen would be refused by its twin's journal:
-    /// it mints a later one, unless it is about to step down.
-    fn mint_later_reign(&mut self, now: Instant) {
-        let wanted = self.state == State::Active && self.highest > self.reign;
-        if wanted && self.minting.is_none() && self.mint_from <= now {
-            let rival = self.situation(now);
-            if rival != Event::RivalDeaf {
-                self.mint(now);
-            }
-        }
-    }
-
-    fn tell_about_twin(&mut self, now: Instant) {
-        let case = self.situation(now);
-        let heard = self.heard_twin(now).is_some();
-        if heard != self.twin_was_heard && (heard || case != Event::Unjudged) {
-            self.twin_was_heard = heard;
-            let notice = if heard { Notice::TwinHeard } else { Notice::TwinSilent };
-            self.outputs.push_back(Output::Notice(notice));
-        }
-        let rival = matches!(case, Event::RivalWeaker | Event::RivalDeaf);
-        if rival && !self.rival_seen {
-            let twin_calls = self.twin.beat().map_or(0, |beat| beat.calls);
-            let own_calls = self.told_calls;
-            self.outputs.push_back(Output::Notice(Notice::Rival { twin_calls, own_calls }));
-        }
-        if self.rival_seen && !rival {
-            // It announced the address as its own: phones must hear from us again.
-            self.address.announce(now);
-        }
-        self.rival_seen = rival;
-    }
-
-    fn beat_if_due(&mut self, now: Instant) {
-        let mut due = self.next_beat.is_none_or(|at| at <= now);
-        while let Some((from, out)) = self.burst {
-            match BURST_AT.get(out) {
-                None => self.burst = None,
-                Some(after) if from + *after <= now => {
-                    self.burst = Some((from, out + 1));
-                    due = true;
-                }
-                Some(_) => break,
-            }
-        }
-        if !due {
-            return;
-        }
-        self.next_beat = Some(now + self.config.timings.beat);
-        self.seq += 1;
-        self.told_calls = self.own.calls;
-        let beat = self.own_beat(now);
-        self.outputs.push_back(Output::Beat(beat));
-    }
-
-    /// The heartbeat as it would be sent at `now`.
-    pub fn own_beat(&self, now: Instant) -> Beat {
-        let echo =
-            self.twin.beat().map(|beat| Echo { life: beat.life, sent_micros: beat.sent_micros });
-        Beat {
-            seat: self.config.seat,
-            life: self.life,
-            seq: self.seq,
-            sent_micros: now.as_micros(),
-            echo,
-            state: self.state,
-            reign: self.reign,
-            highest: self.highest,
-            fit: self.is_fit(now),
-            whole: self.is_whole(),
-            holds: self.own.holds,
-            server: self.own.server,
-            serving: self.own.serving,
-            protected: self.own.protected,
-            calls: self.own.calls,
-            silence_micros: micros(self.config.timings.silence),
-            late_micros: micros(self.late.worst()),
-            locked: self.locked,
-            carrier: self.carrier,
-        }
-    }
-
-    #[cfg(feature = "sabotage")]
-    fn accepts_late(&self) -> bool {
-        self.sabotage.accept_late_heartbeats
-    }
-
-    #[cfg(not(feature = "sabotage"))]
-    #[allow(clippy::unused_self)]
-    fn accepts_late(&self) -> bool {
-        false
-    }
-
-    #[cfg(feature = "sabotage")]
-    fn skips_saving(&self) -> bool {
-        self.sabotage.skip_saving_epochs
-    }
-
-    #[cfg(not(feature = "sabotage"))]
-    #[allow(clippy::unused_self)]
-    fn skips_saving(&self) -> bool {
-        false
-    }
-}
-
-fn micros(duration: Duration) -> u32 {
-    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }

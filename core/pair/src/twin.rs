@@ -2,7 +2,7 @@
 
 use tandem_types::{Duration, Epoch, Instant, Seat};
 
-use crate::beat::{Beat, Life};
+use crate::beat::{Beat, Echo, Life};
 use crate::table::State;
 
 /// Why a heartbeat was not taken.
@@ -20,6 +20,8 @@ pub enum Dropped {
 #[derive(Clone, Debug, Default)]
 pub struct Twin {
     newest: Option<(Life, u64)>,
+    /// Of the newest heartbeat, taken or not: what we send back.
+    echo: Option<Echo>,
     beat: Option<Beat>,
     heard_at: Option<Instant>,
     /// The newest heartbeat proves that it was sent of late, and that the twin hears us.
@@ -51,6 +53,7 @@ impl Twin {
             return Err(Dropped::Late);
         }
         self.newest = self.newest.max(Some((beat.life, beat.seq)));
+        self.echo = Some(Echo { life: beat.life, sent_micros: beat.sent_micros });
         let echo = beat.echo.filter(|echo| echo.life == life);
         let age = echo.map(|echo| Instant::from_micros(echo.sent_micros).elapsed_until(now));
         let fresh = age.is_some_and(|age| age <= silence) || accept_late;
@@ -75,7 +78,7 @@ impl Twin {
 
     /// Forgets what it said, not what must never be taken again.
     pub(crate) fn forget(&mut self) {
-        *self = Self { newest: self.newest, protected: self.protected, ..Self::default() };
+        *self = Self { newest: self.newest, ..Self::default() };
     }
 
     /// How long it must be silent before it may be judged: the longer limit of the two machines,
@@ -115,8 +118,20 @@ impl Twin {
         self.idle_since
     }
 
-    pub(crate) fn was_protected(&self) -> bool {
-        self.protected
+    /// What to send back of its newest heartbeat.
+    pub(crate) fn echo(&self) -> Option<Echo> {
+        self.echo
+    }
+
+    /// Whether it said last, within `valid`, that all it promised is on our side too. Later it may
+    /// have gone on alone.
+    pub(crate) fn was_protected(&self, now: Instant, valid: Duration) -> bool {
+        self.protected && self.served.is_some_and(|(at, ..)| now < at + valid)
+    }
+
+    /// When it was heard to serve last.
+    pub(crate) fn served_at(&self) -> Option<Instant> {
+        self.served.map(|(at, ..)| at)
     }
 
     /// The reign in which it was heard to serve last.

@@ -6,13 +6,14 @@ use core::cmp::Ordering;
 
 use tandem_types::{Epoch, Instant, Seat, Seq, Stamp};
 
+use super::Pair;
 use crate::beat::{Beat, Server};
-use crate::pair::{Healing, Pair};
+use crate::input::Healing;
 use crate::table::{Event, State};
 
 impl Pair {
     /// The case at `now`.
-    pub(crate) fn situation(&self, now: Instant) -> Event {
+    pub(super) fn situation(&self, now: Instant) -> Event {
         let idle = self.state.is_idle();
         if !idle && self.own.server != Server::Up {
             return Event::ServerDown;
@@ -28,7 +29,7 @@ impl Pair {
     }
 
     /// Whether this server could begin to serve.
-    pub(crate) fn is_fit(&self, now: Instant) -> bool {
+    pub(super) fn is_fit(&self, now: Instant) -> bool {
         self.own.server == Server::Up
             && self.carrier
             && !self.locked
@@ -36,19 +37,19 @@ impl Pair {
     }
 
     /// Whether this server knows all of the newest reign, in memory.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self, now: Instant) -> bool {
         let reigned = self.reigned_with_this_server && self.reign == self.highest;
-        reigned || (self.own.in_sync && self.twin.was_protected())
+        reigned || (self.own.in_sync && self.twin.was_protected(now, self.config.timings.revive))
     }
 
     /// The twin's newest heartbeat, unless it has been silent since for too long.
-    pub(crate) fn heard_twin(&self, now: Instant) -> Option<&Beat> {
+    pub(super) fn heard_twin(&self, now: Instant) -> Option<&Beat> {
         let silent_at = self.twin.silent_at(self.config.timings.silence)?;
         self.twin.beat().filter(|_| now < silent_at)
     }
 
     /// Whether the twin could take over this instant, as it says.
-    pub(crate) fn twin_can_serve(&self, now: Instant, even_if_behind: bool) -> bool {
+    pub(super) fn twin_can_serve(&self, now: Instant, even_if_behind: bool) -> bool {
         self.heard_twin(now).is_some_and(|beat| {
             self.twin.is_fresh()
                 && beat.fit
@@ -95,6 +96,11 @@ impl Pair {
         if twin_stays { Event::RivalStronger } else { Event::RivalWeaker }
     }
 
+    /// Since when neither serves, as far as is known.
+    pub(super) fn nobody_serves_since(&self) -> Option<Instant> {
+        self.twin.idle_since().map(|since| since.max(self.idle_since))
+    }
+
     /// The twin is heard, and neither serves: who leads?
     fn nobody_serves(&self, now: Instant, beat: &Beat) -> Event {
         let lease_end = self.twin.lease_end(self.config.timings.silence);
@@ -107,10 +113,10 @@ impl Pair {
         let overdue =
             self.twin.idle_since().is_none_or(|since| since + self.config.timings.revive <= now);
         let both_cold = self.state == State::Cold && beat.state == State::Cold;
-        if both_cold && !self.is_whole() && !beat.whole && (beat.fit || !overdue) {
+        if both_cold && !self.is_whole(now) && !beat.whole && (beat.fit || !overdue) {
             return Event::BothCold;
         }
-        let knowledge = self.compare_knowledge(beat);
+        let knowledge = self.compare_knowledge(now, beat);
         let we_lead = match knowledge {
             Ordering::Greater => true,
             Ordering::Less => false,
@@ -126,8 +132,8 @@ impl Pair {
     }
 
     /// Whether we know more of what was going on than the twin does.
-    fn compare_knowledge(&self, beat: &Beat) -> Ordering {
-        let ours = (self.is_whole(), self.own.holds, self.config.seat);
+    fn compare_knowledge(&self, now: Instant, beat: &Beat) -> Ordering {
+        let ours = (self.is_whole(now), self.own.holds, self.config.seat);
         // A twin that served and was restarted has not told what it holds: its disk has it all.
         let served = self.twin.served_reign().map(|epoch| Stamp { epoch, seq: Seq(u64::MAX) });
         let theirs = (beat.whole, beat.holds.or(served), beat.seat);

@@ -1,0 +1,103 @@
+//! What is shown: the state of everything, for `tandem status`.
+
+use tandem_types::{Duration, Instant, Role};
+
+use super::{Keeper, role};
+use crate::contract::PATHS_MAX;
+use crate::status::{PathStatus, ServiceState, ServiceStatus, Status, TwinStatus, When};
+use crate::supervisor::Phase;
+
+impl Keeper {
+    /// Everything about this machine.
+    pub fn status(&self, now: Instant) -> Status {
+        let beat = self.pair.own_beat(now);
+        let ago = |at: Instant| millis(at.elapsed_until(now));
+        Status {
+            seat: beat.seat,
+            role: self.role(),
+            state: beat.state,
+            since_ms: ago(self.pair.since()),
+            why: self.pair.why().into(),
+            standing: self.pair.standing(now).into(),
+            reign: beat.reign,
+            highest: beat.highest,
+            protected: self.role() == Role::Active && beat.protected,
+            whole: beat.whole,
+            fit: beat.fit,
+            twin_ready: self.pair.is_twin_ready(now),
+            locked: beat.locked,
+            carrier: beat.carrier,
+            twin: self.twin_status(now),
+            server: self.progress.map(|(at, what)| When { ago_ms: ago(at), what }),
+            services: vec![self.service_status(now)],
+            timings: self.timings,
+            profile: self.config.profile,
+            real_time: self.config.real_time,
+            late_ms: millis(self.pair.lateness()),
+            paths: self.path_status(now),
+            heartbeats: self.counters,
+            history: self
+                .history
+                .iter()
+                .map(|(at, change)| When { ago_ms: ago(*at), what: change.clone() })
+                .collect(),
+        }
+    }
+
+    fn twin_status(&self, now: Instant) -> Option<TwinStatus> {
+        let twin = self.pair.twin();
+        let (beat, heard_at) = (twin.beat()?, twin.heard_at()?);
+        Some(TwinStatus {
+            heard: self.pair.is_twin_heard(now),
+            heard_ms_ago: millis(heard_at.elapsed_until(now)),
+            role: role(beat.state),
+            state: beat.state,
+            reign: beat.reign,
+            server: beat.server,
+            serving: beat.serving,
+            fit: beat.fit,
+            whole: beat.whole,
+            protected: beat.protected,
+            calls: beat.calls,
+            locked: beat.locked,
+            carrier: beat.carrier,
+            late_ms: u64::from(beat.late_micros / 1_000),
+            round_trip_micros: twin
+                .round_trip()
+                .map(|trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
+        })
+    }
+
+    fn service_status(&self, now: Instant) -> ServiceStatus {
+        let (state, up_ms) = match self.server.phase() {
+            Phase::Off => (ServiceState::Off, None),
+            Phase::Starting { .. } => (ServiceState::Starting, None),
+            Phase::Up { since, .. } => (ServiceState::Up, Some(millis(since.elapsed_until(now)))),
+            Phase::Dying { .. } => (ServiceState::Dying, None),
+            Phase::Stopping { .. } => (ServiceState::Stopping, None),
+            Phase::Resting { .. } => (ServiceState::Resting, None),
+        };
+        ServiceStatus {
+            name: String::from("server"),
+            state,
+            pid: self.server.pid(),
+            up_ms,
+            restarts: self.server.restarts(),
+            last_exit: self.server.last_exit().cloned(),
+        }
+    }
+
+    fn path_status(&self, now: Instant) -> Vec<PathStatus> {
+        (0..PATHS_MAX)
+            .zip(&self.paths)
+            .map(|(path, heard)| PathStatus {
+                path,
+                heard_ms_ago: heard.map(|at| millis(at.elapsed_until(now))),
+            })
+            .collect()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,262 @@
+//! What follows from the case: steps of the table, and the deeds that go with a state.
+
+use tandem_types::{Duration, Instant};
+
+use super::{BURST_AT, Pair, Probe};
+use crate::address::Address;
+use crate::beat::Beat;
+use crate::output::{Change, Notice, Output};
+use crate::table::{Event, Row, State, find};
+use crate::timings::PROBE_QUESTIONS;
+
+/// More steps than the longest way through the table that needs no new input.
+const STEPS_MAX: usize = 8;
+
+impl Pair {
+    /// Everything that is due at `now` or follows from the case at `now`.
+    pub(super) fn run(&mut self, now: Instant) {
+        if let Some((epoch, until)) = self.minting
+            && until <= now
+        {
+            self.epoch_not_saved(now, epoch);
+        }
+        if self.address.is_overdue(now) {
+            self.claim_failed(now);
+        }
+        if self.yield_until.is_some_and(|until| until <= now) {
+            self.step(now, Event::YieldExpired);
+        }
+        self.settle(now);
+        self.mint_later_reign(now);
+        if let Some((epoch, _)) = self.minting
+            && self.skips_saving()
+        {
+            self.epoch_saved(now, epoch);
+            self.settle(now);
+        }
+        self.tell_about_twin(now);
+        if self.state == State::Yielding && !self.own.serving {
+            self.release();
+        }
+        if self.address.refresh_due(now) {
+            self.outputs.push_back(Output::Refresh);
+        }
+        self.beat_if_due(now);
+    }
+
+    /// Follows the table until it says: stay.
+    fn settle(&mut self, now: Instant) {
+        for steps in 0.. {
+            // A circle in the table would be our own mistake, and to go round is worse than to stop.
+            assert!(steps < STEPS_MAX, "the table has a circle at {:?}", self.state);
+            let before = self.state;
+            let case = self.situation(now);
+            self.step(now, case);
+            if self.state == State::Probing && case == Event::Silent {
+                self.ask(now);
+            }
+            if self.state == before {
+                return;
+            }
+        }
+    }
+
+    /// Asks at the virtual address, or goes on if there is none.
+    fn ask(&mut self, now: Instant) {
+        if !self.config.probe {
+            return self.step(now, Event::ProbeQuiet);
+        }
+        let timings = &self.config.timings;
+        let (asked, next, until) = match self.probe {
+            Probe::Asking { asked, next, until } => (asked, next, until),
+            Probe::Answered { again } if now < again => return,
+            Probe::Unasked | Probe::Answered { .. } => (0, now, now + timings.probe),
+        };
+        if until <= now {
+            self.step(now, Event::ProbeQuiet);
+        } else if asked < PROBE_QUESTIONS && next <= now {
+            self.outputs.push_back(Output::Probe);
+            let next =
+                if asked + 1 < PROBE_QUESTIONS { now + timings.probe_pause() } else { until };
+            self.probe = Probe::Asking { asked: asked + 1, next, until };
+        }
+    }
+
+    /// Applies the row for this event.
+    pub(super) fn step(&mut self, now: Instant, event: Event) {
+        #[cfg(test)]
+        self.asked.insert((self.state, event));
+        let row = find(self.state, event, self.config.seat);
+        if let Some(to) = row.to {
+            self.enter(now, to, event, row);
+        }
+    }
+
+    /// The only place where the state changes.
+    fn enter(&mut self, now: Instant, to: State, event: Event, row: &'static Row) {
+        let from = core::mem::replace(&mut self.state, to);
+        self.since = now;
+        if to.is_idle() && !from.is_idle() {
+            self.idle_since = now;
+        }
+        self.probe = Probe::Unasked;
+        self.yield_until = None;
+        // A reign is explained by what led to the claim, not by the disk having done its work.
+        let why = if event == Event::EpochSaved { self.why } else { row.why };
+        match to {
+            State::Active => self.reigned_with_this_server = true,
+            State::Claiming => self.mint(now),
+            State::Yielding => self.yield_until = Some(now + self.config.timings.switchover),
+            State::Stopped if event != Event::Cut => {
+                self.unfit_until = Some(now + self.config.timings.retry);
+            }
+            State::Cold | State::Passive | State::Probing | State::Stopped => {}
+        }
+        if to != State::Claiming {
+            self.minting = None;
+        }
+        if to != State::Probing {
+            self.somebody_serves = false;
+        }
+        self.changed(from, why);
+        match to {
+            State::Active => {
+                self.address = Address::Claiming { until: now + self.config.timings.claim };
+                self.outputs.push_back(Output::Claim);
+            }
+            State::Yielding => {}
+            State::Cold | State::Passive | State::Probing | State::Claiming | State::Stopped => {
+                self.release();
+            }
+        }
+        self.burst = Some((now, 0));
+    }
+
+    pub(super) fn changed(&mut self, from: State, why: &'static str) {
+        self.why = why;
+        let (to, reign) = (self.state, self.reign);
+        self.outputs.push_back(Output::Changed(Change { from, to, reign, why: why.into() }));
+    }
+
+    fn release(&mut self) {
+        if self.address != Address::None {
+            self.address = Address::None;
+            self.outputs.push_back(Output::Release);
+        }
+    }
+
+    /// Orders the epoch of the next reign to disk.
+    fn mint(&mut self, now: Instant) {
+        let epoch = self.highest.next(self.config.seat);
+        self.minting = Some((epoch, now + self.config.timings.save));
+        if !self.skips_saving() {
+            self.outputs.push_back(Output::SaveEpoch(epoch));
+        }
+    }
+
+    /// An active server whose reign is not the highest seen would be refused by its twin's journal:
+    /// it mints a later one, unless it is about to step down.
+    fn mint_later_reign(&mut self, now: Instant) {
+        let wanted = self.state == State::Active && self.highest > self.reign;
+        if wanted && self.minting.is_none() && self.mint_from <= now {
+            let rival = self.situation(now);
+            if rival != Event::RivalDeaf {
+                self.mint(now);
+            }
+        }
+    }
+
+    fn tell_about_twin(&mut self, now: Instant) {
+        let case = self.situation(now);
+        let heard = self.heard_twin(now).is_some();
+        if heard != self.twin_was_heard && (heard || case != Event::Unjudged) {
+            self.twin_was_heard = heard;
+            let notice = if heard { Notice::TwinHeard } else { Notice::TwinSilent };
+            self.outputs.push_back(Output::Notice(notice));
+        }
+        let rival = matches!(case, Event::RivalWeaker | Event::RivalDeaf);
+        if rival && !self.rival_seen {
+            let twin_calls = self.twin.beat().map_or(0, |beat| beat.calls);
+            let own_calls = self.told_calls;
+            self.outputs.push_back(Output::Notice(Notice::Rival { twin_calls, own_calls }));
+        }
+        if self.rival_seen && !rival {
+            // It announced the address as its own: phones must hear from us again.
+            self.address.announce(now);
+        }
+        self.rival_seen = rival;
+    }
+
+    fn beat_if_due(&mut self, now: Instant) {
+        let mut due = self.next_beat.is_none_or(|at| at <= now);
+        while let Some((from, out)) = self.burst {
+            match BURST_AT.get(out) {
+                None => self.burst = None,
+                Some(after) if from + *after <= now => {
+                    self.burst = Some((from, out + 1));
+                    due = true;
+                }
+                Some(_) => break,
+            }
+        }
+        if !due {
+            return;
+        }
+        self.next_beat = Some(now + self.config.timings.beat);
+        self.seq += 1;
+        self.told_calls = self.own.calls;
+        let beat = self.own_beat(now);
+        self.outputs.push_back(Output::Beat(beat));
+    }
+
+    /// The heartbeat as it would be sent at `now`.
+    pub fn own_beat(&self, now: Instant) -> Beat {
+        Beat {
+            seat: self.config.seat,
+            life: self.life,
+            seq: self.seq,
+            sent_micros: now.as_micros(),
+            echo: self.twin.echo(),
+            state: self.state,
+            reign: self.reign,
+            highest: self.highest,
+            fit: self.is_fit(now),
+            whole: self.is_whole(now),
+            holds: self.own.holds,
+            server: self.own.server,
+            serving: self.own.serving,
+            protected: self.own.protected,
+            calls: self.own.calls,
+            silence_micros: micros(self.config.timings.silence),
+            late_micros: micros(self.late.worst()),
+            locked: self.locked,
+            carrier: self.carrier,
+        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    pub(super) fn accepts_late(&self) -> bool {
+        self.sabotage.accept_late_heartbeats
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[allow(clippy::unused_self)]
+    pub(super) fn accepts_late(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn skips_saving(&self) -> bool {
+        self.sabotage.skip_saving_epochs
+    }
+
+    #[cfg(not(feature = "sabotage"))]
+    #[allow(clippy::unused_self)]
+    fn skips_saving(&self) -> bool {
+        false
+    }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
