@@ -266,6 +266,8 @@ pub struct Call {
     deadline: Instant,
     /// Own requests count down from the top, so they never meet the numbers of the layer above.
     next_own: u32,
+    /// Questions in a row that each side left without any answer.
+    misses: BTreeMap<Side, u8>,
     cdr: Cdr,
     outputs: VecDeque<Output>,
 }
@@ -278,6 +280,7 @@ pub struct CallCheckpoint {
     pending: BTreeMap<RequestId, Pending>,
     deadline: Duration,
     next_own: u32,
+    misses: BTreeMap<Side, u8>,
     cdr: Cdr,
 }
 
@@ -297,6 +300,9 @@ pub const AUDIT_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// After a takeover the first such question comes this soon: a side may have hung up in between.
 pub const AUDIT_AFTER_TAKEOVER: Duration = Duration::from_secs(20);
 
+/// So many questions in a row without any answer, and the side is taken for gone.
+pub const AUDIT_MISSES_MAX: u8 = 3;
+
 impl Call {
     /// A call that rings at `legs`, which must not be empty.
     pub fn new(now: Instant, legs: impl IntoIterator<Item = LegId>, cdr: Cdr) -> Self {
@@ -306,6 +312,7 @@ impl Call {
             pending: BTreeMap::new(),
             deadline: now + RING_MAX,
             next_own: u32::MAX,
+            misses: BTreeMap::new(),
             cdr,
             outputs: VecDeque::new(),
         }
@@ -391,13 +398,14 @@ impl Call {
             pending: self.pending.clone(),
             deadline: self.deadline.remaining_from(now),
             next_own: self.next_own,
+            misses: self.misses.clone(),
             cdr: self.cdr.clone(),
         }
     }
 
     /// On takeover: `age` has passed since the checkpoint.
     pub fn restore(now: Instant, checkpoint: CallCheckpoint, age: Duration) -> Self {
-        let CallCheckpoint { state, legs, pending, deadline, next_own, cdr } = checkpoint;
+        let CallCheckpoint { state, legs, pending, deadline, next_own, misses, cdr } = checkpoint;
         let mut remaining = deadline.saturating_sub(age);
         if matches!(state, State::Answered { .. }) {
             remaining = remaining.min(AUDIT_AFTER_TAKEOVER);
@@ -408,6 +416,7 @@ impl Call {
             pending,
             deadline: now + remaining,
             next_own,
+            misses,
             cdr,
             outputs: VecDeque::new(),
         }
@@ -567,7 +576,7 @@ impl Call {
         }
         if from.is_some() {
             self.say(Output::Respond { request, status, passing });
-        } else if matches!(status, 404 | 408 | 410 | 481 | 604) {
+        } else if self.is_lost(to, status) {
             self.gone(wall, leg, to, Lost::Unknown);
         }
     }
@@ -609,6 +618,19 @@ impl Call {
         self.say(Output::Bye { leg, side: side.other(), passing: Passing::default() });
         // Q.850 27: destination out of order.
         self.end(wall, Outcome::Answered, Ending::Lost, 27);
+    }
+
+    /// Whether this answer to the server's own question means that the side is gone: it knows the
+    /// call no more (RFC 5057 §5), or was silent too often. Some phones never answer OPTIONS in a
+    /// dialog; a call is not ended for a single silence.
+    fn is_lost(&mut self, side: Side, status: u16) -> bool {
+        if status == 408 || status == 503 {
+            let misses = self.misses.entry(side).or_default();
+            *misses = misses.saturating_add(1);
+            return *misses >= AUDIT_MISSES_MAX;
+        }
+        self.misses.remove(&side);
+        matches!(status, 404 | 410 | 481 | 604)
     }
 
     /// The server's own question whether a side still knows the call.

@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// Calls that ended with this input: their records are closed, once.
-    pub(crate) fn note_ended_calls(&mut self, _now: Instant) {
+    pub(crate) fn note_ended_calls(&mut self) {
         for key in self.calls.newly_over() {
             let Some(live) = self.calls.get_mut(&key) else { continue };
             if core::mem::replace(&mut live.recorded, true) {

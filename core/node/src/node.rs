@@ -13,7 +13,7 @@ use tandem_types::{Dice, Epoch, Flow, Instant, Role};
 use crate::calls::Calls;
 use crate::facts::Fact;
 use crate::outbox::{Outbox, Parcel};
-use crate::ports::{Config, Input, Output, Status};
+use crate::ports::{Config, Input, Output, Standing, Status};
 use crate::record;
 
 /// The server as one value.
@@ -179,6 +179,17 @@ impl Node {
         self.outputs.pop_front()
     }
 
+    /// What the keeper must hear of at once when it changes.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            role: self.role,
+            epoch: self.epoch,
+            serving: self.is_serving(),
+            in_sync: self.journal.in_sync(),
+            peer_serving: self.journal.heard().map(|(.., serving)| serving),
+        }
+    }
+
     /// The node at a glance.
     pub fn status(&self, now: Instant) -> Status {
         let heard = self.journal.heard();
@@ -199,9 +210,11 @@ impl Node {
             serving: self.is_serving(),
             in_sync: self.journal.in_sync(),
             linked: self.journal.is_linked(),
+            newest: self.journal.last(),
             last_seq: self.journal.last().seq.0,
             link_heard: heard.map(|(at, ..)| at.elapsed_until(now)),
             peer_serving: heard.map(|(.., serving)| serving),
+            peer_epoch: heard.map(|(_, _, epoch, _)| epoch),
             calls,
             bindings,
             users,
@@ -336,12 +349,9 @@ impl Node {
                 break;
             }
         }
-        self.note_ended_calls(now);
+        self.note_ended_calls();
         while let Some(transmit) = self.stack.poll_transmit() {
-            let held = transmit.transaction.is_some_and(|id| {
-                self.outbox.holds(&id) || self.staged.iter().any(|(parcel, _)| parcel.is_of(&id))
-            });
-            if transmit.repeat && held {
+            if transmit.repeat && transmit.transaction.is_some_and(|id| self.holds(&id)) {
                 continue;
             }
             let parcel = Parcel::Message {
@@ -352,6 +362,11 @@ impl Node {
             self.staged.push((parcel, self.durable));
         }
         self.durable = false;
+    }
+
+    /// Whether a message of this transaction has not left yet: then it need not be repeated.
+    fn holds(&self, id: &TransactionId) -> bool {
+        self.outbox.holds(id) || self.staged.iter().any(|(parcel, _)| parcel.is_of(id))
     }
 
     /// Writes everything that changed as one entry, and lets go of what is safe.

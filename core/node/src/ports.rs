@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use tandem_call::Cdr;
 use tandem_journal::{Cursor, Known, Record, Write};
-use tandem_types::{Duration, Epoch, Flow, Instant, Role, Seat};
+use tandem_types::{Duration, Epoch, Flow, Instant, Role, Seat, Stamp};
 
 use crate::facts::Fact;
 
@@ -267,12 +267,16 @@ pub struct Status {
     pub in_sync: bool,
     /// Whether the link to the twin is up.
     pub linked: bool,
+    /// The newest reign of which it has entries, and its newest entry of that.
+    pub newest: Stamp,
     /// Position in the journal.
     pub last_seq: u64,
     /// Since when the twin's server was not heard on the link.
     pub link_heard: Option<Duration>,
     /// Whether the twin's server says it serves.
     pub peer_serving: Option<bool>,
+    /// The reign that the twin's server serves or follows, as it said last.
+    pub peer_epoch: Option<Epoch>,
     /// Calls that are up.
     pub calls: usize,
     /// Devices logged in.
@@ -281,4 +285,19 @@ pub struct Status {
     pub users: usize,
     /// Whether the store can write.
     pub disk_works: bool,
+}
+
+/// What the keeper decides by: it must hear of every change at once. Cheap to ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// Role by the last lease.
+    pub role: Role,
+    /// Its reign.
+    pub epoch: Epoch,
+    /// Whether phones are served right now.
+    pub serving: bool,
+    /// As in [`Status`].
+    pub in_sync: bool,
+    /// As in [`Status`].
+    pub peer_serving: Option<bool>,
 }
