@@ -243,3 +243,204 @@ fn contact(headers: &Headers) -> Option<Uri> {
         ContactValue::Addr(_) | ContactValue::Star => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::{make_response, reread};
+    use expect_test::{Expect, expect};
+    use tandem_sip::Message;
+
+    fn invite(more: &str) -> Request {
+        let text = format!(
+            "INVITE sip:bob@pbx.example SIP/2.0\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\n\
+             From: \"Alice\" <sip:alice@a.example>;tag=a\nTo: sip:bob@b.example\nCall-ID: call\n\
+             CSeq: 5 INVITE\nContact: <sip:alice@192.0.2.9;transport=tcp>\n{more}\n"
+        );
+        match reread(text.replace('\n', "\r\n").as_bytes()) {
+            Some(Message::Request(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer(status: u16, contact: &str, record_route: &str) -> Response {
+        let mut response = make_response(&invite(""), status, None);
+        response.headers.set(HeaderName::To, "<sip:bob@b.example>;tag=b");
+        if !contact.is_empty() {
+            response.headers.set(HeaderName::Contact, contact);
+        }
+        if !record_route.is_empty() {
+            response.headers.set(HeaderName::RecordRoute, record_route);
+        }
+        response
+    }
+
+    const BOB: &str = "<sip:bob@192.0.2.7>";
+
+    #[track_caller]
+    fn check(request: &Request, want: &Expect) {
+        want.assert_eq(&String::from_utf8_lossy(&request.to_bytes()).replace("\r\n", "\n"));
+    }
+
+    #[test]
+    fn the_side_that_is_called_takes_the_route_as_it_came() {
+        let request = invite("Record-Route: <sip:p1;lr>, <sip:p2;lr>\nRecord-Route: <sip:p3;lr>\n");
+        let mut dialog = Dialog::uas(&request, "us").unwrap();
+        assert_eq!(dialog.remote_cseq, Some(5));
+        assert_eq!(dialog.next_hop().to_string(), "sip:p1;lr");
+        check(
+            &dialog.make_request(Method::Bye),
+            &expect![[r#"
+            BYE sip:alice@192.0.2.9;transport=tcp SIP/2.0
+            Route: <sip:p1;lr>
+            Route: <sip:p2;lr>
+            Route: <sip:p3;lr>
+            From: <sip:bob@b.example>;tag=us
+            To: "Alice" <sip:alice@a.example>;tag=a
+            Call-ID: call
+            CSeq: 1 BYE
+            Content-Length: 0
+
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_side_that_calls_takes_the_route_backwards() {
+        let answer = answer(200, BOB, "<sip:p1;lr>, <sip:p2;lr>");
+        let mut dialog = Dialog::uac(&invite(""), &answer).unwrap();
+        assert_eq!(dialog.remote_cseq, None);
+        check(
+            &dialog.make_ack(5),
+            &expect![[r#"
+            ACK sip:bob@192.0.2.7 SIP/2.0
+            Route: <sip:p2;lr>
+            Route: <sip:p1;lr>
+            From: "Alice" <sip:alice@a.example>;tag=a
+            To: <sip:bob@b.example>;tag=b
+            Call-ID: call
+            CSeq: 5 ACK
+            Content-Length: 0
+
+        "#]],
+        );
+        check(
+            &dialog.make_request(Method::Info),
+            &expect![[r#"
+            INFO sip:bob@192.0.2.7 SIP/2.0
+            Route: <sip:p2;lr>
+            Route: <sip:p1;lr>
+            From: "Alice" <sip:alice@a.example>;tag=a
+            To: <sip:bob@b.example>;tag=b
+            Call-ID: call
+            CSeq: 6 INFO
+            Content-Length: 0
+
+        "#]],
+        );
+        assert_eq!(dialog.make_request(Method::Bye).headers.cseq(), Ok((7, Method::Bye)));
+    }
+
+    #[test]
+    fn without_a_route_requests_go_to_the_contact() {
+        let mut dialog = Dialog::uac(&invite(""), &answer(200, BOB, "")).unwrap();
+        assert_eq!(dialog.next_hop().to_string(), "sip:bob@192.0.2.7");
+        let bye = dialog.make_request(Method::Bye);
+        assert_eq!(bye.uri.to_string(), "sip:bob@192.0.2.7");
+        assert!(!bye.headers.contains(&HeaderName::Route));
+    }
+
+    #[test]
+    fn a_strict_router_gets_its_own_address_and_ours_at_the_end() {
+        let mut dialog =
+            Dialog::uac(&invite(""), &answer(200, BOB, "<sip:p1;lr>, <sip:p2?x=y>")).unwrap();
+        assert_eq!(dialog.next_hop().to_string(), "sip:p2?x=y");
+        let bye = dialog.make_request(Method::Bye);
+        assert_eq!(bye.uri.to_string(), "sip:p2");
+        let routes: Vec<_> =
+            bye.headers.routes().unwrap().iter().map(|route| route.uri.to_string()).collect();
+        assert_eq!(routes, ["sip:p1;lr", "sip:bob@192.0.2.7"]);
+    }
+
+    #[test]
+    fn the_final_answer_has_the_last_word_on_route_and_target() {
+        let early = answer(183, "", "<sip:p1;lr>");
+        let mut dialog = Dialog::uac(&invite(""), &early).unwrap();
+        assert_eq!(dialog.remote_target.to_string(), "sip:bob@pbx.example");
+        dialog.make_request(Method::Prack);
+        dialog.confirm(&answer(200, BOB, "<sip:p9;lr>")).unwrap();
+        let bye = dialog.make_request(Method::Bye);
+        assert_eq!(bye.uri.to_string(), "sip:bob@192.0.2.7");
+        assert_eq!(bye.headers.get(&HeaderName::Route), Some(b"<sip:p9;lr>".as_slice()));
+        assert_eq!(bye.headers.cseq(), Ok((7, Method::Bye)));
+    }
+
+    #[test]
+    fn what_makes_no_dialog_is_refused() {
+        let uac = |response: &Response| Dialog::uac(&invite(""), response).unwrap_err();
+        assert_eq!(uac(&answer(200, "", "")), DialogError::NoContact);
+        assert_eq!(uac(&answer(200, "<mailto:bob@b.example>", "")), DialogError::NoContact);
+        assert_eq!(uac(&answer(200, BOB, "<sip:p")), DialogError::Malformed);
+        let mut untagged = answer(200, BOB, "");
+        untagged.headers.set(HeaderName::To, "<sip:bob@b.example>");
+        assert_eq!(uac(&untagged), DialogError::NoTag);
+        let mut request = invite("");
+        request.headers.remove(&HeaderName::Contact);
+        assert_eq!(Dialog::uas(&request, "us"), Err(DialogError::NoContact));
+    }
+
+    #[test]
+    fn both_sides_and_their_messages_name_the_dialog_alike() {
+        let response = answer(200, BOB, "");
+        let mut caller = Dialog::uac(&invite(""), &response).unwrap();
+        let mut callee = Dialog::uas(&invite(""), "b").unwrap();
+        assert_eq!(DialogId::of_response(&response), Some(caller.id.clone()));
+        assert_eq!(
+            DialogId::of_request(&caller.make_request(Method::Bye)),
+            Some(callee.id.clone())
+        );
+        assert_eq!(DialogId::of_request(&callee.make_request(Method::Bye)), Some(caller.id));
+        assert_eq!(DialogId::of_request(&invite("")), None);
+    }
+
+    #[test]
+    fn a_request_with_a_lower_number_is_out_of_order() {
+        let mut dialog = Dialog::uas(&invite(""), "us").unwrap();
+        let mut check = |number: u32, method: &str| {
+            let request = invite("").with(HeaderName::Subject, "x");
+            let mut request =
+                Request { method: Method::from_bytes(method.as_bytes()).unwrap(), ..request };
+            request.headers.set(HeaderName::CSeq, format!("{number} {method}"));
+            dialog.check_remote_cseq(&request)
+        };
+        assert_eq!(check(4, "INFO"), Err(DialogError::OutOfOrder));
+        assert_eq!(check(5, "INFO"), Ok(()));
+        assert_eq!(check(9, "INVITE"), Ok(()));
+        assert_eq!(check(8, "BYE"), Err(DialogError::OutOfOrder));
+        assert_eq!(check(5, "ACK"), Ok(()));
+        assert_eq!(check(5, "CANCEL"), Ok(()));
+        assert_eq!(check(9, "BYE"), Ok(()));
+    }
+
+    #[test]
+    fn the_target_moves_with_the_contact_and_the_route_stays() {
+        let mut dialog = Dialog::uac(&invite(""), &answer(200, BOB, "<sip:p1;lr>")).unwrap();
+        let moved = answer(200, "<sip:bob@198.51.100.7>", "<sip:p9;lr>");
+        assert!(dialog.refresh_target(&moved.headers));
+        assert!(!dialog.refresh_target(&moved.headers));
+        assert!(!dialog.refresh_target(&answer(200, "", "").headers));
+        assert_eq!(dialog.remote_target.to_string(), "sip:bob@198.51.100.7");
+        assert_eq!(dialog.next_hop().to_string(), "sip:p1;lr");
+    }
+
+    #[test]
+    fn after_a_takeover_the_number_leaps_and_never_beyond_the_largest() {
+        let mut dialog = Dialog::uas(&invite(""), "us").unwrap();
+        let stored = postcard::to_stdvec(&dialog).unwrap();
+        assert_eq!(postcard::from_bytes(&stored), Ok(dialog.clone()));
+        dialog.leap_cseq(100);
+        assert_eq!(dialog.make_request(Method::Bye).headers.cseq(), Ok((101, Method::Bye)));
+        dialog.leap_cseq(u32::MAX);
+        assert_eq!(dialog.make_request(Method::Bye).headers.cseq(), Ok((CSEQ_MAX, Method::Bye)));
+    }
+}

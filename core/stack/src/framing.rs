@@ -79,8 +79,7 @@ impl Framer {
         }
         let result = self.cut();
         if let Err(error) = result {
-            self.broken = Some(error);
-            self.bytes = Vec::new();
+            *self = Self { broken: Some(error), ..Self::default() };
         }
         result
     }
@@ -197,4 +196,111 @@ fn content_length(head: &[u8]) -> Option<usize> {
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes out when `pieces` are pushed one by one: `p` is a ping, numbers are the bytes of
+    /// messages, and an error ends it.
+    fn cut<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+        let mut framer = Framer::new();
+        let mut seen = Vec::new();
+        for piece in pieces {
+            framer.push(piece);
+            loop {
+                match framer.next_frame() {
+                    Ok(Some(Frame::Ping)) => seen.push("p".into()),
+                    Ok(Some(Frame::Message(message))) => seen.push(message.len().to_string()),
+                    Ok(None) => break,
+                    Err(error) => {
+                        seen.push(format!("{error:?}"));
+                        assert_eq!(framer.next_frame(), Err(error));
+                        assert_eq!(framer.pending(), 0);
+                        return seen.join(" ");
+                    }
+                }
+            }
+            assert!(framer.pending() <= MAX_HEAD_BYTES + MAX_BODY_BYTES);
+        }
+        seen.join(" ")
+    }
+
+    #[track_caller]
+    fn check(text: &str, want: &str) {
+        let text = text.replace('\n', "\r\n");
+        assert_eq!(cut([text.as_bytes()]), want, "in one piece");
+        assert_eq!(cut(text.as_bytes().chunks(1)), want, "byte by byte");
+        for at in 0..text.len() {
+            let (one, two) = text.as_bytes().split_at(at);
+            assert_eq!(cut([one, two]), want, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn messages_are_found_however_the_stream_is_cut() {
+        check("BYE a SIP/2.0\nContent-Length: 2\n\nxyOK b\nl:0\n\n", "38 13");
+    }
+
+    #[test]
+    fn the_length_may_stand_anywhere_in_any_form() {
+        check("A\nX: y\nCONTENT-length :  3\nB: c\n\nxyz", "41");
+        check("A\nContent-Length:\n 3\n\nxyz", "29");
+        check("A\nl: 3\nContent-Length: 3\n\nxyz", "33");
+        check("A\nl: 0003\n\nxyz", "17");
+    }
+
+    #[test]
+    fn keep_alives_are_answered_and_empty_lines_skipped() {
+        check("\n\n", "p");
+        check("\n\n\n\nA\nl: 0\n\n\n\n", "p p 11 p");
+        check("\nA\nl: 0\n\n", "11");
+        check("\n\n\nA\nl: 0\n\n\n", "p 11");
+    }
+
+    #[test]
+    fn a_message_without_a_certain_end_ends_the_connection() {
+        check("A\nX: y\n\n", "NoLength");
+        check("A\nl: x\n\n", "NoLength");
+        check("A\nl: -1\n\n", "NoLength");
+        check("A\nl:\n\n", "NoLength");
+        check("A\nl: 1, 1\n\n", "NoLength");
+        check("A\nl: 1\nContent-Length: 2\n\n", "NoLength");
+        check("A\nl: 99999999999999999999999\n\n", "NoLength");
+        check("GET / HTTP/1.1\nHost: x\n\n", "NoLength");
+    }
+
+    #[test]
+    fn garbage_ends_the_connection() {
+        check("\u{16}\u{3}\u{1}", "Garbage");
+        check("A\nl: 0\n\n ", "11 Garbage");
+        check("\n\rA", "Garbage");
+        assert_eq!(cut([b"\0".as_slice()]), "Garbage");
+    }
+
+    #[test]
+    fn a_head_may_be_so_large_and_no_larger() {
+        let head = |bytes: usize| {
+            let rest = "A\r\nl: 0\r\nX: \r\n\r\n";
+            format!("A\r\nl: 0\r\nX: {}\r\n\r\n", "x".repeat(bytes - rest.len()))
+        };
+        assert_eq!(cut([head(MAX_HEAD_BYTES).as_bytes()]), MAX_HEAD_BYTES.to_string());
+        assert_eq!(cut(head(MAX_HEAD_BYTES).as_bytes().chunks(1000)), MAX_HEAD_BYTES.to_string());
+        assert_eq!(cut([head(MAX_HEAD_BYTES + 1).as_bytes()]), "HeadTooLarge");
+        // Nobody waits for an end that does not come.
+        let endless = vec![b'x'; MAX_HEAD_BYTES + 1];
+        assert_eq!(cut([&endless[..MAX_HEAD_BYTES]]), "");
+        assert_eq!(cut(endless.chunks(MAX_HEAD_BYTES)), "HeadTooLarge");
+    }
+
+    #[test]
+    fn a_body_may_be_so_large_and_no_larger() {
+        let head = format!("A\r\nl: {MAX_BODY_BYTES}\r\n\r\n");
+        let body = vec![b'x'; MAX_BODY_BYTES];
+        let want = (head.len() + body.len()).to_string();
+        assert_eq!(cut([head.as_bytes(), &body[..1], &body[1..]]), want);
+        let head = format!("A\r\nl: {}\r\n\r\n", MAX_BODY_BYTES + 1);
+        assert_eq!(cut([head.as_bytes()]), "BodyTooLarge");
+    }
 }

@@ -62,10 +62,10 @@ impl Stack {
         let token = flow.transport.via_token();
         let branch = branch(&self.branch_prefix, id);
         let via = format!("SIP/2.0/{token} {};rport;branch={branch}", flow.local);
-        request.headers.push_front(HeaderName::Via, via);
         if !request.headers.contains(&HeaderName::MaxForwards) {
-            request.headers.push(HeaderName::MaxForwards, MAX_FORWARDS);
+            request.headers.push_front(HeaderName::MaxForwards, MAX_FORWARDS);
         }
+        request.headers.push_front(HeaderName::Via, via);
     }
 
     /// Gives up an INVITE: CANCEL is sent as soon as a provisional response is there (RFC 3261

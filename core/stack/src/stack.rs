@@ -379,12 +379,14 @@ impl Stack {
                     else {
                         continue;
                     };
-                    self.events.push_back(Event::Response { id, flow, response: *response });
+                    // Nobody waits for the answer to a CANCEL.
+                    if !id.cancel {
+                        self.events.push_back(Event::Response { id, flow, response: *response });
+                    }
                 }
                 Output::Cancel { request } => self.start_cancel(now, id, flow, &request.0),
                 Output::Failed(reason) => {
                     self.counters.failed += 1;
-                    // Nobody waits for the answer to a CANCEL.
                     if !id.cancel {
                         self.events.push_back(Event::Failed { id, reason });
                     }
