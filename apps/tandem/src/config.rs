@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tandem_link::PairSecret;
+pub use tandem_pair::Profile;
+use tandem_pair::Timings;
 use tandem_types::Seat;
 
 pub use read::{Problem, Problems};
@@ -27,8 +29,6 @@ pub const PATH_VARIABLE: &str = "TANDEM_CONFIG";
 pub const ADDRESSES_MAX: usize = 4;
 /// Devices that one user may have logged in at once: at most.
 pub const DEVICES_MAX: u64 = 32;
-/// Seconds in Retry-After: at most.
-pub const RETRY_AFTER_MAX: u64 = 3600;
 /// Letters in a realm, at most.
 pub const REALM_MAX: usize = 253;
 /// The port of SIP.
@@ -67,8 +67,6 @@ pub struct Config {
     pub profile: Profile,
     /// Devices that one user may have logged in at once.
     pub devices_per_user: usize,
-    /// What the passive server says in Retry-After, in seconds.
-    pub retry_after: u32,
 }
 
 /// An address with the length of its network's prefix.
@@ -78,16 +76,6 @@ pub struct Prefix {
     pub ip: IpAddr,
     /// Bits of the network.
     pub length: u8,
-}
-
-/// How fast the pair reacts, and so how much it asks of the machine and the network.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// For ordinary machines and networks.
-    Default,
-    /// For machines that have a core to spare and a quiet network.
-    Fast,
 }
 
 impl Config {
@@ -150,6 +138,11 @@ impl Config {
     fn paths(&self, port: u16) -> Vec<(SocketAddr, SocketAddr)> {
         let end = |ip: &IpAddr| SocketAddr::new(*ip, port);
         self.address.iter().map(end).zip(self.peer.iter().map(end)).collect()
+    }
+
+    /// The time-outs of the profile.
+    pub const fn timings(&self) -> Timings {
+        Timings::of(self.profile)
     }
 
     /// The keeper's socket for commands.
@@ -368,17 +361,6 @@ pub const KEYS: &[Key] = &[
             put(&mut config.devices_per_user, number.and_then(|n| usize::try_from(n).ok()))
         },
     },
-    Key {
-        name: "retry_after",
-        expected: "a whole number of seconds from 1 to 3600",
-        default: Some("5"),
-        optional: false,
-        doc: "Seconds after which a phone may try the passive server again (Retry-After in its 503).",
-        set: |config, value| {
-            let number = value.number(1..=RETRY_AFTER_MAX);
-            put(&mut config.retry_after, number.and_then(|n| u32::try_from(n).ok()))
-        },
-    },
 ];
 
 const PORT: &str = "a whole number from 1 to 65535";
@@ -470,6 +452,5 @@ fn blank() -> Config {
         link_port: LINK_PORT,
         profile: Profile::Default,
         devices_per_user: 1,
-        retry_after: 1,
     }
 }

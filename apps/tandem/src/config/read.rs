@@ -49,7 +49,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// A value of the file.
-pub struct Value<'a>(&'a DeValue<'a>);
+pub(super) struct Value<'a>(&'a DeValue<'a>);
 
 impl Value<'_> {
     /// The text, where it is one.
@@ -276,7 +276,7 @@ mod tests {
             (Seat::Master, 5060, Profile::Default)
         );
         assert_eq!((config.heartbeat_port, config.link_port), (5070, 5071));
-        assert_eq!((config.devices_per_user, config.retry_after), (4, 5));
+        assert_eq!(config.devices_per_user, 4);
         assert_eq!(config.state, Path::new("/var/lib/tandem"));
         assert_eq!(config.secret, Path::new("/etc/t/pair.secret"));
         assert_eq!(config.virtual_addresses, [Prefix::parse("127.1.2.10/24").unwrap()]);
@@ -297,7 +297,7 @@ mod tests {
             "realm",
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
-             port, heartbeat_port, link_port, state, secret, profile, devices_per_user, retry_after",
+             port, heartbeat_port, link_port, state, secret, profile, devices_per_user",
         ),
         (
             "example.org",
@@ -369,11 +369,6 @@ mod tests {
             "devices_per_user = 33\nvirtual",
             ":5: devices_per_user = 33: expected a whole number from 1 to 32",
         ),
-        (
-            "virtual",
-            "retry_after = \"5s\"\nvirtual",
-            ":5: retry_after = \"5s\": expected a whole number of seconds from 1 to 3600",
-        ),
         ("virtual", "state = \"\"\nvirtual", ":5: state = \"\": expected a path"),
     ];
 
@@ -404,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_limits_are_the_last_values_taken() {
-        for line in ["port = 65535", "devices_per_user = 32", "retry_after = 3600", "port = 1"] {
+        for line in ["port = 65535", "devices_per_user = 32", "port = 1"] {
             assert!(read(&format!("{GOOD}{line}\n")).is_ok(), "{line}");
         }
     }

@@ -1,0 +1,243 @@
+//! The command line: what there is, and where it leads.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{Config, DEFAULT_PATH, PATH_VARIABLE, reference};
+use crate::{commands, demo, init, keeper, server};
+
+/// A SIP phone system that comes as a pair of servers.
+#[derive(Debug, Parser)]
+#[command(name = "tandem", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    /// The configuration file of this machine
+    #[arg(long, short, global = true, env = PATH_VARIABLE, default_value = DEFAULT_PATH)]
+    #[arg(value_name = "FILE", hide_env_values = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed; the reason is on the standard error
+  2  the command line or the configuration is wrong
+  3  the keeper or the server of this machine does not answer";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a whole pair on this machine, without root and without configuration
+    Demo(demo::DemoArgs),
+    /// Set up this machine as one of a pair
+    Init(init::InitArgs),
+    /// Run the keeper: it starts and watches the server and decides with its twin who is active
+    Keeper,
+    /// Run the server (the keeper does that)
+    #[command(hide = true)]
+    Server(server::ServerArgs),
+    /// Show both machines: who is active, since when and why, and what would be lost now
+    Status(Json),
+    /// Hand over to the other machine, in good order
+    Switch {
+        /// Also if the other machine is not in sync: calls may be lost
+        #[arg(long)]
+        force: bool,
+    },
+    /// Maintenance lock: while it is on, this machine does not take over by itself
+    Lock {
+        /// On or off
+        #[arg(value_parser = ["on", "off"])]
+        state: String,
+    },
+    /// Users and their devices
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Calls that are up
+    #[command(subcommand)]
+    Call(CallCommand),
+    /// Call detail records
+    #[command(subcommand)]
+    Cdr(CdrCommand),
+    /// The configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// How a list is printed.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user; the password that is made is shown once
+    Add {
+        /// Login name: a-z, 0-9, dot, dash, underscore
+        name: String,
+        /// An internal number; may be repeated
+        #[arg(long = "number", value_name = "DIGITS", required = true)]
+        numbers: Vec<String>,
+        /// What others see [default: the login name]
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+        display: String,
+        /// Take the password from the first line of the standard input instead of making one
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List the users and the devices they are logged in with
+    List(Json),
+    /// Remove a user and end the logins
+    Remove {
+        /// Login name
+        name: String,
+    },
+    /// Change a user; what is not given stays
+    Set {
+        /// Login name
+        name: String,
+        /// All internal numbers; may be repeated
+        #[arg(long = "number", value_name = "DIGITS")]
+        numbers: Vec<String>,
+        /// What others see
+        #[arg(long, value_name = "NAME")]
+        display: Option<String>,
+        /// Let the user log in
+        #[arg(long, conflicts_with = "disable")]
+        enable: bool,
+        /// Do not let the user log in
+        #[arg(long)]
+        disable: bool,
+        /// Make a new password and show it once
+        #[arg(long, conflicts_with = "password_stdin")]
+        new_password: bool,
+        /// Take the new password from the first line of the standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CallCommand {
+    /// List the calls that are up
+    List(Json),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CdrCommand {
+    /// List call detail records, newest first; works while the server is down
+    List {
+        /// How many at most
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check the file and name everything that is wrong in it
+    Check,
+    /// Explain every key
+    Keys,
+}
+
+/// Why a command ends with another code than 0.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The configuration is wrong.
+    Config(anyhow::Error),
+    /// A service does not answer.
+    Unreachable(anyhow::Error),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (code, error) = match run(cli) {
+        Ok(code) => return code,
+        Err(Failure::Other(error)) => (1, error),
+        Err(Failure::Config(error)) => (2, error),
+        Err(Failure::Unreachable(error)) => (3, error),
+    };
+    eprintln!("tandem: {error:#}");
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let load = || Config::load(&cli.config).map_err(Failure::Config);
+    match cli.command {
+        Command::Demo(args) => return Ok(demo::run(args)?),
+        Command::Init(args) => init::run(args)?,
+        Command::Keeper => keeper::run(&cli.config, &load()?)?,
+        Command::Server(args) => server::run(&load()?, &args)?,
+        Command::Status(json) => commands::status(&load()?, json)?,
+        Command::Switch { force } => commands::switch(&load()?, force)?,
+        Command::Lock { state } => commands::lock(&load()?, state == "on")?,
+        Command::User(command) => commands::user(&load()?, command)?,
+        Command::Call(CallCommand::List(json)) => commands::calls(&load()?, json)?,
+        Command::Cdr(CdrCommand::List { limit, json }) => commands::cdrs(&load()?, limit, json)?,
+        Command::Config(ConfigCommand::Check) => {
+            let config = load()?;
+            config.pair_secret().map_err(Failure::Config)?;
+            println!("{}: good ({} of the pair)", cli.config.display(), config.seat);
+        }
+        Command::Config(ConfigCommand::Keys) => print!("{}", reference()),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect_file;
+
+    /// The help of every command, as a page.
+    fn help() -> String {
+        fn add(page: &mut String, command: &mut clap::Command, path: &str) {
+            *page += &format!("$ {path} --help\n{}\n", command.render_help());
+            for inner in command.get_subcommands_mut() {
+                let path = format!("{path} {}", inner.get_name());
+                add(page, inner, &path);
+            }
+        }
+        let mut page = String::new();
+        let mut command = Cli::command();
+        command.build();
+        add(&mut page, &mut command, "tandem");
+        page
+    }
+
+    #[test]
+    fn the_help_reads_as_it_did() {
+        expect_file!["help.txt"].assert_eq(&help());
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,177 @@
+//! The operator's commands: ask a service, print its answer.
+
+mod status;
+mod table;
+
+use std::io::BufRead as _;
+
+use anyhow::{Context as _, anyhow};
+use serde::Serialize;
+use tandem_call::Cdr;
+use tandem_node::{CallRow, Reply, Request, UserRow, read_cdr};
+use tandem_store::{Reader, WallClock};
+
+use crate::cli::{Failure, Json, UserCommand};
+use crate::config::Config;
+use crate::control::ask;
+use crate::logging::Time;
+pub(crate) use status::{lock, status, switch};
+use table::Table;
+
+/// Key prefix of call detail records in the store.
+const CDR_PREFIX: &[u8] = b"cdr/";
+
+/// `tandem user ...`.
+pub(crate) fn user(config: &Config, command: UserCommand) -> Result<(), Failure> {
+    match command {
+        UserCommand::List(json) => return users(config, json),
+        UserCommand::Add { name, numbers, display, password_stdin } => {
+            let password = password_stdin.then(read_password).transpose()?;
+            let shown = name.clone();
+            done(config, &Request::UserAdd { name, display, numbers, password }, &shown, "added")
+        }
+        UserCommand::Remove { name } => {
+            let shown = name.clone();
+            done(config, &Request::UserRemove { name }, &shown, "removed")
+        }
+        UserCommand::Set {
+            name,
+            numbers,
+            display,
+            enable,
+            disable,
+            new_password,
+            password_stdin,
+        } => {
+            let given = if password_stdin { Some(Some(read_password()?)) } else { None };
+            let password = given.or(new_password.then_some(None));
+            let enabled = if enable { Some(true) } else { disable.then_some(false) };
+            let numbers = (!numbers.is_empty()).then_some(numbers);
+            let shown = name.clone();
+            let request = Request::UserSet { name, display, numbers, enabled, password };
+            done(config, &request, &shown, "changed")
+        }
+    }
+}
+
+fn read_password() -> anyhow::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("cannot read the password")?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    anyhow::ensure!(!password.is_empty(), "the password is empty: expected it on the first line");
+    Ok(password.to_owned())
+}
+
+fn ask_server(config: &Config, request: &Request) -> Result<Reply, Failure> {
+    match ask(&config.server_socket(), "server", request)? {
+        Reply::Refused { why } => Err(Failure::Other(anyhow!("{why}"))),
+        reply @ (Reply::Done { .. } | Reply::Users { .. } | Reply::Calls { .. }) => Ok(reply),
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::Other(anyhow!("the server answered something else: is it the same version?"))
+}
+
+fn done(config: &Config, request: &Request, name: &str, what: &str) -> Result<(), Failure> {
+    let Reply::Done { password } = ask_server(config, request)? else { return Err(unexpected()) };
+    println!("{name} {what}");
+    if let Some(password) = password {
+        println!("password: {password}\n(shown only now; it is not stored)");
+    }
+    Ok(())
+}
+
+fn users(config: &Config, json: Json) -> Result<(), Failure> {
+    let Reply::Users { users } = ask_server(config, &Request::UserList)? else {
+        return Err(unexpected());
+    };
+    if json.json {
+        return print_json(&users);
+    }
+    let mut table = Table::new(&["NAME", "NUMBERS", "DISPLAY", "LOGIN", "DEVICES"]);
+    for UserRow { name, display, numbers, enabled, devices } in users {
+        let login = if enabled { "allowed" } else { "disabled" };
+        let devices: Vec<_> = devices
+            .into_iter()
+            .map(|device| format!("{} ({} s)", device.source, device.expires_seconds))
+            .collect();
+        table.row([name, numbers.join(" "), display, login.to_owned(), devices.join(", ")]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// `tandem call list`.
+pub(crate) fn calls(config: &Config, json: Json) -> Result<(), Failure> {
+    let Reply::Calls { calls } = ask_server(config, &Request::CallList)? else {
+        return Err(unexpected());
+    };
+    if json.json {
+        return print_json(&calls);
+    }
+    let mut table = Table::new(&["SINCE (UTC)", "STATE", "FROM", "TO", "CALL"]);
+    for CallRow { state, cdr } in calls {
+        let since = Time::from_micros(cdr.start).to_seconds();
+        let [from, to] = people(&cdr);
+        table.row([since, state, from, to, cdr.call_id]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// `tandem cdr list`.
+pub(crate) fn cdrs(config: &Config, limit: usize, json: Json) -> Result<(), Failure> {
+    let reader = Reader::open(&config.state, WallClock::system()).map_err(|error| {
+        anyhow!("{error}\nThe server makes this file at its first start: look with `tandem status`")
+    })?;
+    let records = reader.log(CDR_PREFIX, limit, None).map_err(|error| anyhow!("{error}"))?;
+    let read = records.iter().map(|record| record.body.as_deref().and_then(read_cdr));
+    let cdrs: Vec<Cdr> = read.clone().flatten().collect();
+    let unreadable = read.filter(Option::is_none).count();
+    if unreadable > 0 {
+        eprintln!("{unreadable} records were written by a newer version and are not shown");
+    }
+    if json.json {
+        return print_json(&cdrs.iter().map(with_talk).collect::<Vec<_>>());
+    }
+    let mut table =
+        Table::new(&["START (UTC)", "FROM", "TO", "OUTCOME", "TALK", "ENDED BY", "CALL"]);
+    for cdr in cdrs {
+        let [from, to] = people(&cdr);
+        table.row([
+            Time::from_micros(cdr.start).to_seconds(),
+            from,
+            to,
+            word(&cdr.outcome),
+            format!("{} s", cdr.talk_seconds()),
+            word(&cdr.ending),
+            cdr.call_id,
+        ]);
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// A record with what every reader of it would compute.
+fn with_talk(cdr: &Cdr) -> serde_json::Value {
+    let mut value = serde_json::json!(cdr);
+    value["talk_seconds"] = serde_json::json!(cdr.talk_seconds());
+    value
+}
+
+/// Who called whom, in full: the administrator's own records.
+fn people(cdr: &Cdr) -> [String; 2] {
+    [&cdr.origination_number, &cdr.destination_number].map(|number| number.reveal().clone())
+}
+
+/// The word a value is serialised to; a dash for none.
+fn word(value: &impl Serialize) -> String {
+    serde_json::json!(value).as_str().unwrap_or("-").to_owned()
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! `tandem status`: both machines as the keeper of this one sees them; and orders to that keeper.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use anyhow::anyhow;
+use tandem_keeper::{
+    OperatorAnswer, OperatorRequest, PathStatus, ServiceState, ServiceStatus, Status, TwinStatus,
+};
+use tandem_types::{Role, Seat};
+
+use super::{print_json, unexpected};
+use crate::cli::{Failure, Json};
+use crate::config::Config;
+use crate::control::ask;
+use crate::logging::Time;
+
+/// Changes of state that are shown to people; `--json` has all.
+const HISTORY_SHOWN: usize = 5;
+
+/// `tandem status`.
+pub(crate) fn status(config: &Config, json: Json) -> Result<(), Failure> {
+    let answer = ask(&config.keeper_socket(), "keeper", &OperatorRequest::Status)?;
+    let OperatorAnswer::Status(status) = answer else { return Err(unexpected()) };
+    if json.json {
+        return print_json(&status);
+    }
+    let paint = Paint { on: std::io::stdout().is_terminal() };
+    print!("{}", page(&status, Time::now(), paint));
+    Ok(())
+}
+
+/// `tandem switch`.
+pub(crate) fn switch(config: &Config, force: bool) -> Result<(), Failure> {
+    order(config, OperatorRequest::Switch { force })?;
+    println!("switching over: `tandem status` shows how it went");
+    Ok(())
+}
+
+/// `tandem lock`.
+pub(crate) fn lock(config: &Config, on: bool) -> Result<(), Failure> {
+    order(config, OperatorRequest::Lock { on })?;
+    println!("maintenance lock {}", if on { "set" } else { "taken off" });
+    Ok(())
+}
+
+fn order(config: &Config, request: OperatorRequest) -> Result<(), Failure> {
+    match ask(&config.keeper_socket(), "keeper", &request)? {
+        OperatorAnswer::Done => Ok(()),
+        OperatorAnswer::Refused(why) => Err(Failure::Other(anyhow!("refused: {why}"))),
+        OperatorAnswer::Status(_) => Err(unexpected()),
+    }
+}
+
+/// Colours, on a terminal only. They never say what the words do not.
+#[derive(Clone, Copy)]
+struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    fn good(self, text: &str) -> String {
+        self.with(32, text)
+    }
+
+    fn bad(self, text: &str) -> String {
+        self.with(31, text)
+    }
+
+    fn judged(self, good: bool, text: &str) -> String {
+        if good { self.good(text) } else { self.bad(text) }
+    }
+
+    fn with(self, colour: u8, text: &str) -> String {
+        if self.on { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+fn page(status: &Status, now: Time, paint: Paint) -> String {
+    let mut page = String::new();
+    let mut line = |name: &str, text: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "{name:<12}{text}");
+    };
+    let role = paint.judged(status.role == Role::Active, &state_words(status));
+    line("this", format!("{}: {role} for {}", status.seat, span(status.since_ms)));
+    line("", format!("why: {}", status.why));
+    if status.standing != status.why {
+        line("", format!("now: {}", status.standing));
+    }
+    line("twin", twin_words(status.seat.other(), status.twin.as_ref(), paint));
+    line("protected", protected_words(status, paint));
+    line("epoch", format!("{} (highest seen {})", status.reign, status.highest));
+    if let Some(server) = &status.server {
+        let report = &server.what;
+        let serving = if report.serving { "serves phones" } else { "serves no phones" };
+        let counts = format!("{} calls, {} logins", report.calls, report.bindings);
+        line("server", format!("{serving}; {counts}; journal at {}", report.last_seq));
+    }
+    for service in &status.services {
+        line("service", service_words(service, paint));
+    }
+    line("keeper", keeper_words(status, paint));
+    for path in &status.paths {
+        line("path", path_words(*path));
+    }
+    for (index, change) in status.history.iter().take(HISTORY_SHOWN).enumerate() {
+        let at = Time::from_micros(now.micros() - micros(change.ago_ms)).to_seconds();
+        let what = &change.what;
+        let name = if index == 0 { "history" } else { "" };
+        line(name, format!("{at} UTC  {} -> {}: {}", what.from, what.to, what.why));
+    }
+    page
+}
+
+fn state_words(status: &Status) -> String {
+    let mut words = status.role.to_string();
+    if words != status.state.to_string() {
+        words += &format!(" ({})", status.state);
+    }
+    if status.locked {
+        words += ", maintenance lock on";
+    }
+    words
+}
+
+fn twin_words(seat: Seat, twin: Option<&TwinStatus>, paint: Paint) -> String {
+    let Some(twin) = twin else {
+        return format!("{seat}: {}", paint.bad("never heard: is its keeper running?"));
+    };
+    if !twin.heard {
+        let silent = format!("silent for {}", span(twin.heard_ms_ago));
+        return format!("{seat}: {}; was {} then", paint.bad(&silent), twin.state);
+    }
+    let mut words = format!("{seat}: {}", twin.role);
+    if words.ends_with(&twin.state.to_string()) {
+        words += ", heard";
+    } else {
+        words += &format!(" ({}), heard", twin.state);
+    }
+    if let Some(micros) = twin.round_trip_micros {
+        words += &format!(" (round trip {micros} us)");
+    }
+    let flags = [
+        (!twin.fit, "it could not serve"),
+        (twin.locked, "maintenance lock on"),
+        (!twin.carrier, "its network is gone"),
+    ];
+    for (_, flag) in flags.iter().filter(|(set, _)| *set) {
+        words += &format!("; {}", paint.bad(flag));
+    }
+    words
+}
+
+fn protected_words(status: &Status, paint: Paint) -> String {
+    let protected = match (status.role, &status.twin) {
+        (Role::Active, _) => status.protected,
+        (Role::Passive, Some(twin)) => twin.heard && twin.role == Role::Active && twin.protected,
+        (Role::Passive, None) => false,
+    };
+    if protected {
+        paint.good("yes: a takeover would lose nothing")
+    } else {
+        paint.bad("NO: what happens now is on one machine only")
+    }
+}
+
+fn service_words(service: &ServiceStatus, paint: Paint) -> String {
+    let state = match service.state {
+        ServiceState::Off => "off",
+        ServiceState::Starting => "starting",
+        ServiceState::Up => "up",
+        ServiceState::Dying => "dying",
+        ServiceState::Stopping => "stopping",
+        ServiceState::Resting => "resting before its next start",
+    };
+    let mut words = paint.judged(service.state == ServiceState::Up, state);
+    if let Some(up) = service.up_ms {
+        words += &format!(" for {}", span(up));
+    }
+    if let Some(pid) = service.pid {
+        words += &format!(", process {pid}");
+    }
+    words += &format!(", {} restarts", service.restarts);
+    if let Some(exit) = &service.last_exit {
+        words += &format!(", ended last with {exit}");
+    }
+    format!("{}: {words}", service.name)
+}
+
+fn keeper_words(status: &Status, paint: Paint) -> String {
+    let priority = if status.real_time {
+        paint.good("real-time priority")
+    } else {
+        paint.bad("no real-time priority, so time-outs are longer")
+    };
+    let silence = status.timings.silence.as_millis();
+    let late = status.late_ms;
+    format!("{priority}; silence limit {silence} ms; late by {late} ms at most of late")
+}
+
+fn path_words(path: PathStatus) -> String {
+    match path.heard_ms_ago {
+        Some(ago) => format!("{}: heartbeat {ago} ms ago", path.path + 1),
+        None => format!("{}: no heartbeat yet", path.path + 1),
+    }
+}
+
+fn micros(millis: u64) -> i64 {
+    i64::try_from(millis.saturating_mul(1_000)).unwrap_or(i64::MAX)
+}
+
+/// A length of time as people say it.
+fn span(millis: u64) -> String {
+    let seconds = millis / 1_000;
+    match seconds {
+        0..10 => format!("{}.{} s", seconds, millis / 100 % 10),
+        10..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_as_people_say_them() {
+        let spans = [(1_234, "1.2 s"), (99_000, "99 s"), (120_000, "2 min"), (7_200_000, "2 h")];
+        for (millis, expected) in spans {
+            assert_eq!(span(millis), expected);
+        }
+        assert_eq!(span(172_800_000), "2 days");
+    }
+
+    #[test]
+    fn colours_are_for_terminals_only() {
+        assert_eq!(Paint { on: false }.good("yes"), "yes");
+        assert_eq!(Paint { on: true }.bad("no"), "\x1b[31mno\x1b[0m");
+    }
+}

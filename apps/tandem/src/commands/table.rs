@@ -1,0 +1,54 @@
+//! Columns for people.
+
+use std::fmt;
+
+/// Rows of the same number of cells.
+#[derive(Debug)]
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// With these headings.
+    pub(super) fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()] }
+    }
+
+    /// One more row.
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let cell =
+            |row: &Vec<String>, column: usize| row.get(column).map_or(0, |c| c.chars().count());
+        let width =
+            |column| self.rows.iter().map(|row| cell(row, column)).max().unwrap_or_default();
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (text, width) in row.iter().zip(&widths) {
+                let pad = " ".repeat(width - text.chars().count() + 2);
+                line += &format!("{text}{pad}");
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&["NAME", "NUMBER"]);
+        table.row([String::from("jörgen"), String::from("1")]);
+        table.row([String::from("a"), String::new()]);
+        assert_eq!(table.to_string(), "NAME    NUMBER\njörgen  1\na\n");
+    }
+}

@@ -1,0 +1,92 @@
+//! `tandem keeper`: one real-time thread that drives the keeper of this machine.
+//!
+//! ```text
+//!  twin's keeper ── UDP, each path ──┐            ┌── UDP ──> twin's keeper
+//!  server ── seqpacket socket, end ──┤            ├── leases, start, kill ──> server
+//!  commands ── unix socket ──────────┼─> Keeper ──┼── answers
+//!  interface ── netlink ─────────────┤            ├── claim, announce, release, OPTIONS
+//!  epoch file ── its thread ─────────┘            └── epochs ──> its thread
+//! ```
+//!
+//! Nothing in the loop waits but `poll`: the epoch file (it is synced) and the log (a terminal may be
+//! stopped) have threads of their own. So heartbeats leave on time whatever the disk does.
+
+mod network;
+mod operators;
+mod probe;
+mod saver;
+mod service;
+mod turn;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use tandem_keeper::Config as KeeperConfig;
+use tandem_os::notify::Notify;
+use tandem_os::realtime::{go_first, lock_memory};
+use tandem_os::signals::Signals;
+use tandem_os::{clock, realtime::Refusal};
+use tandem_pair::{Config as PairConfig, Healing, Start};
+
+use crate::config::Config;
+use crate::logging::Log;
+use network::Network;
+use operators::Operators;
+use saver::Saver;
+use service::Service;
+use turn::Turner;
+
+/// Real-time priority of the loop: above what ordinary real-time programs take, below the kernel's.
+const PRIORITY: u8 = 50;
+
+/// Keeps until it is told to stop.
+pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
+    // Before the first thread: threads inherit what is blocked.
+    let signals = Signals::open().context("cannot wait for signals")?;
+    let secret = config.pair_secret()?;
+    let timings = config.timings();
+    timings.check().map_err(|why| anyhow!("the time-outs of this profile: {why}"))?;
+    let log = Log::start("keeper", config.seat).context("cannot start a thread")?;
+    let notify = Notify::from_environment().context("cannot talk to systemd")?;
+    let (saver, saved) = Saver::start(&config.epoch_file())?;
+    let network = Network::open(config)?;
+    let service = Service::listen(std::path::absolute(path)?, &service_socket(config))?;
+    let operators = Operators::listen(&config.keeper_socket())?;
+
+    let real_time = prepare(&log);
+    let config = KeeperConfig {
+        pair: PairConfig {
+            seat: config.seat,
+            timings,
+            healing: Healing::default(),
+            probe: config.interface.is_some(),
+            locked: saved.locked,
+        },
+        profile: config.profile,
+        real_time,
+        heartbeat_key: secret.heartbeat_key(),
+        paths: network.paths(),
+    };
+    let start = Start { boot: saved.boot, saved: saved.epoch };
+    let keeper = tandem_keeper::Keeper::new(clock::now(), config, start);
+    Turner { keeper, log, notify, signals, saver, network, service, operators, stopping: false }
+        .run()
+}
+
+fn service_socket(config: &Config) -> PathBuf {
+    config.state.join("service.sock")
+}
+
+/// Asks the kernel for what keeps heartbeats on time, and says where it refuses. True for real time.
+fn prepare(log: &Log) -> bool {
+    let say = |refusal: &Refusal| log.say(&refusal.to_string());
+    if let Err(refusal) = lock_memory() {
+        say(&refusal);
+    }
+    let first = go_first(PRIORITY);
+    if let Err(refusal) = &first {
+        say(refusal);
+        log.say("without real-time priority the time-outs are longer: a takeover takes longer");
+    }
+    first.is_ok()
+}

@@ -1,0 +1,173 @@
+//! What the keeper does on the network: heartbeats, the virtual addresses, the state of the wire.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use anyhow::Context as _;
+use tandem_os::address::{LinkState, LinkWatch, Prefixed, VirtualAddresses};
+
+use super::probe::Asker;
+use crate::config::Config;
+
+/// Bytes of a datagram that are read: one more than the longest heartbeat, so that a longer one is
+/// seen to be too long.
+const DATAGRAM_BYTES: usize = tandem_keeper::BEAT_MAX + 1;
+/// Datagrams read from one path before others get their turn.
+const READS_MAX: usize = 64;
+
+/// One way to the twin's keeper.
+struct Path {
+    socket: UdpSocket,
+    peer: SocketAddr,
+}
+
+/// An interface with the virtual addresses on it.
+struct Wire {
+    name: String,
+    prefixes: Vec<Prefixed>,
+    watch: LinkWatch,
+    /// What the addresses were opened for.
+    opened: LinkState,
+}
+
+/// Everything the keeper has on the network.
+pub(super) struct Network {
+    paths: Vec<Path>,
+    askers: Vec<Asker>,
+    addresses: VirtualAddresses,
+    /// `None` on loopback.
+    wire: Option<Wire>,
+    /// Whether the addresses are to be ours.
+    held: bool,
+}
+
+impl Network {
+    /// Binds and opens everything; afterwards nothing here fails for want of a descriptor.
+    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
+        let mut paths = Vec::new();
+        for (own, peer) in config.heartbeat_paths() {
+            let socket = UdpSocket::bind(own)
+                .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+                .with_context(|| {
+                    format!(
+                        "cannot use {own} for heartbeats: expected the `address` of this machine \
+                         and a free `heartbeat_port`"
+                    )
+                })?;
+            paths.push(Path { socket, peer });
+        }
+        let mut askers = Vec::new();
+        for to in config.virtual_sip() {
+            let own = config.own_sip().into_iter().find(|own| own.is_ipv4() == to.is_ipv4());
+            if let Some(own) = own {
+                let what = || format!("cannot use {} to ask at the virtual address", own.ip());
+                askers.push(Asker::open(own, to).with_context(what)?);
+            }
+        }
+        let (addresses, wire) = match &config.interface {
+            None => (VirtualAddresses::loopback(), None),
+            Some(name) => {
+                let wire = open_wire(config, name)?;
+                (VirtualAddresses::on_interface(name, &wire.prefixes)?, Some(wire))
+            }
+        };
+        Ok(Self { paths, askers, addresses, wire, held: false })
+    }
+
+    /// How many paths there are.
+    pub(super) fn paths(&self) -> u8 {
+        // A configuration has four at most.
+        u8::try_from(self.paths.len()).unwrap_or(u8::MAX)
+    }
+
+    /// The descriptors of the paths.
+    pub(super) fn path_sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.paths.iter().map(|path| path.socket.as_fd())
+    }
+
+    /// The descriptors of everything else here: call [`Network::answered`] and [`Network::news`].
+    pub(super) fn other_sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let wire = self.wire.iter().map(|wire| wire.watch.as_fd());
+        self.askers.iter().map(Asker::as_fd).chain(wire)
+    }
+
+    /// Sends a heartbeat. One that does not leave is as good as lost on the way.
+    pub(super) fn send(&self, path: u8, bytes: &[u8]) {
+        if let Some(path) = self.paths.get(usize::from(path)) {
+            let _ = path.socket.send_to(bytes, path.peer);
+        }
+    }
+
+    /// Datagrams that came on a path.
+    pub(super) fn receive(&self, path: u8) -> Vec<Vec<u8>> {
+        let Some(path) = self.paths.get(usize::from(path)) else { return Vec::new() };
+        let mut datagrams = Vec::new();
+        let mut bytes = [0; DATAGRAM_BYTES];
+        while datagrams.len() < READS_MAX
+            && let Ok((length, _)) = path.socket.recv_from(&mut bytes)
+        {
+            datagrams.push(bytes[..length].to_vec());
+        }
+        datagrams
+    }
+
+    /// Asks at every virtual address whether a server serves there.
+    pub(super) fn ask(&mut self) {
+        self.askers.iter_mut().for_each(Asker::ask);
+    }
+
+    /// Whether one does.
+    pub(super) fn answered(&self) -> bool {
+        self.askers.iter().fold(false, |any, asker| asker.answered() || any)
+    }
+
+    /// Takes the virtual addresses.
+    pub(super) fn claim(&mut self) -> Result<(), String> {
+        self.held = true;
+        self.addresses.claim().map_err(|refused| refused.to_string())
+    }
+
+    /// Gives the virtual addresses up.
+    pub(super) fn release(&mut self) -> Result<(), String> {
+        self.held = false;
+        self.addresses.release().map_err(|refused| refused.to_string())
+    }
+
+    /// Tells the network again that they are here.
+    pub(super) fn announce(&mut self) -> Result<(), String> {
+        self.addresses.announce().map_err(|refused| refused.to_string())
+    }
+
+    /// How the wire was when the keeper started; `None` on loopback, which needs none.
+    pub(super) fn wire_works(&self) -> Option<bool> {
+        self.wire.as_ref().map(|wire| wire.watch.state().works())
+    }
+
+    /// Whether the wire works, if that has changed. An interface that was made anew gets its
+    /// addresses again.
+    pub(super) fn news(&mut self) -> Result<Option<bool>, String> {
+        let Some(wire) = &mut self.wire else { return Ok(None) };
+        let Some(state) = wire.watch.read().map_err(|refused| refused.to_string())? else {
+            return Ok(None);
+        };
+        let is_other = (state.index, state.hardware) != (wire.opened.index, wire.opened.hardware);
+        if state.index != 0 && is_other {
+            let opened = VirtualAddresses::on_interface(&wire.name, &wire.prefixes);
+            self.addresses = opened.map_err(|refused| refused.to_string())?;
+            wire.opened = state;
+            if self.held {
+                self.claim()?;
+            }
+        }
+        Ok(Some(state.works()))
+    }
+}
+
+fn open_wire(config: &Config, name: &str) -> anyhow::Result<Wire> {
+    let prefixes = config.virtual_addresses.iter();
+    let prefixes =
+        prefixes.map(|prefix| Prefixed { address: prefix.ip, length: prefix.length }).collect();
+    let watch = LinkWatch::open(name)?;
+    let opened = watch.state();
+    Ok(Wire { name: name.to_owned(), prefixes, watch, opened })
+}

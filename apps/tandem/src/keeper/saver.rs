@@ -1,0 +1,174 @@
+//! The file of what must survive the keeper: the epoch, the count of its lives, the lock.
+//!
+//! A thread of its own writes it, so that the loop never waits for the disk.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use anyhow::{Context as _, anyhow};
+use rustix::event::{EventfdFlags, eventfd};
+use serde::{Deserialize, Serialize};
+use tandem_os::clock;
+use tandem_os::durable::SlotFile;
+use tandem_types::Epoch;
+
+/// What the file holds, after a version byte.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Saved {
+    /// Which life of the keeper this is; greater than every earlier one.
+    pub(super) boot: u64,
+    /// The last epoch that was minted here.
+    pub(super) epoch: Epoch,
+    /// The maintenance lock.
+    pub(super) locked: bool,
+}
+
+const VERSION: u8 = 1;
+
+/// What the thread is to write.
+enum Order {
+    Epoch(Epoch),
+    Lock(bool),
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// This epoch is on disk, or is not, because.
+    Epoch(Epoch, Result<(), String>),
+    /// The lock is not on disk, because.
+    LockNotSaved(String),
+}
+
+/// The loop's end of the thread.
+pub(super) struct Saver {
+    orders: Sender<Order>,
+    outcomes: Receiver<Outcome>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Saver {
+    /// Opens the file, begins a new life in it, and starts the thread.
+    pub(super) fn start(path: &Path) -> anyhow::Result<(Self, Saved)> {
+        let what = || format!("cannot use the epoch file {}", path.display());
+        let fresh = Saved { boot: 0, epoch: Epoch::NEVER, locked: false };
+        let mut file = SlotFile::open(path, &encode(&fresh)).with_context(what)?;
+        let before = decode(file.value()).ok_or_else(|| {
+            anyhow!("{}: it was written by another version of Tandem", path.display())
+        })?;
+        // Greater than before even where the clock on the wall went back.
+        let boot = (before.boot + 1).max(clock::wall_micros() / 1_000);
+        let saved = Saved { boot, ..before };
+        file.save(&encode(&saved)).with_context(what)?;
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+            .context("cannot make an event descriptor")?;
+        let bell = Arc::new(bell);
+        let (orders, inbox) = channel();
+        let (outbox, outcomes) = channel();
+        let ringing = Arc::clone(&bell);
+        let thread = std::thread::Builder::new().name(String::from("epoch"));
+        thread
+            .spawn(move || work(file, saved, &inbox, &outbox, &ringing))
+            .context("cannot start a thread")?;
+        Ok((Self { orders, outcomes, bell }, saved))
+    }
+
+    /// Saves an epoch; the outcome follows.
+    pub(super) fn save_epoch(&self, epoch: Epoch) {
+        // The thread ends only with us.
+        let _ = self.orders.send(Order::Epoch(epoch));
+    }
+
+    /// Saves the maintenance lock.
+    pub(super) fn save_lock(&self, on: bool) {
+        let _ = self.orders.send(Order::Lock(on));
+    }
+
+    /// What became of an order, if anything did.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        let mut count = [0; 8];
+        // Silences the bell before looking, so that what comes after rings again.
+        let _ = rustix::io::read(&self.bell, &mut count);
+        self.outcomes.try_recv().ok()
+    }
+}
+
+impl AsFd for Saver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+fn work(
+    mut file: SlotFile,
+    mut saved: Saved,
+    orders: &Receiver<Order>,
+    outcomes: &Sender<Outcome>,
+    bell: &OwnedFd,
+) {
+    while let Ok(order) = orders.recv() {
+        let next = match order {
+            Order::Epoch(epoch) => Saved { epoch, ..saved },
+            Order::Lock(locked) => Saved { locked, ..saved },
+        };
+        let result = file.save(&encode(&next)).map_err(|error| error.to_string());
+        if result.is_ok() {
+            saved = next;
+        }
+        let outcome = match (order, result) {
+            (Order::Epoch(epoch), result) => Some(Outcome::Epoch(epoch, result)),
+            (Order::Lock(_), Err(why)) => Some(Outcome::LockNotSaved(why)),
+            (Order::Lock(_), Ok(())) => None,
+        };
+        if let Some(outcome) = outcome
+            && outcomes.send(outcome).is_err()
+        {
+            return;
+        }
+        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        // The second copy, now that nobody waits; a refusal is seen with the next save.
+        let _ = file.settle();
+    }
+}
+
+fn encode(saved: &Saved) -> Vec<u8> {
+    // Only a serialiser that refuses (maps of unknown length) can fail; this is plain data.
+    postcard::to_extend(saved, vec![VERSION]).unwrap_or_default()
+}
+
+fn decode(bytes: &[u8]) -> Option<Saved> {
+    match bytes.split_first() {
+        Some((&VERSION, body)) => postcard::from_bytes(body).ok(),
+        Some(_) | None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_os::poll::{Want, poll};
+    use tandem_types::Seat;
+
+    #[test]
+    fn an_epoch_and_a_lock_are_found_again_and_lives_count_up() {
+        let path = std::env::temp_dir().join(format!("tandem-epoch-{}", std::process::id()));
+        let (saver, first) = Saver::start(&path).unwrap();
+        assert_eq!((first.epoch, first.locked), (Epoch::NEVER, false));
+        let epoch = Epoch { number: 7, seat: Seat::Standby };
+        saver.save_lock(true);
+        saver.save_epoch(epoch);
+        let outcome = loop {
+            poll(&[(saver.as_fd(), Want::Read)], None).unwrap();
+            if let Some(outcome) = saver.outcome() {
+                break outcome;
+            }
+        };
+        assert!(matches!(outcome, Outcome::Epoch(saved, Ok(())) if saved == epoch));
+        let (_, second) = Saver::start(&path).unwrap();
+        assert_eq!((second.epoch, second.locked), (epoch, true));
+        assert!(second.boot > first.boot);
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,246 @@
+//! The loop of the keeper: wait, hand in what has happened, do what follows.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use tandem_keeper::{Fact, Input, Keeper, Output};
+use tandem_os::clock;
+use tandem_os::notify::Notify;
+use tandem_os::poll::{Want, poll};
+use tandem_os::signals::{Signals, Wish};
+use tandem_types::Instant;
+
+use super::network::Network;
+use super::operators::Operators;
+use super::saver::{Outcome, Saver};
+use super::service::{Heard, Service};
+use crate::logging::Log;
+
+/// The value, and everything it works with.
+pub(super) struct Turner {
+    pub(super) keeper: Keeper,
+    pub(super) log: Log,
+    pub(super) notify: Notify,
+    pub(super) signals: Signals,
+    pub(super) saver: Saver,
+    pub(super) network: Network,
+    pub(super) service: Service,
+    pub(super) operators: Operators,
+    /// A second wish to stop is taken at its word.
+    pub(super) stopping: bool,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+enum Source {
+    Path(u8),
+    Network,
+    Saver,
+    ServiceEnd,
+    ServiceLine,
+    ServiceDoor,
+    OperatorDoor,
+    Operator(u64),
+    Signals,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Going {
+    On,
+    Done,
+}
+
+impl Turner {
+    /// Turns until the keeper has finished.
+    pub(super) fn run(mut self) -> anyhow::Result<()> {
+        let now = clock::now();
+        if let Some(works) = self.network.wire_works() {
+            self.keeper.handle(now, Input::LinkState(works));
+        }
+        self.notify.ready("cold: listens for the twin");
+        let mut next_alive = now;
+        loop {
+            if self.deliver() == Going::Done {
+                break;
+            }
+            let until = self.watchdog(&mut next_alive);
+            for source in self.wait(until)? {
+                if self.take(source) == Going::Done {
+                    self.log.say("told twice to stop: stops at once");
+                    return Ok(());
+                }
+            }
+            let now = clock::now();
+            if self.keeper.next_timeout().is_some_and(|due| due <= now) {
+                self.keeper.handle_timeout(now);
+            }
+        }
+        self.notify.stopping();
+        self.log.say("stopped");
+        Ok(())
+    }
+
+    /// Feeds systemd's watchdog from the loop itself. When to wake up at the latest.
+    fn watchdog(&self, next_alive: &mut Instant) -> Option<Instant> {
+        let due = self.keeper.next_timeout();
+        let Some(limit) = self.notify.watchdog() else { return due };
+        let now = clock::now();
+        if *next_alive <= now {
+            self.notify.alive();
+            *next_alive = now + limit / 3;
+        }
+        Some(due.map_or(*next_alive, |due| due.min(*next_alive)))
+    }
+
+    /// Waits; what has something, in the order of its urgency.
+    fn wait(&self, until: Option<Instant>) -> anyhow::Result<Vec<Source>> {
+        let mut sources: Vec<(Source, BorrowedFd<'_>)> = Vec::new();
+        sources.extend(self.service.end().map(|fd| (Source::ServiceEnd, fd)));
+        sources.extend(self.service.line().map(|fd| (Source::ServiceLine, fd)));
+        sources.extend((0..).zip(self.network.path_sources()).map(|(n, fd)| (Source::Path(n), fd)));
+        sources.push((Source::Saver, self.saver.as_fd()));
+        sources.extend(self.network.other_sources().map(|fd| (Source::Network, fd)));
+        sources.push((Source::ServiceDoor, self.service.door()));
+        sources.push((Source::Signals, self.signals.as_fd()));
+        sources.push((Source::OperatorDoor, self.operators.door()));
+        sources.extend(self.operators.sources().map(|(id, fd)| (Source::Operator(id), fd)));
+        let wants: Vec<_> = sources.iter().map(|(_, fd)| (*fd, Want::Read)).collect();
+        let ready = poll(&wants, until)?;
+        let ready = sources.iter().enumerate().filter(|(index, _)| ready.has(*index));
+        Ok(ready.map(|(_, (source, _))| *source).collect())
+    }
+
+    /// Hands in what one source has.
+    fn take(&mut self, source: Source) -> Going {
+        let now = clock::now();
+        match source {
+            Source::Path(path) => {
+                for bytes in self.network.receive(path) {
+                    self.keeper.handle(now, Input::Datagram { path, bytes });
+                }
+            }
+            Source::Network => self.network_news(now),
+            Source::Saver => self.saved(now),
+            Source::ServiceEnd => {
+                // What it said before its end comes first.
+                self.service_said(now);
+                if let Some(how) = self.service.ended() {
+                    self.keeper.handle(now, Input::ServiceExited { how });
+                }
+            }
+            Source::ServiceLine => self.service_said(now),
+            Source::ServiceDoor => self.service.accept(),
+            Source::OperatorDoor => self.operators.accept(),
+            Source::Operator(id) => {
+                if let Some(request) = self.operators.read(id) {
+                    self.keeper.handle(now, Input::Operator { id, request });
+                }
+            }
+            Source::Signals => return self.signalled(now),
+        }
+        Going::On
+    }
+
+    fn network_news(&mut self, now: Instant) {
+        if self.network.answered() {
+            self.keeper.handle(now, Input::ProbeAnswered(true));
+        }
+        match self.network.news() {
+            Ok(None) => {}
+            Ok(Some(works)) => self.keeper.handle(now, Input::LinkState(works)),
+            Err(why) => self.log.say(&why),
+        }
+    }
+
+    fn saved(&mut self, now: Instant) {
+        while let Some(outcome) = self.saver.outcome() {
+            match outcome {
+                Outcome::Epoch(epoch, Ok(())) => {
+                    self.keeper.handle(now, Input::EpochSaved(epoch));
+                }
+                Outcome::Epoch(epoch, Err(why)) => {
+                    self.keeper.handle(now, Input::EpochNotSaved(epoch, why));
+                }
+                Outcome::LockNotSaved(why) => self.log.say(&format!(
+                    "the maintenance lock holds until the keeper is restarted, it could not be \
+                     saved: {why}"
+                )),
+            }
+        }
+    }
+
+    fn service_said(&mut self, now: Instant) {
+        for heard in self.service.heard() {
+            match heard {
+                Heard::Said(message) => self.keeper.handle(now, Input::ServiceSaid(message)),
+                Heard::Closed => self.keeper.handle(now, Input::ServiceChannelClosed),
+            }
+        }
+    }
+
+    fn signalled(&mut self, now: Instant) -> Going {
+        while let Ok(Some(wish)) = self.signals.read() {
+            match wish {
+                Wish::Terminate | Wish::Interrupt if self.stopping => return Going::Done,
+                Wish::Terminate | Wish::Interrupt => {
+                    self.stopping = true;
+                    self.log.say("told to stop: hands over, then stops the server");
+                    self.keeper.handle(now, Input::Shutdown);
+                }
+                Wish::Reload => {
+                    self.log.say("the configuration is read at the start only: restart the keeper");
+                }
+            }
+        }
+        Going::On
+    }
+
+    /// Does what the keeper wants, until it wants no more.
+    fn deliver(&mut self) -> Going {
+        while let Some(output) = self.keeper.poll_output() {
+            match output {
+                Output::Datagram { path, bytes } => self.network.send(path, &bytes),
+                Output::TellService(message) => self.service.tell(&message),
+                Output::StartService => self.start_service(),
+                Output::KillService { hard } => self.service.kill(hard),
+                Output::SaveEpoch(epoch) => self.saver.save_epoch(epoch),
+                Output::SaveLock(on) => self.saver.save_lock(on),
+                Output::ClaimAddress => {
+                    let input = match self.network.claim() {
+                        Ok(()) => Input::AddressClaimed,
+                        Err(why) => Input::ClaimFailed(why),
+                    };
+                    self.keeper.handle(clock::now(), input);
+                }
+                Output::ReleaseAddress => self.say_refused(|network| network.release()),
+                Output::RefreshAddress => self.say_refused(|network| network.announce()),
+                Output::Probe => self.network.ask(),
+                Output::Answer { id, answer } => self.operators.answer(id, &answer),
+                Output::Fact(fact) => self.tell(&fact),
+                Output::Finished => return Going::Done,
+            }
+        }
+        Going::On
+    }
+
+    fn start_service(&mut self) {
+        let input = match self.service.start() {
+            Ok(pid) => Input::ServiceStarted { pid },
+            Err(how) => Input::ServiceExited { how },
+        };
+        self.keeper.handle(clock::now(), input);
+    }
+
+    fn say_refused(&mut self, deed: impl FnOnce(&mut Network) -> Result<(), String>) {
+        if let Err(why) = deed(&mut self.network) {
+            self.log.say(&why);
+        }
+    }
+
+    fn tell(&self, fact: &Fact) {
+        self.log.fact(fact);
+        if let Fact::Role(change) = fact {
+            self.notify.status(&format!("{}: {}", change.to, change.why));
+        }
+    }
+}

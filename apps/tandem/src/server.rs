@@ -1,0 +1,103 @@
+//! `tandem server`: SIP, the link to the twin, the store, and the value that connects them.
+//!
+//! ```text
+//!  phones ── Net ─────┐                    ┌── Net ──> phones
+//!  twin ──── Link ────┤  at most 256 each  ├── Link ─> twin
+//!  disk ──── Store ───┼──> Node ── outputs ┼── Store > disk
+//!  keeper ── leases ──┤                    ├── progress, every 20 ms, from this very loop
+//!  commands ──────────┘                    └── answers
+//! ```
+//!
+//! One thread owns the value and never waits for anything but the next event: the disk has threads
+//! of its own, and sending is now or never. A loop that hangs stops telling its progress; the
+//! keeper then kills the process and the twin takes over.
+
+mod commands;
+mod endpoints;
+mod events;
+mod keeper_line;
+mod turn;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use tandem_link::Link;
+use tandem_net::{Limits, Net};
+use tandem_node::Node;
+use tandem_os::{clock, entropy, signals::Signals};
+use tandem_store::{Settings, Store};
+use tandem_types::Dice;
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::logging::Log;
+use endpoints::{Endpoints, SipSplit};
+use events::Events;
+use keeper_line::KeeperLine;
+use turn::Server;
+
+/// Messages that wait between the sockets and the loop, at most; then the kernel's buffers fill.
+const NET_EVENTS_MAX: usize = 4096;
+
+/// The options of `tandem server`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    /// The keeper's socket
+    #[arg(long, value_name = "FILE")]
+    keeper: PathBuf,
+}
+
+/// Serves until the keeper says to stop, or is gone.
+pub(crate) fn run(config: &Config, args: &ServerArgs) -> anyhow::Result<()> {
+    // Before the first thread: threads inherit what is blocked.
+    let signals = Signals::open().context("cannot wait for signals")?;
+    let log = Log::start("server", config.seat).context("cannot start a thread")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let result = runtime.block_on(serve(config, args, signals, &log));
+    if let Err(error) = &result {
+        log.say(&format!("the server stops: {error:#}"));
+    }
+    result
+}
+
+async fn serve(
+    config: &Config,
+    args: &ServerArgs,
+    signals: Signals,
+    log: &Log,
+) -> anyhow::Result<()> {
+    let secret = config.pair_secret()?;
+    let (stored, store_events) = mpsc::unbounded_channel();
+    let report = move |event| {
+        // The loop is gone only when the process ends.
+        let _ = stored.send(event);
+    };
+    let (store, loaded) = Store::open(&config.state, Settings::default(), report)
+        .map_err(|error| anyhow!("{error}"))?;
+    let (own, peer) = config.link_ends();
+    let link = tandem_link::Config::new(config.seat, own, peer, secret.clone());
+    let (link, link_events) = Link::start(link).map_err(|error| anyhow!("{error}"))?;
+    let (net_sender, net_events) = mpsc::channel(NET_EVENTS_MAX);
+    let net = Net::new(Limits::default(), net_sender, || Box::new(SipSplit::default()));
+    let endpoints = Endpoints::new(net, &config.own_sip(), &config.virtual_sip());
+    let questions = commands::listen(&config.server_socket())?;
+    let keeper = KeeperLine::connect(&args.keeper)?;
+
+    let seed = entropy::seed().context("the system gives no random numbers")?;
+    let node = tandem_node::Config {
+        seat: config.seat,
+        realm: config.realm.clone(),
+        virtual_addresses: config.virtual_sip(),
+        own_addresses: config.own_sip(),
+        nonce_key: secret.nonce_key(),
+        devices_per_user_max: config.devices_per_user,
+    };
+    let node = Node::new(clock::now(), node, Dice::from_seed(seed), loaded.records, loaded.known);
+    let events = Events::new(net_events, link_events, store_events, questions, keeper, signals)?;
+    let server = Server::new(node, endpoints, link, store, log, config.timings());
+    server.run(events).await
+}

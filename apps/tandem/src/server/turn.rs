@@ -1,0 +1,257 @@
+//! The loop of the server: one turn takes what has happened, then does what follows.
+
+use std::collections::BTreeMap;
+
+use tandem_keeper::{KeeperMessage, Progress, ServerMessage};
+use tandem_link::{Link, LinkEvent};
+use tandem_net::NetEvent;
+use tandem_node::{Input, Node, Output, Reply, Standing};
+use tandem_os::clock;
+use tandem_pair::Timings;
+use tandem_store::{Store, StoreEvent};
+use tandem_types::{Duration, Instant, Role};
+use tokio::sync::oneshot;
+
+use super::endpoints::{Endpoints, Sent};
+use super::events::{Batch, Events};
+use super::keeper_line::Heard;
+use crate::logging::Log;
+
+/// Pause between two looks at the clock on the wall.
+const WALL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The value, and everything it works with.
+pub(super) struct Server<'a> {
+    node: Node,
+    endpoints: Endpoints,
+    link: Link,
+    store: Store,
+    log: &'a Log,
+    progress_pause: Duration,
+    next_progress: Instant,
+    next_wall: Instant,
+    /// Counts turns: the sign of life.
+    turns: u64,
+    /// What the keeper was told last.
+    told: Option<Standing>,
+    answers: BTreeMap<u64, oneshot::Sender<Reply>>,
+    next_answer: u64,
+    /// Why to stop.
+    stop: Option<&'static str>,
+}
+
+impl<'a> Server<'a> {
+    /// Ready for its first turn.
+    pub(super) fn new(
+        node: Node,
+        endpoints: Endpoints,
+        link: Link,
+        store: Store,
+        log: &'a Log,
+        timings: Timings,
+    ) -> Self {
+        Self {
+            node,
+            endpoints,
+            link,
+            store,
+            log,
+            progress_pause: timings.progress,
+            next_progress: Instant::ZERO,
+            next_wall: Instant::ZERO,
+            turns: 0,
+            told: None,
+            answers: BTreeMap::new(),
+            next_answer: 0,
+            stop: None,
+        }
+    }
+
+    /// Turns until there is a reason to stop.
+    pub(super) async fn run(mut self, mut events: Events) -> anyhow::Result<()> {
+        let mut batch = Batch::default();
+        self.wall(clock::now());
+        // The own addresses are bound before the keeper hears that we are ready.
+        self.bind(clock::now());
+        events.keeper().say(&ServerMessage::Ready)?;
+        while self.stop.is_none() {
+            let now = clock::now();
+            self.take(now, &mut batch);
+            self.work(now);
+            self.deliver(now).await;
+            self.tell(now, &events)?;
+            events.gather(self.next_timeout(), &mut batch).await;
+        }
+        // Nothing leaves from here on: first the addresses, then the word, then the rest.
+        let why = self.stop.unwrap_or_default();
+        self.endpoints.serve(false).await;
+        let _ = events.keeper().say(&ServerMessage::Stopping);
+        self.log.say(&format!("stopping: {why}"));
+        self.link.close("stopping").await;
+        // Dropping the store writes what waits.
+        Ok(())
+    }
+
+    /// Hands everything that has happened to the node.
+    fn take(&mut self, now: Instant, batch: &mut Batch) {
+        for heard in batch.keeper.drain(..) {
+            match heard {
+                Heard::Said(KeeperMessage::Lease { role, epoch, valid_until_micros }) => {
+                    let until = Instant::from_micros(valid_until_micros);
+                    self.node.handle(now, Input::Lease { role, epoch, until });
+                }
+                Heard::Said(KeeperMessage::Stop) => self.stop = Some("the keeper says so"),
+                Heard::Gone => self.stop = Some("the keeper is gone"),
+            }
+        }
+        if batch.terminate {
+            self.stop = Some("told to terminate");
+        }
+        for event in batch.net.drain(..) {
+            match event {
+                NetEvent::Bytes { flow, bytes } => {
+                    self.node.handle(now, Input::Bytes { flow, bytes });
+                }
+                NetEvent::Failed { flow, .. } => self.node.handle(now, Input::FlowFailed(flow)),
+                NetEvent::Opened { .. } | NetEvent::Closed { .. } => {}
+            }
+        }
+        for event in batch.link.drain(..) {
+            match event {
+                LinkEvent::Up { .. } => self.node.handle(now, Input::LinkUp),
+                LinkEvent::Frame(bytes) => self.node.handle(now, Input::Frame(bytes)),
+                LinkEvent::Down { why, .. } => {
+                    self.log.say(&format!("the link to the twin is down: {why}"));
+                    self.node.handle(now, Input::LinkDown);
+                }
+                LinkEvent::Foreign { address, why } => {
+                    self.log.say(&format!("{address} is not the twin: {why}"));
+                }
+            }
+        }
+        for event in batch.store.drain(..) {
+            self.stored(now, event);
+        }
+        for (request, back) in batch.questions.drain(..) {
+            self.answers.retain(|_, back| !back.is_closed());
+            self.next_answer += 1;
+            self.answers.insert(self.next_answer, back);
+            self.node.handle(now, Input::Admin { id: self.next_answer, request });
+        }
+    }
+
+    fn stored(&mut self, now: Instant, event: StoreEvent) {
+        match event {
+            StoreEvent::Stored { ticket } => self.node.handle(now, Input::Stored(ticket)),
+            StoreEvent::Failing { what, .. } => {
+                self.log.say(&format!("the disk takes no writes: {what}"));
+                self.node.handle(now, Input::Disk(false));
+            }
+            StoreEvent::Recovered => self.node.handle(now, Input::Disk(true)),
+            StoreEvent::Dropped { writes } => self.log.say(&format!(
+                "{writes} writes were dropped, the disk was away for too long: what they held is \
+                 in memory here and on the twin"
+            )),
+            StoreEvent::Fetched { read, records, next } => {
+                self.node.handle(now, Input::Fetched { read, records, next });
+            }
+            StoreEvent::FetchFailed { what, .. } => {
+                // Nothing to give to the twin: it must not believe that it has everything.
+                self.log.say(&format!("the disk cannot be read: {what}"));
+                self.link.reset("the disk cannot be read");
+            }
+        }
+    }
+
+    /// What is due by the clock.
+    fn work(&mut self, now: Instant) {
+        self.bind(now);
+        if self.next_wall <= now {
+            self.wall(now);
+        }
+        if self.node.next_timeout().is_some_and(|due| due <= now) {
+            self.node.handle_timeout(now);
+        }
+    }
+
+    fn bind(&mut self, now: Instant) {
+        if let Some(text) = self.endpoints.work(now) {
+            self.log.say(&text);
+        }
+    }
+
+    fn wall(&mut self, now: Instant) {
+        self.next_wall = now + WALL_PAUSE;
+        let wall = i64::try_from(clock::wall_micros()).unwrap_or(i64::MAX);
+        self.node.handle(now, Input::Wall(wall));
+    }
+
+    fn next_timeout(&self) -> Instant {
+        let others = [self.node.next_timeout(), self.endpoints.next_timeout()];
+        let own = self.next_progress.min(self.next_wall);
+        others.into_iter().flatten().fold(own, Instant::min)
+    }
+
+    /// Does what the node wants.
+    async fn deliver(&mut self, now: Instant) {
+        while let Some(output) = self.node.poll_output(now) {
+            match output {
+                Output::Transmit { flow, bytes } => {
+                    if self.endpoints.send(flow, bytes) == Sent::Failed {
+                        self.node.handle(now, Input::FlowFailed(flow));
+                    }
+                }
+                // Where the link refuses a frame it is down, and says so.
+                Output::Frame(frame) => drop(self.link.send(frame)),
+                Output::Store { write, sync, ticket } => {
+                    if let Err(refused) = self.store.write(write, sync, ticket) {
+                        self.log.say(&format!("a write is lost: {refused}"));
+                    }
+                }
+                Output::Fetch { lacking, after, read } => self.store.fetch(lacking, after, read),
+                Output::Serve(serving) => {
+                    self.endpoints.serve(serving).await;
+                    self.bind(now);
+                }
+                Output::Answer { id, reply } => {
+                    if let Some(back) = self.answers.remove(&id) {
+                        // Who asked may have gone.
+                        let _ = back.send(reply);
+                    }
+                }
+                Output::Fact(fact) => self.log.fact(&fact),
+            }
+        }
+    }
+
+    /// Tells the keeper that we live, and at once what it decides by.
+    fn tell(&mut self, now: Instant, events: &Events) -> std::io::Result<()> {
+        self.turns += 1;
+        let standing = Some(self.node.standing());
+        if self.told == standing && now < self.next_progress {
+            return Ok(());
+        }
+        self.next_progress = now + self.progress_pause;
+        self.told = standing;
+        events.keeper().say(&ServerMessage::Progress(self.progress(now)))
+    }
+
+    fn progress(&self, now: Instant) -> Progress {
+        let status = self.node.status(now);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Progress {
+            counter: self.turns,
+            role: status.role,
+            epoch: status.newest.epoch,
+            last_seq: status.newest.seq,
+            in_sync: status.role == Role::Passive && status.in_sync,
+            protected: status.role == Role::Active && status.in_sync,
+            serving: status.serving,
+            calls: count(status.calls),
+            bindings: count(status.bindings),
+            link_heard: status.link_heard,
+            peer_serving: status.peer_serving,
+            peer_epoch: status.peer_epoch,
+        }
+    }
+}
