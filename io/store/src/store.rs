@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -53,8 +54,9 @@ pub struct Settings {
     pub wall_clock: WallClock,
     /// Bytes that may wait for the disk.
     pub queue_bytes_max: usize,
-    /// Pages of 4,096 bytes that the file may grow to; `None` for as many as the disk takes.
-    pub pages_max: Option<u32>,
+    /// Pages of 4,096 bytes that the file may grow to, asked before every transaction; `None` for as
+    /// many as the disk takes.
+    pub pages_max: Option<Arc<AtomicU32>>,
 }
 
 impl Default for Settings {

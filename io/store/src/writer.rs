@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, SyncSender};
 
 use rusqlite::{CachedStatement, Connection, ErrorCode, params};
@@ -31,8 +32,7 @@ pub(crate) struct Writer {
     pub(crate) synchronous: bool,
     /// Gaps up to which the caller has said what is known.
     pub(crate) healed: u64,
-    /// Test only: pages the file may have.
-    pub(crate) pages_max: Option<u32>,
+    pub(crate) pages_max: Option<Arc<AtomicU32>>,
 }
 
 impl Writer {
@@ -104,7 +104,8 @@ impl Writer {
             self.connection.pragma_update(None, "synchronous", mode)?;
             self.synchronous = sync;
         }
-        if let Some(pages) = self.pages_max {
+        if let Some(pages) = &self.pages_max {
+            let pages = pages.load(Ordering::Relaxed);
             self.connection.pragma_update(None, "max_page_count", pages)?;
         }
         let plan = Plan::of(batch, self.healed);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unreachable_pub, reason = "shared by test files, not a crate's interface")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};

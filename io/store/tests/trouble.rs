@@ -1,0 +1,306 @@
+//! Killed processes, full disks and files that are not what they should be.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{entry, folder, hot, log, open, stamp, table};
+use tandem_journal::{Class, Known, Write};
+use tandem_store::{FILE_NAME, OpenError, Refused, Settings, Store, StoreEvent, move_aside};
+use tandem_types::Seat;
+
+/// In the child process of the test below: the folder to write to.
+const CHILD_FOLDER: &str = "TANDEM_STORE_CHILD";
+
+/// Stored reports of the child after which it is killed.
+const REPORTS: usize = 40;
+
+#[test]
+fn what_was_reported_is_there_after_kill_9_and_entries_are_whole() {
+    if let Ok(folder) = std::env::var(CHILD_FOLDER) {
+        write_until_killed(Path::new(&folder));
+    }
+    let folder = folder("kill");
+    let mut reported = 0;
+    let mut wrote_before = 0;
+    for round in 0..3 {
+        reported = kill_a_writer(&folder).max(reported);
+        let (store, loaded, _wait) = open(&folder, Settings::default());
+        let last = loaded.known.latest().map_or(0, |stamp| stamp.seq.0);
+        assert!(last >= reported, "{reported} was reported, {last} is known (round {round})");
+        assert!(last > wrote_before, "the child wrote nothing");
+        wrote_before = last;
+        let logs = store.reader().unwrap().log(b"", usize::MAX, None).unwrap();
+        assert_eq!(logs.len() as u64, last, "one log record an entry, each once");
+        let hot: Vec<_> = loaded.records.iter().filter(|r| r.class == Class::Hot).collect();
+        assert_eq!(hot.len(), 1);
+        let table = loaded.records.iter().find(|r| r.class == Class::Table).unwrap();
+        for record in [hot[0], table] {
+            assert_eq!(
+                record.stamp.seq.0, last,
+                "all of the last entry is there, or nothing of it"
+            );
+            assert_eq!(record.body.as_deref(), Some(last.to_string().as_bytes()));
+        }
+    }
+}
+
+/// Starts a writer, kills it in mid-write; the highest ticket it reported as stored.
+fn kill_a_writer(folder: &Path) -> u64 {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "what_was_reported_is_there_after_kill_9_and_entries_are_whole"])
+        .args(["--nocapture", "--test-threads=1"])
+        .env(CHILD_FOLDER, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let ticket = |line: String| line.strip_prefix("stored ").and_then(|n| n.parse::<u64>().ok());
+    let before: Vec<u64> = lines.by_ref().filter_map(ticket).take(REPORTS).collect();
+    assert_eq!(before.len(), REPORTS, "the child ended by itself");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What it said before it died counts too; the last line may be cut off.
+    let after: Vec<u64> = lines.filter_map(ticket).collect();
+    before.into_iter().chain(after).max().unwrap()
+}
+
+/// Each entry: a hot and a table record that are overwritten, and a new log record.
+fn write_until_killed(folder: &Path) -> ! {
+    let (store, loaded) = Store::open(folder, Settings::default(), |event| {
+        if let StoreEvent::Stored { ticket } = event {
+            // In one write, so that a line is whole or not there.
+            let _ = std::io::stdout().write_all(format!("stored {ticket}\n").as_bytes());
+        }
+    })
+    .unwrap();
+    let mut last = loaded.known.latest().map_or(0, |stamp| stamp.seq.0);
+    loop {
+        last += 1;
+        let text = last.to_string();
+        let ops = vec![hot("h", &text), table("t", &text), log(&text, "x")];
+        let sync = last % 3 == 0;
+        while store.write(entry(1, Seat::Master, last, ops.clone()), sync, last).is_err() {}
+    }
+}
+
+#[test]
+fn garbage_in_place_of_the_file_is_named_and_left_until_it_is_moved_aside() {
+    let folder = folder("garbage");
+    let path = folder.join(FILE_NAME);
+    let garbage = vec![0x5a; 8_192];
+    std::fs::write(&path, &garbage).unwrap();
+    let error = Store::open(&folder, Settings::default(), |_| {}).unwrap_err();
+    assert!(matches!(&error, OpenError::Broken { path: named, .. } if *named == path), "{error}");
+    let want = format!("{}: the journal is damaged (file is not a database)", path.display());
+    assert_eq!(error.to_string(), want);
+    assert_eq!(std::fs::read(&path).unwrap(), garbage);
+
+    let aside = move_aside(&folder).unwrap();
+    assert_eq!(std::fs::read(aside).unwrap(), garbage);
+    let (_store, loaded, _wait) = open(&folder, Settings::default());
+    assert_eq!(loaded.records, []);
+}
+
+#[test]
+fn a_second_broken_file_does_not_overwrite_the_first() {
+    let folder = folder("aside");
+    let mut names = Vec::new();
+    for content in ["one", "two"] {
+        std::fs::write(folder.join(FILE_NAME), content).unwrap();
+        names.push(move_aside(&folder).unwrap());
+    }
+    let contents: Vec<_> =
+        names.iter().map(|name| std::fs::read_to_string(name).unwrap()).collect();
+    assert_eq!(contents, ["one", "two"]);
+}
+
+#[test]
+fn a_page_that_was_overwritten_is_found_when_the_file_is_opened() {
+    let folder = folder("page");
+    let path = folder.join(FILE_NAME);
+    write_some(&folder, 500);
+    let mut bytes = std::fs::read(&path).unwrap();
+    for page in bytes.chunks_mut(4_096).skip(2) {
+        page[..64].fill(0xff);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let error = Store::open(&folder, Settings::default(), |_| {}).unwrap_err();
+    assert!(matches!(error, OpenError::Broken { .. }), "{error}");
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let folder = folder("foreign");
+    let path = folder.join(FILE_NAME);
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE contacts (name TEXT)").unwrap();
+    drop(other);
+    let error = Store::open(&folder, Settings::default(), |_| {}).unwrap_err();
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+}
+
+#[test]
+fn a_file_of_a_newer_program_is_refused() {
+    let folder = folder("newer");
+    write_some(&folder, 1);
+    let file = rusqlite::Connection::open(folder.join(FILE_NAME)).unwrap();
+    file.pragma_update(None, "user_version", 99).unwrap();
+    drop(file);
+    let error = Store::open(&folder, Settings::default(), |_| {}).unwrap_err();
+    assert!(error.to_string().contains("has version 99; this program knows up to"), "{error}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let file = folder("no").join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = Store::open(&file, Settings::default(), |_| {}).unwrap_err();
+    assert!(error.to_string().starts_with(file.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn of_a_half_written_log_the_whole_entries_before_the_break_are_there() {
+    let source = folder("wal");
+    let (store, _, mut wait) = open(&source, Settings::default());
+    // One entry a transaction, so that the log ends in many different places.
+    for n in 1..=30 {
+        let text = n.to_string();
+        let ops = vec![hot("h", &text), table("t", &text), log(&text, "x")];
+        store.write(entry(1, Seat::Master, n, ops), true, n).unwrap();
+        wait.stored(n);
+    }
+    let wal = std::fs::read(source.join(format!("{FILE_NAME}-wal"))).unwrap();
+    let database = std::fs::read(source.join(FILE_NAME)).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in (0..wal.len()).step_by(wal.len() / 97).chain([wal.len()]) {
+        let copy = folder("wal-cut");
+        std::fs::write(copy.join(FILE_NAME), &database).unwrap();
+        std::fs::write(copy.join(format!("{FILE_NAME}-wal")), &wal[..cut]).unwrap();
+        let (store, loaded, _wait) = open(&copy, Settings::default());
+        let last = loaded.known.latest().map_or(0, |stamp| stamp.seq.0);
+        let logs = store.reader().unwrap().log(b"", usize::MAX, None).unwrap();
+        assert_eq!(logs.len() as u64, last);
+        assert_eq!(loaded.records.len(), if last == 0 { 0 } else { 2 });
+        for record in &loaded.records {
+            assert_eq!(record.stamp, stamp(1, Seat::Master, last));
+        }
+        seen.insert(last);
+    }
+    assert!(seen.len() > 20 && seen.contains(&30) && seen.contains(&0), "{seen:?}");
+}
+
+#[test]
+fn a_full_disk_is_reported_and_everything_is_written_when_there_is_room_again() {
+    let folder = folder("full");
+    let room = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(40));
+    let settings = Settings { pages_max: Some(room.clone()), ..Settings::default() };
+    let (store, _, mut wait) = open(&folder, settings);
+    let body = "x".repeat(2_000);
+    let mut ticket = 0;
+    let what = loop {
+        ticket += 1;
+        let ops = vec![log(&format!("{ticket:04}"), &body)];
+        store.write(entry(1, Seat::Master, ticket, ops), true, ticket).unwrap();
+        let event = wait.next();
+        if let StoreEvent::Failing { ticket: tried, what } = event {
+            assert_eq!(tried, ticket);
+            break what;
+        }
+        assert_eq!(event, StoreEvent::Stored { ticket });
+    };
+    assert!(what.contains("full"), "{what}");
+    let reader = store.reader().unwrap();
+    assert_eq!(reader.log(b"", usize::MAX, None).unwrap().len() as u64, ticket - 1);
+    for _ in 0..3 {
+        ticket += 1;
+        let ops = vec![log(&format!("{ticket:04}"), &body)];
+        store.write(entry(1, Seat::Master, ticket, ops), true, ticket).unwrap();
+    }
+    room.store(1_000, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(wait.next(), StoreEvent::Recovered);
+    wait.stored(ticket);
+    assert_eq!(reader.log(b"", usize::MAX, None).unwrap().len() as u64, ticket);
+}
+
+#[test]
+fn a_full_queue_drops_hot_writes_first_and_refuses_what_is_durable_last() {
+    let folder = folder("queue");
+    let room = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));
+    let settings =
+        Settings { pages_max: Some(room.clone()), queue_bytes_max: 100_000, ..Settings::default() };
+    let (store, _, mut wait) = open(&folder, settings);
+    // The file cannot grow at all: this one is tried again and again.
+    store.write(entry(1, Seat::Master, 1, vec![log("0001", &"x".repeat(9_000))]), true, 1).unwrap();
+    assert!(matches!(wait.next(), StoreEvent::Failing { ticket: 1, .. }));
+    let body = "x".repeat(1_000);
+    let mut ticket = 1;
+    let mut durable = vec![1];
+    // Half hot, half durable, until nothing is taken any more.
+    let refused_at = loop {
+        ticket += 1;
+        let key = format!("{ticket:04}");
+        let is_hot = ticket % 2 == 0;
+        let op = if is_hot { hot(&key, &body) } else { log(&key, &body) };
+        match store.write(entry(1, Seat::Master, ticket, vec![op]), !is_hot, ticket) {
+            Ok(()) if is_hot => {}
+            Ok(()) => durable.push(ticket),
+            Err(Refused) => break ticket,
+        }
+    };
+    let bytes = durable.len() * 1_000;
+    assert!((70_000..100_000).contains(&bytes), "durable writes fill the queue: {bytes}");
+    assert!(matches!(wait.next(), StoreEvent::Dropped { writes } if writes > 20));
+
+    room.store(1_000, std::sync::atomic::Ordering::Relaxed);
+    wait.stored(*durable.last().unwrap());
+    let reader = store.reader().unwrap();
+    let stored = reader.log(b"", usize::MAX, None).unwrap();
+    let mut stored: Vec<u64> = stored.iter().map(|record| record.stamp.seq.0).collect();
+    stored.reverse();
+    assert_eq!(stored, durable, "nothing durable was lost");
+    assert!(wait.seen.contains(&StoreEvent::Recovered));
+
+    // What was dropped must not be claimed as known, by the entries behind it or by new ones ...
+    let mut known = Known::new();
+    known.learn(stamp(1, Seat::Master, 1));
+    assert_eq!(reader.known().unwrap(), known);
+    let next = refused_at + 1;
+    store.write(entry(1, Seat::Master, next, vec![log("next", "x")]), true, next).unwrap();
+    wait.stored(next);
+    assert_eq!(reader.known().unwrap(), known);
+    // ... until the caller has written it anew and says so.
+    known.learn(stamp(1, Seat::Master, next));
+    store.write(Write::Learn(known.clone()), true, next + 1).unwrap();
+    wait.stored(next + 1);
+    assert_eq!(reader.known().unwrap(), known);
+    store.write(entry(1, Seat::Master, next + 1, vec![log("on", "x")]), true, next + 2).unwrap();
+    wait.stored(next + 2);
+    assert!(reader.known().unwrap().covers(stamp(1, Seat::Master, next + 1)));
+}
+
+#[test]
+fn a_store_that_is_dropped_while_the_disk_is_full_ends() {
+    let folder = folder("drop");
+    let room = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));
+    let settings = Settings { pages_max: Some(room), ..Settings::default() };
+    let (store, _, mut wait) = open(&folder, settings);
+    store.write(entry(1, Seat::Master, 1, vec![log("1", &"x".repeat(9_000))]), true, 1).unwrap();
+    assert!(matches!(wait.next(), StoreEvent::Failing { .. }));
+    drop(store);
+    let (_store, loaded, _wait) = open(&folder, Settings::default());
+    assert_eq!(loaded.known, Known::new());
+}
+
+fn write_some(folder: &Path, entries: u64) {
+    let (store, _, mut wait) = open(folder, Settings::default());
+    for n in 1..=entries {
+        let ops = vec![log(&n.to_string(), &"x".repeat(200))];
+        store.write(entry(1, Seat::Master, n, ops), false, n).unwrap();
+    }
+    wait.stored(entries);
+}
