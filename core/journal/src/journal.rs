@@ -298,7 +298,7 @@ impl Journal {
     pub fn records(&self, now: Instant) -> impl Iterator<Item = (&[u8], Class, Duration, &[u8])> {
         self.replica.iter().filter_map(move |(key, kept)| {
             let body = kept.body.as_deref()?;
-            Some((key.as_slice(), kept.class, kept.written.elapsed_until(now), body))
+            Some((key.as_slice(), kept.class, kept.age(now), body))
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use tandem_types::{Instant, Stamp};
+use tandem_types::{Duration, Instant, Stamp};
 
 use crate::entry::{Class, Entry, Record};
 use crate::frame::{CHUNK_BYTES, CHUNK_RECORDS_MAX};
@@ -13,9 +13,18 @@ use crate::frame::{CHUNK_BYTES, CHUNK_RECORDS_MAX};
 pub(crate) struct Kept {
     pub(crate) class: Class,
     pub(crate) stamp: Stamp,
-    /// When it was written, on this machine's clock.
-    pub(crate) written: Instant,
+    /// When it came here, on this machine's clock.
+    came: Instant,
+    /// Its age at that time. (Apart, because it may be older than this machine's clock.)
+    age: Duration,
     pub(crate) body: Option<Vec<u8>>,
+}
+
+impl Kept {
+    /// Time since it was written.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        self.age.saturating_add(self.came.elapsed_until(now))
+    }
 }
 
 /// Every hot and table record. Log records pass through to the store.
@@ -37,7 +46,8 @@ impl Replica {
                     let kept = Kept {
                         class: op.class,
                         stamp: entry.stamp,
-                        written: now,
+                        came: now,
+                        age: Duration::ZERO,
                         body: body.clone(),
                     };
                     self.records.insert(op.key.clone(), kept);
@@ -57,7 +67,8 @@ impl Replica {
         let kept = Kept {
             class: record.class,
             stamp: record.stamp,
-            written: now - record.age,
+            came: now,
+            age: record.age,
             body: record.body.clone(),
         };
         self.records.insert(record.key.clone(), kept);
@@ -108,7 +119,7 @@ impl Replica {
                 class: kept.class,
                 key: key.clone(),
                 stamp: kept.stamp,
-                age: kept.written.elapsed_until(now),
+                age: kept.age(now),
                 body: kept.body.clone(),
             });
         }

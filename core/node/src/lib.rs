@@ -37,4 +37,6 @@ pub use record::{CDR_PREFIX, RECORD_VERSION, read_cdr};
 pub use facts::Fact;
 #[cfg(feature = "sabotage")]
 pub use ports::Sabotage;
-pub use ports::{CallRow, Config, DeviceRow, Input, Output, Reply, Request, Standing, Status, UserRow};
+pub use ports::{
+    CallRow, Config, DeviceRow, Input, Output, Reply, Request, Standing, Status, UserRow,
+};

@@ -4,7 +4,7 @@
 
 mod bench;
 
-use bench::{ANNA, BEN, Bench, answer, in_dialog, ok, request};
+use bench::{ANNA, BEN, BEN_AT_HOME, Bench, answer, in_dialog, ok, request};
 use tandem_call::{Ending, Outcome};
 use tandem_node::Input;
 use tandem_sip::{HeaderName, Method};
@@ -187,4 +187,153 @@ fn a_hold_passes_through_and_its_acknowledgement_too() {
     assert_eq!(held.body, b"v=0 ben");
     bench.send(ANNA, in_dialog(&invite, Method::Ack, &to, &target, 3));
     bench.request(BEN, &Method::Ack);
+}
+
+#[test]
+fn after_both_were_away_a_call_goes_on_and_logins_are_there() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    bench.switch_off(0);
+    bench.switch_off(1);
+    bench.switch_on(1, Duration::from_secs(60));
+    bench.crown(1);
+    let status = bench.servers[1].node.status(bench.now);
+    assert_eq!((status.calls, status.bindings, status.users), (1, 2, 2));
+    bench.sent.clear();
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    bench.request(BEN, &Method::Bye);
+    // The other one comes back, has the old call on its disk, and learns better.
+    bench.switch_on(0, Duration::from_secs(61));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(0).len(), 1);
+    assert_eq!(bench.servers[0].node.status(bench.now).calls, 0);
+    assert!(bench.servers[0].node.status(bench.now).in_sync);
+}
+
+#[test]
+fn a_login_that_ran_out_while_both_were_away_is_gone() {
+    let mut bench = Bench::new();
+    bench.add_user("ben", "20");
+    bench.log_in(BEN, "ben");
+    bench.switch_off(0);
+    bench.switch_off(1);
+    bench.switch_on(0, Duration::from_secs(3_601));
+    bench.crown(0);
+    assert_eq!(bench.servers[0].node.status(bench.now).bindings, 0);
+}
+
+#[test]
+fn a_call_that_only_the_returning_server_knew_is_taken_over() {
+    let mut bench = Bench::new();
+    bench.switch_off(1);
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    // The machine that served alone goes away, the other comes up alone and serves.
+    bench.switch_off(0);
+    bench.switch_on(1, Duration::ZERO);
+    bench.crown(1);
+    assert_eq!(bench.servers[1].node.status(bench.now).calls, 0);
+    bench.switch_on(0, Duration::from_secs(5));
+    let status = bench.servers[1].node.status(bench.now);
+    assert_eq!((status.calls, status.users, status.bindings), (1, 2, 2));
+    bench.sent.clear();
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    bench.request(BEN, &Method::Bye);
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(1).len(), 1);
+}
+
+#[test]
+fn two_phones_of_one_user_ring_and_the_one_that_answers_through_the_survivor_has_the_call() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(ANNA, "anna");
+    bench.log_in(BEN, "ben");
+    let mut register =
+        request(Method::Register, "sip:example.com", BEN_AT_HOME, "ben", "ben", "r2");
+    register.headers.push(HeaderName::Contact, format!("<sip:ben@{BEN_AT_HOME}>"));
+    bench.prove(BEN_AT_HOME, "ben", register);
+    bench.response(BEN_AT_HOME, 200);
+    let mut invite = request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c1");
+    invite.headers.push(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    let invite = bench.prove(ANNA, "anna", invite);
+    bench.response(ANNA, 100);
+    let at_work = bench.request(BEN, &Method::Invite);
+    let at_home = bench.request(BEN_AT_HOME, &Method::Invite);
+    bench.send(BEN, answer(&at_work, 180));
+    bench.send(BEN_AT_HOME, answer(&at_home, 180));
+    bench.kill_active();
+    bench.sent.clear();
+    bench.answer(&invite, &at_work);
+    let cancel = bench.request(BEN_AT_HOME, &Method::Cancel);
+    bench.send(BEN_AT_HOME, answer(&cancel, 200));
+    bench.send(BEN_AT_HOME, answer(&at_home, 487));
+    bench.request(BEN_AT_HOME, &Method::Ack);
+}
+
+#[test]
+fn a_phone_that_answers_after_it_was_cancelled_is_hung_up() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let mut cancel = invite.clone();
+    cancel.method = Method::Cancel;
+    let (number, _) = invite.headers.cseq().unwrap();
+    cancel.headers.set(HeaderName::CSeq, format!("{number} CANCEL"));
+    bench.send(ANNA, cancel);
+    assert_eq!(bench.all(ANNA), "200 487");
+    bench.kill_active();
+    bench.sent.clear();
+    bench.send(BEN, ok(&got));
+    let said = bench.all(BEN);
+    assert!(said.contains("ACK") && said.contains("BYE"), "{said}");
+    assert_eq!(bench.cdrs(1).len(), 1);
+}
+
+#[test]
+fn a_wrong_password_is_refused_and_said_in_the_form_that_fail2ban_reads() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    let mut register = request(Method::Register, "sip:example.com", ANNA, "anna", "anna", "r1");
+    register.headers.push(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    bench.send(ANNA, register.clone());
+    let challenged = bench.response(ANNA, 401);
+    let ask = challenged.headers.challenges(&HeaderName::WwwAuthenticate).next().unwrap();
+    let (method, uri) = (Method::Register, b"sip:example.com");
+    let proof = tandem_sip::digest::respond(&ask, &method, uri, b"anna", b"guess", b"c", 1);
+    register.headers.push(HeaderName::Authorization, proof.to_bytes());
+    register.headers.set(HeaderName::CSeq, "2 REGISTER");
+    register.headers.set(HeaderName::Via, format!("SIP/2.0/UDP {ANNA};branch=z9hG4bKother"));
+    bench.send(ANNA, register);
+    bench.response(ANNA, 401);
+    let line = bench.facts.last().unwrap();
+    assert!(line.contains("SecurityEvent=\"InvalidPassword\""), "{line}");
+    assert!(line.contains("RemoteAddress=\"IPV4/UDP/10.0.1.1/5070\""), "{line}");
+    assert_eq!(bench.servers[0].node.status(bench.now).bindings, 0);
+}
+
+#[test]
+fn a_server_without_a_lease_is_silent() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.wait(Duration::from_secs(1_001));
+    bench.send(ANNA, request(Method::Options, "sip:example.com", ANNA, "anna", "anna", "o1"));
+    assert!(bench.silent(ANNA));
+    assert!(bench.facts.iter().any(|fact| fact.contains("lease ran out")));
+}
+
+#[test]
+fn nobody_calls_without_a_proof_or_in_another_name() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    let mut invite = request(Method::Invite, "sip:20@example.com", ANNA, "ben", "20", "c1");
+    invite.headers.push(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    // Anna proves to be Anna, and says she is Ben.
+    bench.prove(ANNA, "anna", invite);
+    bench.response(ANNA, 407);
+    assert!(bench.cdrs(0).is_empty());
 }

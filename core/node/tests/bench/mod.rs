@@ -17,6 +17,7 @@ const SEATS: [Seat; 2] = [Seat::Master, Seat::Standby];
 pub(crate) struct Server {
     pub(crate) node: Node,
     records: BTreeMap<Vec<u8>, Record>,
+    known: Known,
     pub(crate) alive: bool,
     frames: VecDeque<Vec<u8>>,
 }
@@ -40,6 +41,7 @@ impl Bench {
         let server = |who: usize| Server {
             node: Node::new(now, config(who), Dice::from_number(who as u64), vec![], Known::new()),
             records: BTreeMap::new(),
+            known: Known::new(),
             alive: true,
             frames: VecDeque::new(),
         };
@@ -64,7 +66,7 @@ impl Bench {
     pub(crate) fn crown(&mut self, who: usize) {
         self.active = who;
         self.epoch = self.epoch.next(SEATS[who]);
-        let until = self.now + Duration::from_secs(100_000);
+        let until = self.now + Duration::from_secs(1_000);
         self.input(who, Input::Lease { role: Role::Active, epoch: self.epoch, until });
     }
 
@@ -76,6 +78,30 @@ impl Bench {
         self.link_frozen = false;
         self.input(heir, Input::LinkDown);
         self.crown(heir);
+    }
+
+    /// The machine is switched off.
+    pub(crate) fn switch_off(&mut self, who: usize) {
+        self.servers[who].alive = false;
+        self.servers[who].frames.clear();
+        self.servers[1 - who].frames.clear();
+        self.input(1 - who, Input::LinkDown);
+    }
+
+    /// A server comes back with what its disk held, `away` after it was written.
+    pub(crate) fn switch_on(&mut self, who: usize, away: Duration) {
+        let kept = self.servers[who].records.values().filter(|r| r.class != Class::Log);
+        let aged = |record: &Record| Record { age: record.age + away, ..record.clone() };
+        let (records, known) = (kept.map(aged).collect(), self.servers[who].known.clone());
+        let dice = Dice::from_number(77 + who as u64);
+        self.servers[who].node = Node::new(self.now, config(who), dice, records, known);
+        self.servers[who].alive = true;
+        self.input(who, Input::Wall(1_700_000_000_000_000));
+        if self.servers[1 - who].alive {
+            let now = self.now;
+            self.servers.iter_mut().for_each(|server| server.node.handle(now, Input::LinkUp));
+            self.run();
+        }
     }
 
     pub(crate) fn input(&mut self, who: usize, input: Input) {
@@ -212,6 +238,16 @@ impl Bench {
         }
     }
 
+    /// Everything a phone was sent and has not looked at, as `180 200 BYE`.
+    pub(crate) fn all(&mut self, phone: &str) -> String {
+        let messages = self.sent.remove(phone).unwrap_or_default();
+        let name = |message: &Message| match message {
+            Message::Request(request) => request.method.to_string(),
+            Message::Response(response) => response.status.to_string(),
+        };
+        messages.iter().map(name).collect::<Vec<_>>().join(" ")
+    }
+
     pub(crate) fn silent(&self, phone: &str) -> bool {
         self.sent.get(phone).is_none_or(VecDeque::is_empty)
     }
@@ -303,6 +339,7 @@ impl Server {
         let records: Vec<Record> = match write {
             Write::Entry(entry) => {
                 let stamp = entry.stamp;
+                self.known.learn(stamp);
                 let record = |op: tandem_journal::Op| Record {
                     class: op.class,
                     key: op.key,
@@ -313,7 +350,14 @@ impl Server {
                 entry.ops.into_iter().map(record).collect()
             }
             Write::Records(records) => records,
-            Write::Forget(_) | Write::Learn(_) => Vec::new(),
+            Write::Forget(keys) => {
+                self.records.retain(|key, _| !keys.contains(key));
+                Vec::new()
+            }
+            Write::Learn(known) => {
+                self.known.merge(&known);
+                Vec::new()
+            }
         };
         for record in records {
             assert!(
@@ -321,13 +365,19 @@ impl Server {
                     || self.records.get(&record.key).is_none_or(|old| old.body == record.body),
                 "a record was closed twice"
             );
-            self.records.insert(record.key.clone(), record);
+            if record.class == Class::Hot && record.body.is_none() {
+                self.records.remove(&record.key);
+            } else {
+                self.records.insert(record.key.clone(), record);
+            }
         }
     }
 }
 
 pub(crate) const ANNA: &str = "10.0.1.1:5070";
 pub(crate) const BEN: &str = "10.0.1.2:5070";
+/// Ben's second phone.
+pub(crate) const BEN_AT_HOME: &str = "10.0.1.3:5070";
 
 fn password(user: &str) -> String {
     format!("a long secret of {user}")
