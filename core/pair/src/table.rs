@@ -129,8 +129,8 @@ pub enum Event {
     LinkServes,
     /// The twin's keeper is silent, and its server says on the journal link that it does not serve.
     LinkIdle,
-    /// Both serve: the twin's keeper is silent, but the link says that its server serves, in a later
-    /// reign.
+    /// Both serve: the twin's keeper is silent or does not hear us, but the link says that its
+    /// server serves, in a later reign.
     RivalLinked,
     /// Keeper and journal link are both silent.
     Silent,

@@ -99,6 +99,10 @@ impl Pair {
         if to.is_idle() && !from.is_idle() {
             self.idle_since = now;
         }
+        if from == State::Cold {
+            // The long wait was for a word of the twin.
+            self.judge_from = now;
+        }
         self.probe = Probe::Unasked;
         self.yield_until = None;
         // A reign is explained by what led to the claim, not by the disk having done its work.

@@ -66,8 +66,8 @@ impl Pair {
 
     fn with_twin(&self, now: Instant, beat: &Beat) -> Event {
         match beat.state {
-            State::Active => self.twin_serves(beat),
-            State::Yielding if beat.serving => self.twin_serves(beat),
+            State::Active => self.twin_serves(now, beat),
+            State::Yielding if beat.serving => self.twin_serves(now, beat),
             State::Yielding if self.state.is_idle() && !self.is_fit(now) => Event::NotFit,
             State::Yielding => Event::TwinYielded,
             State::Claiming => Event::TwinClaims,
@@ -81,12 +81,13 @@ impl Pair {
         }
     }
 
-    fn twin_serves(&self, beat: &Beat) -> Event {
+    fn twin_serves(&self, now: Instant, beat: &Beat) -> Event {
         if self.state != State::Active {
             return Event::TwinServes;
         }
         if !self.twin.is_fresh() {
-            return Event::RivalDeaf;
+            let heard_both_ways = self.has_later_rival_on_link(now);
+            return if heard_both_ways { Event::RivalLinked } else { Event::RivalDeaf };
         }
         let twin_stays = match self.config.healing {
             // What both have told each other counts, so that both come to the same answer.
@@ -101,6 +102,14 @@ impl Pair {
         self.twin.idle_since().map(|since| since.max(self.idle_since))
     }
 
+    /// Whether a twin that should lead has had the time to. One that is stopped will not come back
+    /// by itself soon, unless all began to hear again just now.
+    fn is_overdue(&self, now: Instant, beat: &Beat) -> bool {
+        let limit = self.nobody_serves_since().map(|since| since + self.config.timings.revive);
+        let stopped = beat.state == State::Stopped && self.judge_from <= now;
+        stopped || limit.is_none_or(|limit| limit <= now)
+    }
+
     /// The twin is heard, and neither serves: who leads?
     fn nobody_serves(&self, now: Instant, beat: &Beat) -> Event {
         let lease_end = self.twin.lease_end(self.config.timings.silence);
@@ -110,8 +119,7 @@ impl Pair {
         if !self.is_fit(now) {
             return Event::NotFit;
         }
-        let overdue =
-            self.twin.idle_since().is_none_or(|since| since + self.config.timings.revive <= now);
+        let overdue = self.is_overdue(now, beat);
         let both_cold = self.state == State::Cold && beat.state == State::Cold;
         if both_cold && !self.is_whole(now) && !beat.whole && (beat.fit || !overdue) {
             return Event::BothCold;
@@ -145,18 +153,31 @@ impl Pair {
         }
     }
 
+    /// Whether our server hears the twin's.
+    fn is_linked(&self, now: Instant) -> bool {
+        let heard_at = self.own.link.heard_at.filter(|_| self.own.server == Server::Up);
+        heard_at.is_some_and(|at| now < at + self.config.timings.silence)
+    }
+
+    /// Whether we serve, and the link says that the twin does so too, in a later reign.
+    fn has_later_rival_on_link(&self, now: Instant) -> bool {
+        let link = self.own.link;
+        self.state == State::Active
+            && self.is_linked(now)
+            && link.serving == Some(true)
+            && link.epoch.is_some_and(|epoch| epoch > self.reign)
+    }
+
     fn without_twin(&self, now: Instant) -> Event {
         if now < self.judge_from {
             return Event::Unjudged;
         }
-        let link = self.own.link;
-        let linked = self.own.server == Server::Up
-            && link.heard_at.is_some_and(|at| now < at + self.config.timings.silence);
-        let stopped = link.serving == Some(false);
-        if linked && !stopped {
-            let later = link.epoch.is_some_and(|epoch| epoch > self.reign);
-            let rival = self.state == State::Active && link.serving == Some(true) && later;
-            return if rival { Event::RivalLinked } else { Event::LinkServes };
+        let linked = self.is_linked(now);
+        if self.has_later_rival_on_link(now) {
+            return Event::RivalLinked;
+        }
+        if linked && self.own.link.serving != Some(false) {
+            return Event::LinkServes;
         }
         if self.state.is_idle() && !self.is_fit(now) {
             return Event::NotFit;
