@@ -206,7 +206,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     impl Machine for NonInviteClient {
-        fn step(&mut self, now: Instant, verb: &str, word: &str, out: &mut Vec<Output>) -> String {
+        fn step(&mut self, now: Instant, verb: &str, _: &str, out: &mut Vec<Output>) -> String {
             let changed = match verb {
                 "unsent" => {
                     self.handle_transport_error(out);

@@ -1,5 +1,7 @@
 //! The stack as its user and the network see it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod bench;
 mod limits;
 mod rules;
