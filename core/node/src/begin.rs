@@ -24,6 +24,10 @@ enum Proof {
     Wrong(String),
 }
 
+/// What a challenge offers. SHA-256 is accepted but not offered: telephones on libre before 2.0
+/// (baresip 1.0) give up as soon as one of several challenges is not MD5, whatever the order.
+const OFFERED: [Algorithm; 1] = [Algorithm::Md5];
+
 /// Devices of one user that one call rings at most.
 const LEGS_MAX: usize = 32;
 
@@ -52,7 +56,7 @@ impl Node {
         let seconds = self.wall_seconds(now);
         let nonce = self.nonce_key.issue(seconds, flow.remote.ip(), self.dice.next_u64());
         let mut response = make_response(request, status, None);
-        for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
+        for algorithm in OFFERED {
             let mut challenge =
                 Challenge::new(self.config.realm.as_bytes(), nonce.as_bytes(), algorithm);
             challenge.is_stale = stale;
