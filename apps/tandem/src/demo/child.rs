@@ -56,7 +56,12 @@ impl Child {
         };
         let mut command = command_in(space, program);
         // Its own group: Ctrl-C in the terminal is for us, and we end it in good order.
-        command.args(arguments).stdin(Stdio::null()).stdout(open()?).stderr(open()?).process_group(0);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(open()?)
+            .stderr(open()?)
+            .process_group(0);
         let process = Process::spawn(&mut command, Output::Inherit)?;
         Ok(Self { name: name.to_owned(), process, log: log.to_owned() })
     }

@@ -131,7 +131,9 @@ impl Control {
         match self.messages.recv_timeout(LOOK_EVERY) {
             Ok((at, message)) => Ok(self.keep(at, message)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => bail!("the phone has closed its control connection"),
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the phone has closed its control connection")
+            }
         }
     }
 

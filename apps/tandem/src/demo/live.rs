@@ -137,7 +137,12 @@ fn tell(line: &str, voice: Voice) {
     // 2026-11-22T14:03:05.123Z: the time of day is enough here.
     let time = word("time").split_once('T').map_or("", |(_, time)| time.trim_end_matches('Z'));
     let who = format!("{:<7} {:<6}", word("seat"), word("service"));
-    println!("  {} {} {}", voice.paint(Colour::Dim, time), voice.paint(Colour::Bold, &who), word("text"));
+    println!(
+        "  {} {} {}",
+        voice.paint(Colour::Dim, time),
+        voice.paint(Colour::Bold, &who),
+        word("text")
+    );
 }
 
 /// Reads what is added to a file.

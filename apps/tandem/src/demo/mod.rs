@@ -10,7 +10,7 @@
 //! Invariant: everything is started by one run, belongs to it, and ends with it.
 
 pub mod child;
-mod control;
+pub mod control;
 mod live;
 mod netstring;
 pub mod phone;
@@ -19,7 +19,7 @@ pub mod probe;
 pub mod recording;
 pub mod report;
 pub mod space;
-mod story;
+pub mod story;
 pub mod twins;
 pub mod wait;
 
@@ -65,7 +65,8 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     phone::installed()?;
-    let place = if space::is_root() { Place::machines(&["alice", "bob"])? } else { Place::loopback()? };
+    let place =
+        if space::is_root() { Place::machines(&["alice", "bob"])? } else { Place::loopback()? };
     let mut folder = Folder::new(args.keep.as_deref())?;
     let held = story::tell(&program, folder.path(), &place, voice)?.finish()?;
     if !held {

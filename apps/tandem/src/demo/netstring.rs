@@ -13,19 +13,19 @@ const MAX_DIGITS: usize = 7;
 
 /// One frame around `text`.
 #[must_use]
-pub fn wrap(text: &str) -> Vec<u8> {
+pub(super) fn wrap(text: &str) -> Vec<u8> {
     format!("{}:{text},", text.len()).into_bytes()
 }
 
 /// Takes frames out of a stream of bytes.
 #[derive(Debug, Default)]
-pub struct Unwrapper {
+pub(super) struct Unwrapper {
     bytes: Vec<u8>,
 }
 
 impl Unwrapper {
     /// Adds what was read.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -34,7 +34,7 @@ impl Unwrapper {
     /// # Errors
     ///
     /// What came is not a netstring, or a frame is longer than 1 MiB.
-    pub fn next_frame(&mut self) -> Result<Option<Vec<u8>>> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<Vec<u8>>> {
         let Some(colon) = self.bytes.iter().position(|byte| *byte == b':') else {
             ensure!(self.bytes.len() <= MAX_DIGITS, "a length without end");
             return Ok(None);

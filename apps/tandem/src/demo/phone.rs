@@ -195,7 +195,8 @@ impl Phone {
 /// baresip is not installed; the message says how to do that.
 pub fn installed() -> Result<(PathBuf, PathBuf)> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let program = std::env::split_paths(&path).map(|folder| folder.join("baresip")).find(|p| p.is_file());
+    let program =
+        std::env::split_paths(&path).map(|folder| folder.join("baresip")).find(|p| p.is_file());
     let Some(program) = program else {
         bail!("the story needs the telephone baresip, which is not installed: {INSTALL}");
     };

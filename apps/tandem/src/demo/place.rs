@@ -108,7 +108,9 @@ impl Place {
     pub fn describe(&self) -> &'static str {
         match self {
             Self::Loopback(_) => "on loopback addresses of this machine",
-            Self::Machines(_) => "on machines made of network namespaces, with a real virtual address",
+            Self::Machines(_) => {
+                "on machines made of network namespaces, with a real virtual address"
+            }
         }
     }
 }

@@ -65,11 +65,13 @@ impl Recording {
     /// There is none.
     pub fn loudest(&self) -> Result<u16> {
         let files = std::fs::read_dir(&self.folder)?.flatten().map(|entry| entry.path());
-        let newest = files.filter(|path| path.as_os_str().as_bytes().ends_with(HEARD.as_bytes())).max();
+        let newest =
+            files.filter(|path| path.as_os_str().as_bytes().ends_with(HEARD.as_bytes())).max();
         let newest = newest.context("the phone has recorded nothing")?;
         let bytes = std::fs::read(&newest)?;
         let samples = bytes.get(WAV_HEADER..).unwrap_or_default().chunks_exact(2);
-        let loudness = samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]]).unsigned_abs());
+        let loudness =
+            samples.map(|sample| i16::from_le_bytes([sample[0], sample[1]]).unsigned_abs());
         Ok(loudness.max().unwrap_or(0))
     }
 }

@@ -170,22 +170,30 @@ impl Report {
         self.figure(name, time.as_secs_f64() * 1000.0, "ms", note);
     }
 
-    /// Ends the report: prints the figures (or all of it as data) and says whether everything held.
+    /// Ends the report: whether everything held.
+    pub fn close(&mut self) -> bool {
+        self.held = !self.checks.is_empty() && self.checks.iter().all(|check| check.held);
+        self.held
+    }
+
+    /// Ends the report, prints what was not printed yet (all of it as data, where that was asked
+    /// for) and says whether everything held.
     ///
     /// # Errors
     ///
     /// It cannot be written as JSON.
     pub fn finish(mut self) -> Result<bool> {
-        self.held = !self.checks.is_empty() && self.checks.iter().all(|check| check.held);
-        if self.voice == Voice::Data {
-            println!("{}", serde_json::to_string_pretty(&self)?);
-        } else {
-            print!("{}", self.summary());
+        self.close();
+        match self.voice {
+            Voice::Data => println!("{}", serde_json::to_string_pretty(&self)?),
+            Voice::Colours | Voice::Plain => print!("{}", self.summary()),
         }
         Ok(self.held)
     }
 
-    fn summary(&self) -> String {
+    /// The figures and the verdict, for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
         let mut text = String::new();
         if !self.figures.is_empty() {
             text += &format!("\n{}\n\n", self.voice.paint(Colour::Bold, "Measured"));
@@ -208,7 +216,7 @@ impl Report {
 }
 
 /// Width of the column that says what.
-const WIDTH: usize = 46;
+const WIDTH: usize = 62;
 
 /// Two digits after the point are enough for people and benches.
 fn round(value: f64) -> f64 {

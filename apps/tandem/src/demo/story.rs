@@ -62,7 +62,13 @@ fn chapters(report: &mut Report, program: &Path, folder: &Path, place: &Place) -
         Ok((serving, seen))
     })?;
     let [mut alice, mut bob] = phones(report, &mut twins, &serving, folder, place)?;
-    talk(report, &mut alice, &mut bob, "202", "alice calls bob, who answers; each hears the other")?;
+    talk(
+        report,
+        &mut alice,
+        &mut bob,
+        "202",
+        "alice calls bob, who answers; each hears the other",
+    )?;
     kill(report, &mut twins, serving, [&mut alice, &mut bob], place)?;
     hang_up(report, &mut alice, &mut bob, "alice hangs up; bob's phone is told by the survivor")?;
     talk(report, &mut bob, &mut alice, "201", "bob calls alice: a new call by the survivor")?;
@@ -154,14 +160,15 @@ fn kill(
         let seen = format!("the {} serves, process {}", twins.machines[now.index].seat, now.pid);
         Ok(((), seen))
     })?;
-    let protected = report.step("the killed server is back: the pair is protected again", || {
-        let now = twins.wait_protected(START_LIMIT)?;
-        let took = killed.elapsed();
-        ensure!(now.index != serving.index, "the role went back by itself");
-        let back = twins.status(serving.index)?.map_or(0, |status| restarts(&status));
-        ensure!(back == 1, "the killed server was started again {back} times");
-        Ok((took, format!("the {} is its twin now", twins.machines[serving.index].seat)))
-    })?;
+    let protected =
+        report.step("the killed server is back: the pair is protected again", || {
+            let now = twins.wait_protected(START_LIMIT)?;
+            let took = killed.elapsed();
+            ensure!(now.index != serving.index, "the role went back by itself");
+            let back = twins.status(serving.index)?.map_or(0, |status| restarts(&status));
+            ensure!(back == 1, "the killed server was started again {back} times");
+            Ok((took, format!("the {} is its twin now", twins.machines[serving.index].seat)))
+        })?;
     report.step("the call goes on: audio both ways, nobody hung up", || {
         listen(alice)?;
         listen(bob)?;
@@ -170,7 +177,11 @@ fn kill(
         Ok(((), format!("{PIECES} more packets heard by each")))
     })?;
     let until = Instant::now();
-    let audio = longest_pause(alice.heard()?, killed, until).max(longest_pause(bob.heard()?, killed, until));
+    let audio = longest_pause(alice.heard()?, killed, until).max(longest_pause(
+        bob.heard()?,
+        killed,
+        until,
+    ));
     let seen = report.step("requests are answered again", || {
         let seen = sum_up(&probe.finish()?, killed)?;
         Ok((seen, format!("{} of {} were answered", seen.asked - seen.lost, seen.asked)))
@@ -186,13 +197,21 @@ fn restarts(status: &Status) -> u64 {
 
 fn figures(report: &mut Report, seen: &Seen, audio: Duration, protected: Duration) {
     let Seen { outage, until_served, lost, refused, asked } = *seen;
-    report.time("until the other server served", until_served, "since the SIGKILL, as a client sees it");
+    report.time(
+        "until the other server served",
+        until_served,
+        "since the SIGKILL, as a client sees it",
+    );
     report.time("outage", outage, "longest time between two answers; a request every 10 ms");
     let note = format!("of {asked}, each sent once");
     // Counts are far below 2^52.
     report.figure("requests lost", lost as f64, "requests", &note);
     report.figure("requests refused", refused as f64, "requests", "answered, but not with 200");
-    report.time("longest pause in the audio", audio, "as the phones heard it; a packet every 20 ms");
+    report.time(
+        "longest pause in the audio",
+        audio,
+        "as the phones heard it; a packet every 20 ms",
+    );
     report.time("until protected again", protected, "since the SIGKILL");
 }
 

@@ -233,7 +233,9 @@ impl Twins {
         match self.ask_server(index, &request)? {
             Reply::Done { password } => password.context("the server made no password"),
             Reply::Refused { why } => Err(anyhow!("{why}")),
-            Reply::Users { .. } | Reply::Calls { .. } => bail!("the server answered something else"),
+            Reply::Users { .. } | Reply::Calls { .. } => {
+                bail!("the server answered something else")
+            }
         }
     }
 

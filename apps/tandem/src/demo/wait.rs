@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_wait_ends_with_the_error_of_its_look() {
-        let error = until("snow", Duration::from_secs(9), || bail!("no window") as Result<Option<()>>);
+        let error =
+            until("snow", Duration::from_secs(9), || bail!("no window") as Result<Option<()>>);
         assert_eq!(error.unwrap_err().to_string(), "no window");
     }
 }
