@@ -11,13 +11,14 @@ const URI_HEADER: u8 = 8;
 const TEL: u8 = 16;
 const HOST: u8 = 32;
 const UNRESERVED: u8 = 64;
+const URI_REST: u8 = 128;
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
     let mut at = 0;
     while at < 128 {
         if (at as u8).is_ascii_alphanumeric() {
-            table[at] = TOKEN | USER | URI_PARAM | URI_HEADER | HOST | UNRESERVED;
+            table[at] = TOKEN | USER | URI_PARAM | URI_HEADER | HOST | UNRESERVED | URI_REST;
         }
         if (at as u8).is_ascii_hexdigit() {
             table[at] |= TEL;
@@ -25,7 +26,8 @@ const fn classes() -> [u8; 256] {
         at += 1;
     }
     table = mark(table, b"-.!%*_+`'~", TOKEN);
-    table = mark(table, b"-_.!~*'()", USER | URI_PARAM | URI_HEADER | UNRESERVED);
+    table = mark(table, b"-_.!~*'()", USER | URI_PARAM | URI_HEADER | UNRESERVED | URI_REST);
+    table = mark(table, b";/?:@&=+$,[]#", URI_REST);
     // `#` is not in the grammar of a user part, but telephones dial it unescaped.
     table = mark(table, b"&=+$,;?/#", USER);
     table = mark(table, b"[]/:&+$", URI_PARAM);
@@ -86,6 +88,11 @@ pub(crate) fn is_uri_param(bytes: &[u8]) -> bool {
 
 pub(crate) fn is_uri_header(bytes: &[u8]) -> bool {
     all_in_or_escaped(bytes, URI_HEADER)
+}
+
+/// What follows the colon in a URI of a scheme that is not looked into (RFC 3986 §2).
+pub(crate) fn is_uri_rest(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all_in_or_escaped(bytes, URI_REST)
 }
 
 pub(crate) fn is_telephone_number(bytes: &[u8]) -> bool {

@@ -63,6 +63,7 @@ header_names! {
     From "From" b"from" or b"f";
     HistoryInfo "History-Info" b"history-info";
     Identity "Identity" b"identity" or b"y";
+    IdentityInfo "Identity-Info" b"identity-info" or b"n";
     InReplyTo "In-Reply-To" b"in-reply-to";
     Join "Join" b"join";
     MaxForwards "Max-Forwards" b"max-forwards";

@@ -126,7 +126,8 @@ fn parse_start(
     if !version.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/")) {
         return Err(not_sip());
     }
-    if line.len() != method_end + address.len() + version.len() + 2 {
+    let is_tight = line.len() == method_end + address.len() + version.len() + 2;
+    if !is_tight || memchr::memchr(b'\t', line).is_some() {
         repairs.start_line_spaces += 1;
     }
     if !version[4..].eq_ignore_ascii_case(b"2.0") {
@@ -160,11 +161,12 @@ fn parse_status_line(line: &[u8], repairs: &mut Repairs) -> Result<Start, ParseE
     let status = decimal_fitting::<u16>(&rest[..digits]);
     let status = status.filter(|status| digits == 3 && (100..700).contains(status));
     let status = status.ok_or_else(malformed)?;
-    let reason = rest[digits..].strip_prefix(b" ").or_else(|| rest[digits..].strip_prefix(b"\t"));
-    if rest.len() + version_end + 1 != line.len() || reason.is_none() {
+    let reason = rest[digits..].split_first();
+    let is_tight = line[version_end] == b' ' && rest.len() + version_end + 1 == line.len();
+    if !is_tight || reason.is_none_or(|(space, _)| *space != b' ') {
         repairs.start_line_spaces += 1;
     }
-    let reason = reason.unwrap_or_default();
+    let reason = reason.map(|(_, reason)| reason).unwrap_or_default();
     if reason.contains(&b'\r') {
         return Err(malformed());
     }

@@ -3,7 +3,9 @@ use core::str;
 use crate::MAX_LIST_VALUES;
 use crate::bytes::{decimal, decimal_fitting, is_space, is_token, trim, trim_end};
 use crate::digest::{Challenge, Credentials};
-use crate::{ContactValue, HeaderError, HeaderName, Headers, Method, NameAddr, Params, Token, Via};
+use crate::{
+    ContactValue, HeaderError, HeaderName, Headers, Method, NameAddr, Params, Token, Values, Via,
+};
 
 /// CSeq numbers stay below this (RFC 3261 §8.1.1.5).
 const CSEQ_LIMIT: u32 = 1 << 31;
@@ -17,9 +19,9 @@ impl Headers {
     ///
     /// When it is missing or malformed.
     pub fn via(&self) -> Result<Via, HeaderError> {
-        let value = self.values(&HeaderName::Via).next();
-        let value = value.ok_or(HeaderError::missing(HeaderName::Via))?;
-        Via::parse(value).map_err(|what| HeaderError::malformed(HeaderName::Via, what))
+        self.required(HeaderName::Via, |line| {
+            Via::parse(Values::new(line).next().unwrap_or_default())
+        })
     }
 
     /// All Vias, the latest first.

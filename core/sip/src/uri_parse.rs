@@ -1,6 +1,8 @@
 //! The grammar of URIs (RFC 3261 §19.1.1, §25.1; RFC 3966 §3): bytes to [`Layout`].
 
-use crate::bytes::{decimal_fitting, is_telephone_number, is_uri_header, is_uri_param, is_user};
+use crate::bytes::{
+    decimal_fitting, is_telephone_number, is_uri_header, is_uri_param, is_uri_rest, is_user,
+};
 use crate::host::split_port;
 use crate::uri::{Layout, Scheme, Span, split_value};
 use crate::uri_compare::same_any_case;
@@ -24,7 +26,13 @@ pub(crate) fn layout(bytes: &[u8]) -> Result<Layout, UriError> {
         Scheme::Tel => {
             tel(bytes, start, Layout { scheme: Scheme::Tel, ..Layout::opaque(scheme_end) })
         }
-        Scheme::Other => other(&bytes[start..]).map(|()| Layout::opaque(scheme_end)),
+        Scheme::Other => {
+            if is_uri_rest(&bytes[start..]) {
+                Ok(Layout::opaque(scheme_end))
+            } else {
+                Err(UriError("URI malformed"))
+            }
+        }
     }
 }
 
@@ -140,15 +148,6 @@ fn tel(bytes: &[u8], start: usize, mut out: Layout) -> Result<Layout, UriError> 
     out.user = Some(span(start, end));
     out.params = span(end, bytes.len());
     Ok(out)
-}
-
-/// Another scheme: visible characters that do not end a URI in a header.
-fn other(rest: &[u8]) -> Result<(), UriError> {
-    let fits = |byte: &u8| (0x21..0x7f).contains(byte) && !b"<>\"".contains(byte);
-    if rest.is_empty() || !rest.iter().all(fits) {
-        return Err(UriError("URI malformed"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub(crate) const EVERYDAY: &[&str] = &[
      From: Alice <sip:alice@example.com>;tag=1928301774\r\nCall-ID: a84b4c76e66710\r\nCSeq: 2 INVITE\r\n\
      Retry-After: 18000;duration=3600\r\nReason: Q.850;cause=16;text=\"x\"\r\nRecord-Route: <sip:p1;lr>,\r\n <sip:p2;lr>\r\n\
      WWW-Authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256, qop=\"auth\"\r\nContent-Length: 0\r\n\r\n",
+    "\r\n\r\nBYE sip:bob@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKb\r\nTo: <sip:b@h>;tag=1\r\n\
+     From: <sip:a@h>;tag=2\r\nCall-ID: d\r\nCSeq: 3 BYE\r\nReason: SIP;cause=200\r\nContent-Length: 0\r\n\r\n",
     "PRACK sip:bob@192.0.2.9;transport=tcp SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKp\r\nRoute: <sip:p1;lr>\r\n\
      To: <sip:bob@example.com>;tag=1\r\nFrom: <sip:alice@example.com>;tag=2\r\nCall-ID: c\r\nCSeq: 2 PRACK\r\n\
      RAck: 776656 1 INVITE\r\nMax-Forwards: 69\r\nContent-Length: 0\r\n\r\n",
