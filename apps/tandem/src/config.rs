@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tandem_link::PairSecret;
+pub use tandem_node::Digest;
 pub use tandem_pair::Profile;
 use tandem_pair::Timings;
 use tandem_types::Seat;
@@ -65,6 +66,8 @@ pub struct Config {
     pub link_port: u16,
     /// How fast the pair reacts.
     pub profile: Profile,
+    /// Which digest algorithms phones are offered.
+    pub digest: Digest,
     /// Devices that one user may have logged in at once.
     pub devices_per_user: usize,
 }
@@ -351,6 +354,23 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "digest",
+        expected: "\"md5\", \"sha256\" or \"both\"",
+        default: Some("\"md5\""),
+        optional: false,
+        doc: "Which digest algorithms phones are offered. Every phone knows md5; many fail when \
+              they are offered sha256 too. The same on both machines.",
+        set: |config, value| {
+            let digest = match value.text() {
+                Some("md5") => Digest::Md5,
+                Some("sha256") => Digest::Sha256,
+                Some("both") => Digest::Both,
+                Some(_) | None => return false,
+            };
+            put(&mut config.digest, Some(digest))
+        },
+    },
+    Key {
         name: "devices_per_user",
         expected: "a whole number from 1 to 32",
         default: Some("4"),
@@ -451,6 +471,7 @@ fn blank() -> Config {
         heartbeat_port: HEARTBEAT_PORT,
         link_port: LINK_PORT,
         profile: Profile::Default,
+        digest: Digest::Md5,
         devices_per_user: 1,
     }
 }

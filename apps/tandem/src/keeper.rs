@@ -41,6 +41,8 @@ const PRIORITY: u8 = 50;
 
 /// Keeps until it is told to stop.
 pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
+    // What `ps` and `top` call it; a refusal costs nothing else.
+    let _ = rustix::thread::set_name(c"tandem-keeper");
     // Before the first thread: threads inherit what is blocked.
     let signals = Signals::open().context("cannot wait for signals")?;
     let secret = config.pair_secret()?;

@@ -46,6 +46,20 @@ impl Log {
         self.line(&fact.to_string(), &json!(fact));
     }
 
+    /// As [`Log::fact`], with these fields of it as people may see them: a private number is
+    /// serialised in full, for records, and must not get into a log like that.
+    pub(crate) fn masked_fact(
+        &self,
+        fact: &(impl fmt::Display + Serialize),
+        masked: &[(&str, String)],
+    ) {
+        let mut value = json!(fact);
+        for (field, shown) in masked {
+            value[*field] = json!(shown);
+        }
+        self.line(&fact.to_string(), &value);
+    }
+
     /// Something this program has to say itself.
     pub(crate) fn say(&self, text: &str) {
         self.line(text, &serde_json::Value::Null);

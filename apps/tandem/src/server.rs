@@ -50,6 +50,8 @@ pub(crate) struct ServerArgs {
 
 /// Serves until the keeper says to stop, or is gone.
 pub(crate) fn run(config: &Config, args: &ServerArgs) -> anyhow::Result<()> {
+    // What `ps` and `top` call it; a refusal costs nothing else.
+    let _ = rustix::thread::set_name(c"tandem-server");
     // Before the first thread: threads inherit what is blocked.
     let signals = Signals::open().context("cannot wait for signals")?;
     let log = Log::start("server", config.seat).context("cannot start a thread")?;
@@ -94,6 +96,7 @@ async fn serve(
         virtual_addresses: config.virtual_sip(),
         own_addresses: config.own_sip(),
         nonce_key: secret.nonce_key(),
+        digest: config.digest,
         devices_per_user_max: config.devices_per_user,
     };
     let node = Node::new(clock::now(), node, Dice::from_seed(seed), loaded.records, loaded.known);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tandem_keeper::{KeeperMessage, Progress, ServerMessage};
 use tandem_link::{Link, LinkEvent};
 use tandem_net::NetEvent;
-use tandem_node::{Input, Node, Output, Reply, Standing};
+use tandem_node::{Fact, Input, Node, Output, Reply, Standing};
 use tandem_os::clock;
 use tandem_pair::Timings;
 use tandem_store::{Store, StoreEvent};
@@ -219,7 +219,7 @@ impl<'a> Server<'a> {
                         let _ = back.send(reply);
                     }
                 }
-                Output::Fact(fact) => self.log.fact(&fact),
+                Output::Fact(fact) => tell(self.log, &fact),
             }
         }
     }
@@ -253,5 +253,25 @@ impl<'a> Server<'a> {
             peer_serving: status.peer_serving,
             peer_epoch: status.peer_epoch,
         }
+    }
+}
+
+fn tell(log: &Log, fact: &Fact) {
+    match fact {
+        Fact::CallBegan { from, to, .. } => {
+            log.masked_fact(fact, &[("from", from.to_string()), ("to", to.to_string())]);
+        }
+        Fact::RoleChanged { .. }
+        | Fact::LeaseLost { .. }
+        | Fact::LeaseBack
+        | Fact::Protection { .. }
+        | Fact::LoggedIn { .. }
+        | Fact::LoggedOut { .. }
+        | Fact::LoginRefused { .. }
+        | Fact::CallAnswered { .. }
+        | Fact::CallEnded { .. }
+        | Fact::Disk { .. }
+        | Fact::SameSeat
+        | Fact::BadFrame { .. } => log.fact(fact),
     }
 }

@@ -1,0 +1,283 @@
+//! Real processes on loopback addresses: a pair comes up, is used, loses a server, goes on.
+//!
+//! Every test has a block of 127/8 of its own, drawn at random, so that none meets another's ports.
+//! Nothing sleeps: the tests wait for lines of the keepers' logs, with a deadline.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Far beyond what anything here takes, also on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn tandem() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.env_remove("TANDEM_CONFIG");
+    command
+}
+
+/// One machine of a pair: its folder, its keeper, and the lines that keeper and server write.
+struct Machine {
+    config: PathBuf,
+    keeper: Child,
+    lines: Receiver<Value>,
+    /// Lines that were read, for the message of a failure.
+    seen: Vec<Value>,
+}
+
+impl Machine {
+    fn start(config: PathBuf) -> Self {
+        let mut command = tandem();
+        command.arg("--config").arg(&config).arg("keeper").stdout(Stdio::piped());
+        let mut keeper = command.spawn().unwrap();
+        let stdout = BufReader::new(keeper.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { config, keeper, lines, seen: Vec::new() }
+    }
+
+    /// Waits for the next line that `wanted` holds for.
+    fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no line says: {what}; there were {:#?}", self.seen);
+            };
+            self.seen.push(line.clone());
+            if wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    fn wait_role(&mut self, role: &str) {
+        self.wait(role, |line| line["fact"]["Role"]["to"] == role);
+    }
+
+    fn wait_protected(&mut self) {
+        self.wait("protected", |line| {
+            line["fact"]["fact"] == "protection" && line["fact"]["protected"] == true
+        });
+    }
+
+    /// Waits until the keeper would hand over without loss. Each look is a command of its own.
+    fn wait_twin_ready(&self) {
+        let until = Instant::now() + DEADLINE;
+        while self.status()["twin_ready"] != true {
+            assert!(Instant::now() < until, "{:#}", self.status());
+        }
+    }
+
+    /// Waits for the server to be started; its process id.
+    fn wait_server(&mut self) -> u64 {
+        let line = self.wait("server started", |line| line["fact"]["ServiceStarted"].is_object());
+        line["fact"]["ServiceStarted"]["pid"].as_u64().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Output {
+        tandem().arg("--config").arg(&self.config).args(arguments).output().unwrap()
+    }
+
+    /// What a command prints as JSON.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn status(&self) -> Value {
+        self.json(&["status", "--json"])
+    }
+
+    fn users(&self) -> Vec<String> {
+        let users = self.json(&["user", "list", "--json"]);
+        let name = |user: &Value| user["name"].as_str().unwrap().to_owned();
+        users.as_array().unwrap().iter().map(name).collect()
+    }
+
+    fn signal_keeper(&self, signal: &str) {
+        self::signal(u64::from(self.keeper.id()), signal);
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The server dies with its keeper.
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+fn signal(process: u64, name: &str) {
+    let status = Command::new("kill").args([name, &process.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// A pair, set up as the README says, in a folder that goes away.
+struct Pair {
+    master: Machine,
+    standby: Machine,
+    _folder: Folder,
+}
+
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The files of both machines.
+fn set_up() -> (Folder, PathBuf, PathBuf) {
+    let mut dice = [0; 4];
+    tandem_os::entropy::fill(&mut dice).unwrap();
+    let block = format!("127.{}.{}", dice[0].clamp(1, 254), dice[1]);
+    let name = format!("tandem-pair-{}-{}-{}", std::process::id(), dice[2], dice[3]);
+    let folder = Folder(std::env::temp_dir().join(format!("{name}-{block}")));
+    let [here, there] = ["master", "standby"].map(|seat| folder.0.join(seat));
+    let mut init = tandem();
+    init.args(["init", "--seat", "master", "--dir"]).arg(&here);
+    init.args(["--address", &format!("{block}.1"), "--peer", &format!("{block}.2")]);
+    init.args(["--virtual", &format!("{block}.10/24")]);
+    let output = init.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let code = printed.lines().find_map(|line| line.trim().split("--join ").nth(1)).unwrap();
+    join(&there, code);
+    let file = |folder: &Path| folder.join("tandem.toml");
+    let files = [file(&here), file(&there)];
+    let [here, there] = files;
+    (folder, here, there)
+}
+
+/// The second machine, with the code from the standard input.
+fn join(folder: &Path, code: &str) {
+    let mut init = tandem();
+    init.args(["init", "--seat", "standby", "--join", "-", "--dir"]).arg(folder);
+    let mut init = init.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    init.stdin.take().unwrap().write_all(code.as_bytes()).unwrap();
+    assert!(init.wait().unwrap().success());
+}
+
+impl Pair {
+    /// Both machines, up and protected, with the process id of each server.
+    fn up() -> (Self, [u64; 2]) {
+        let (folder, here, there) = set_up();
+        let (mut master, mut standby) = (Machine::start(here), Machine::start(there));
+        let servers = [master.wait_server(), standby.wait_server()];
+        master.wait_role("active");
+        standby.wait_role("passive");
+        master.wait_protected();
+        master.wait_twin_ready();
+        (Self { master, standby, _folder: folder }, servers)
+    }
+}
+
+#[test]
+fn a_pair_comes_up_and_both_machines_show_it() {
+    let (pair, _) = Pair::up();
+    let [master, standby] = [&pair.master, &pair.standby].map(Machine::status);
+    assert_eq!((&master["seat"], &master["role"]), (&"master".into(), &"active".into()));
+    assert_eq!((&standby["seat"], &standby["role"]), (&"standby".into(), &"passive".into()));
+    assert_eq!(
+        (&master["twin"]["role"], &standby["twin"]["role"]),
+        (&standby["role"], &master["role"])
+    );
+    for status in [&master, &standby] {
+        assert_eq!(status["services"][0]["state"], "up", "{status:#}");
+        assert_eq!(status["fit"], true, "{status:#}");
+    }
+    let page = String::from_utf8(pair.standby.command(&["status"]).stdout).unwrap();
+    assert!(page.contains("standby: passive") && page.contains("master: active"), "{page}");
+    assert!(!page.contains('\x1b'), "no colours in a pipe");
+    let secret = std::fs::read_to_string(pair.master.config.with_file_name("pair.secret")).unwrap();
+    let said = format!("{:?}", pair.master.seen);
+    assert!(!said.is_empty() && !said.contains(secret.trim()));
+}
+
+#[test]
+fn a_user_added_on_the_passive_machine_is_on_both_and_outlives_the_active_server() {
+    let (mut pair, [server, _]) = Pair::up();
+    let added = pair.standby.command(&["user", "add", "anna", "--number", "10"]);
+    assert!(added.status.success(), "{added:?}");
+    let printed = String::from_utf8(added.stdout).unwrap();
+    assert!(printed.contains("anna added\npassword: "), "{printed}");
+    assert_eq!(
+        (pair.master.users(), pair.standby.users()),
+        (vec!["anna".into()], vec!["anna".into()])
+    );
+    let again = pair.master.command(&["user", "add", "anna", "--number", "11"]);
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+
+    signal(server, "-KILL");
+    pair.standby.wait_role("active");
+    pair.master.wait_role("passive");
+    pair.standby.wait_protected();
+    assert_eq!(pair.standby.status()["role"], "active");
+    assert_eq!(pair.master.status()["services"][0]["restarts"], 1);
+    assert_eq!(
+        (pair.master.users(), pair.standby.users()),
+        (vec!["anna".into()], vec!["anna".into()])
+    );
+}
+
+#[test]
+fn a_keeper_that_is_told_to_stop_hands_over_first() {
+    let (mut pair, _) = Pair::up();
+    pair.master.signal_keeper("-TERM");
+    pair.master.wait_role("yielding");
+    pair.standby.wait_role("active");
+    let exit = pair.master.keeper.wait().unwrap();
+    assert!(exit.success(), "{exit}");
+    let status = pair.master.command(&["status"]);
+    assert_eq!(status.status.code(), Some(3));
+    let error = String::from_utf8(status.stderr).unwrap();
+    assert!(error.contains("start it with `systemctl start tandem-keeper`"), "{error}");
+    // The call records are in the store, whoever runs.
+    assert_eq!(pair.master.json(&["cdr", "list", "--json"]), serde_json::json!([]));
+}
+
+#[test]
+fn a_hung_server_is_killed_and_the_other_machine_serves() {
+    let (mut pair, [server, _]) = Pair::up();
+    signal(server, "-STOP");
+    pair.master.wait("server hung", |line| line["fact"]["ServiceHung"].is_object());
+    pair.standby.wait_role("active");
+    assert_ne!(pair.master.wait_server(), server);
+}
+
+#[test]
+fn an_ordered_switchover_is_refused_where_it_makes_no_sense() {
+    let (mut pair, _) = Pair::up();
+    let refused = pair.standby.command(&["switch"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(pair.master.command(&["switch"]).status.success());
+    pair.standby.wait_role("active");
+    pair.master.wait_role("passive");
+}
+
+#[test]
+fn a_wrong_configuration_ends_the_command_with_the_place_of_the_error() {
+    let (_folder, here, _) = set_up();
+    let text = std::fs::read_to_string(&here).unwrap();
+    std::fs::write(&here, text.replace("port = 5060", "port = 0")).unwrap();
+    for command in [["config", "check"].as_slice(), &["keeper"], &["status"]] {
+        let output = tandem().arg("--config").arg(&here).args(command).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("tandem.toml:") && error.contains("port = 0: expected"), "{error}");
+    }
+}
