@@ -3,7 +3,7 @@
 use tandem_call::{Call, Cdr, Ending, LegId, Outcome};
 use tandem_dialplan::{Account, Party, RoutePlan, UserName};
 use tandem_journal::Class;
-use tandem_sip::digest::{self, Algorithm, Challenge, Ha1, NonceCheck, NonceUse};
+use tandem_sip::digest::{self, Challenge, Ha1, NonceCheck, NonceUse};
 use tandem_sip::{HeaderName, Host, Method, NameAddr, Request, Uri};
 use tandem_stack::{ServerId, make_response};
 use tandem_types::{Flow, Instant, Pii};
@@ -23,10 +23,6 @@ enum Proof {
     /// A wrong one.
     Wrong(String),
 }
-
-/// What a challenge offers. SHA-256 is accepted but not offered: telephones on libre before 2.0
-/// (baresip 1.0) give up as soon as one of several challenges is not MD5, whatever the order.
-const OFFERED: [Algorithm; 1] = [Algorithm::Md5];
 
 /// Devices of one user that one call rings at most.
 const LEGS_MAX: usize = 32;
@@ -56,9 +52,9 @@ impl Node {
         let seconds = self.wall_seconds(now);
         let nonce = self.nonce_key.issue(seconds, flow.remote.ip(), self.dice.next_u64());
         let mut response = make_response(request, status, None);
-        for algorithm in OFFERED {
+        for algorithm in self.config.digest.algorithms() {
             let mut challenge =
-                Challenge::new(self.config.realm.as_bytes(), nonce.as_bytes(), algorithm);
+                Challenge::new(self.config.realm.as_bytes(), nonce.as_bytes(), *algorithm);
             challenge.is_stale = stale;
             response.headers.push(name.clone(), challenge.to_bytes());
         }
@@ -93,6 +89,9 @@ impl Node {
             let ha1 = Ha1::from_hashes(credentials.md5, credentials.sha256);
             user.enabled && digest::verify(&given, &request.method, &ha1)
         });
+        if !self.config.digest.algorithms().contains(&given.algorithm) {
+            return Proof::Ask { stale: false };
+        }
         let Some(user) = user.filter(|_| right && speaks_for(request, &given.username)) else {
             return Proof::Wrong(shown);
         };

@@ -38,5 +38,5 @@ pub use facts::Fact;
 #[cfg(feature = "sabotage")]
 pub use ports::Sabotage;
 pub use ports::{
-    CallRow, Config, DeviceRow, Input, Output, Reply, Request, Standing, Status, UserRow,
+    CallRow, Config, DeviceRow, Digest, Input, Output, Reply, Request, Standing, Status, UserRow,
 };

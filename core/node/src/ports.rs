@@ -5,6 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use tandem_call::Cdr;
 use tandem_journal::{Cursor, Known, Record, Write};
+use tandem_sip::digest::Algorithm;
 use tandem_types::{Duration, Epoch, Flow, Instant, Role, Seat, Stamp};
 
 use crate::facts::Fact;
@@ -22,11 +23,38 @@ pub struct Config {
     pub own_addresses: Vec<SocketAddr>,
     /// The pair's key for digest nonces.
     pub nonce_key: [u8; 32],
+    /// Which digest algorithms a phone is offered.
+    pub digest: Digest,
     /// Devices that may be logged in at once for one user.
     pub devices_per_user_max: usize,
     /// How to break a rule on purpose, to prove that the tests would notice. `None` in a product.
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<Sabotage>,
+}
+
+/// Which digest algorithms a phone is offered (RFC 8760). What is kept of a password serves all.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Digest {
+    /// MD5 alone: every phone takes it. Many give up when they see another one beside it, which
+    /// they should not (baresip 1.0.0 does).
+    #[default]
+    Md5,
+    /// SHA-256 alone, for a house whose phones all know it.
+    Sha256,
+    /// SHA-256 first, then MD5.
+    Both,
+}
+
+impl Digest {
+    /// The algorithms in the order offered.
+    pub const fn algorithms(self) -> &'static [Algorithm] {
+        match self {
+            Self::Md5 => &[Algorithm::Md5],
+            Self::Sha256 => &[Algorithm::Sha256],
+            Self::Both => &[Algorithm::Sha256, Algorithm::Md5],
+        }
+    }
 }
 
 /// Rules that a test may break.

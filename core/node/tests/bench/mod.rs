@@ -390,6 +390,7 @@ fn config(who: usize) -> Config {
         virtual_addresses: vec![VIRTUAL.parse().unwrap()],
         own_addresses: vec![OWN[who].parse().unwrap()],
         nonce_key: [7; 32],
+        digest: tandem_node::Digest::Both,
         devices_per_user_max: 4,
         #[cfg(feature = "sabotage")]
         sabotage: None,
