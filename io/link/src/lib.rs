@@ -18,6 +18,8 @@ mod event;
 mod identity;
 mod link;
 mod queue;
+#[cfg(test)]
+mod rogue;
 mod secret;
 mod serve;
 mod tls;

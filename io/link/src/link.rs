@@ -30,7 +30,7 @@ pub struct Config {
     pub peer: SocketAddr,
     /// What the pair shares.
     pub secret: PairSecret,
-    /// After this silence the link is down. At least a few keep-alives (100 ms) long.
+    /// After this silence the link is down. At least a few keep-alives (20 ms) long.
     pub idle: Duration,
 }
 

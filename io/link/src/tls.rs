@@ -233,8 +233,10 @@ impl ClientCertVerifier for Pinned {
 const INITIAL_RTT: Duration = Duration::from_millis(10);
 /// How long the peer may wait before it acknowledges a single packet.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(1);
-/// An idle link says that it lives this often.
-const KEEP_ALIVE: Duration = Duration::from_millis(100);
+/// After this silence a side says that it lives. The answer also shows what was lost before, so a lost
+/// frame waits for this and not for a repetition time-out that doubles (20 % loss each way: p99 40 ms,
+/// with 100 ms here 180 ms).
+const KEEP_ALIVE: Duration = Duration::from_millis(20);
 /// What may be under way at first, in bytes: a burst on a gigabit LAN is 2 ms.
 const INITIAL_WINDOW_BYTES: u64 = 256 * 1024;
 /// What may be under way and unread at most, in bytes: one frame of the longest.
