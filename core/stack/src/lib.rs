@@ -44,6 +44,7 @@ mod machine;
 mod matching;
 mod non_invite_client;
 mod non_invite_server;
+mod ports;
 mod receive;
 mod send;
 mod stack;
@@ -56,9 +57,10 @@ pub use framing::{Frame, FrameError, Framer, MAX_BODY_BYTES, MAX_HEAD_BYTES, PON
 pub use id::{ClientId, ServerId, TransactionId};
 pub use invite_client::MAX_FORKS;
 pub use machine::{FailReason, RespondError};
-pub use stack::{
+pub use ports::{
     Config, Counters, Event, MAX_CLIENTS, MAX_PER_SOURCE, MAX_SERVERS, MAX_STATELESS_PER_SECOND,
-    RETRY_AFTER, Stack, Transmit,
+    RETRY_AFTER, Transmit,
 };
+pub use stack::Stack;
 pub use survive::Checkpoint;
 pub use timing::{LIFE, T1, T2, T4};

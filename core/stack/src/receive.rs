@@ -17,7 +17,8 @@ use crate::invite_server::InviteServer;
 use crate::machine::Class;
 use crate::matching::{AckKey, Facts, MergeKey, ServerKey, is_looped, parse_branch, source_of};
 use crate::non_invite_server::NonInviteServer;
-use crate::stack::{ClientMachine, Event, RETRY_AFTER, Server, ServerMachine, Stack, Subject};
+use crate::ports::{Event, RETRY_AFTER};
+use crate::stack::{ClientMachine, Server, ServerMachine, Stack, Subject};
 use crate::timing::Octets;
 use tandem_sip::{
     Carrier, HeaderName, Message, Method, ParseError, ParseErrorKind, Request, Response,
