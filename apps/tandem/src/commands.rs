@@ -24,7 +24,7 @@ const CDR_PREFIX: &[u8] = b"cdr/";
 /// `tandem user ...`.
 pub(crate) fn user(config: &Config, command: UserCommand) -> Result<(), Failure> {
     match command {
-        UserCommand::List(json) => return users(config, json),
+        UserCommand::List(json) => users(config, json),
         UserCommand::Add { name, numbers, display, password_stdin } => {
             let password = password_stdin.then(read_password).transpose()?;
             let shown = name.clone();

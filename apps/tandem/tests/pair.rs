@@ -3,6 +3,9 @@
 //! Every test has a block of 127/8 of its own, drawn at random, so that none meets another's ports.
 //! Nothing sleeps: the tests wait for lines of the keepers' logs, with a deadline.
 
+// What fails here fails the test.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -410,4 +410,14 @@ mod tests {
         assert!(KEYS.iter().all(|key| page.contains(&format!("{}\n", key.name))));
         assert!(page.contains("Expected: a whole number from 1 to 65535; default: 5060."));
     }
+
+    #[test]
+    fn the_example_pair_is_good_and_each_names_the_other() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/example");
+        let [one, two] = ["master", "standby"]
+            .map(|seat| Config::load(&Path::new(folder).join(format!("{seat}.toml"))).unwrap());
+        assert_eq!((one.seat, two.seat), (Seat::Master, Seat::Standby));
+        assert_eq!((&one.address, &one.peer), (&two.peer, &two.address));
+        assert_eq!((&one.realm, &one.virtual_addresses), (&two.realm, &two.virtual_addresses));
+    }
 }

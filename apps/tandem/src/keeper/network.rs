@@ -118,7 +118,8 @@ impl Network {
 
     /// Whether one does.
     pub(super) fn answered(&self) -> bool {
-        self.askers.iter().fold(false, |any, asker| asker.answered() || any)
+        // Every one is read, so that no answer is left for the next question.
+        self.askers.iter().filter(|asker| asker.answered()).count() > 0
     }
 
     /// Takes the virtual addresses.
