@@ -292,7 +292,12 @@ impl Bench {
     }
 
     pub(crate) fn log_in(&mut self, phone: &str, user: &str) {
-        let mut register = request(Method::Register, "sip:example.com", phone, user, user, "r1");
+        self.log_in_as(phone, user, 0);
+    }
+
+    pub(crate) fn log_in_as(&mut self, phone: &str, user: &str, number: u32) {
+        let id = format!("r{number}");
+        let mut register = request(Method::Register, "sip:example.com", phone, user, user, &id);
         register.headers.push(HeaderName::Contact, format!("<sip:{user}@{phone}>"));
         self.prove(phone, user, register);
         self.response(phone, 200);
@@ -304,7 +309,12 @@ impl Bench {
         self.add_user("ben", "20");
         self.log_in(ANNA, "anna");
         self.log_in(BEN, "ben");
-        let mut invite = request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c1");
+        self.ring_as(0)
+    }
+
+    pub(crate) fn ring_as(&mut self, number: u32) -> (Request, Request) {
+        let id = format!("c{number}");
+        let mut invite = request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", &id);
         invite.headers.push(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
         let invite = invite.with_body("application/sdp", "v=0 anna");
         let invite = self.prove(ANNA, "anna", invite);
@@ -429,7 +439,8 @@ pub(crate) fn in_dialog(
     target: &Uri,
     cseq: u32,
 ) -> Request {
-    let branch = format!("SIP/2.0/UDP {ANNA};rport;branch=z9hG4bKd{cseq}{method}");
+    let call = String::from_utf8_lossy(invite.headers.call_id().unwrap_or_default());
+    let branch = format!("SIP/2.0/UDP {ANNA};rport;branch=z9hG4bKd{call}{cseq}{method}");
     Request::new(method.clone(), target.clone())
         .with(HeaderName::Via, branch)
         .with(HeaderName::MaxForwards, "70")
