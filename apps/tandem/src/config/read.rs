@@ -297,7 +297,7 @@ mod tests {
             "realm",
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
-             port, heartbeat_port, link_port, state, secret, profile, devices_per_user",
+             port, heartbeat_port, link_port, state, secret, profile, digest, devices_per_user",
         ),
         (
             "example.org",
@@ -363,6 +363,11 @@ mod tests {
             "virtual",
             "profile = true\nvirtual",
             ":5: profile = true: expected \"default\" or \"fast\"",
+        ),
+        (
+            "virtual",
+            "digest = \"sha512\"\nvirtual",
+            ":5: digest = \"sha512\": expected \"md5\", \"sha256\" or \"both\"",
         ),
         (
             "virtual",
