@@ -17,6 +17,9 @@ pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// The largest body, in bytes.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
+/// What an idle connection may go on holding, in bytes.
+const IDLE_BYTES: usize = 8 * 1024;
+
 /// One connection's incoming bytes.
 #[derive(Debug, Default)]
 pub struct Framer {
@@ -165,6 +168,9 @@ impl Framer {
         self.bytes.drain(..self.start);
         self.searched = self.searched.saturating_sub(self.start);
         self.start = 0;
+        if self.bytes.is_empty() && self.bytes.capacity() > IDLE_BYTES {
+            self.bytes = Vec::new();
+        }
     }
 }
 
