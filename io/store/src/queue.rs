@@ -36,6 +36,9 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// Whether this refusal is the first since there was room.
+pub(crate) struct IsFirst(pub(crate) bool);
+
 /// One write that waits.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -92,6 +95,8 @@ struct State {
     gaps: u64,
     /// Writes dropped since that was last asked.
     dropped: u64,
+    /// A write was refused, and the queue is not half empty yet.
+    refusing: bool,
     closed: bool,
 }
 
@@ -108,14 +113,14 @@ impl Queue {
         Self { state: Mutex::default(), changed: Condvar::new(), bytes_max }
     }
 
-    /// Queues a write; `written` is the wall time.
+    /// Queues a write; `written` is the wall time. A refusal says whether it is the first one.
     pub(crate) fn push(
         &self,
         write: Write,
         written: i64,
         sync: bool,
         ticket: u64,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), IsFirst> {
         let bytes = bytes_of(&write);
         let mut state = self.lock();
         if state.bytes + bytes > self.bytes_max {
@@ -124,7 +129,7 @@ impl Queue {
         }
         if state.bytes + bytes > self.bytes_max {
             state.gaps += 1;
-            return Err(Refused);
+            return Err(IsFirst(!core::mem::replace(&mut state.refusing, true)));
         }
         let gaps = state.gaps;
         let waiting = Waiting { write, written, sync, ticket, gaps, bytes };
@@ -156,6 +161,19 @@ impl Queue {
     /// The batch is on disk: its bytes wait no longer.
     pub(crate) fn done(&self, batch: &Batch) {
         self.lock().bytes -= batch.bytes;
+    }
+
+    /// Whether writes were refused and there is not enough room yet.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.lock().refusing
+    }
+
+    /// Whether writes were refused and there is room again, said once.
+    pub(crate) fn take_room(&self) -> bool {
+        let mut state = self.lock();
+        let has_room = state.refusing && state.bytes <= self.bytes_max / 2;
+        state.refusing &= !has_room;
+        has_room
     }
 
     /// Waits so long, or until closed. True where closed.

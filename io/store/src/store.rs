@@ -73,14 +73,15 @@ pub enum StoreEvent {
         /// The ticket of the write.
         ticket: u64,
     },
-    /// The disk does not take the writes up to this one; they are tried again until it does.
+    /// The disk does not take the writes up to this one; they are tried again until it does. Or it
+    /// is so slow that this write was refused.
     Failing {
         /// The ticket of the last write that is tried.
         ticket: u64,
         /// What SQLite said.
         what: String,
     },
-    /// The disk takes writes again.
+    /// The disk takes writes again, and there is room for new ones.
     Recovered,
     /// Hot writes were lost for want of room. From here on the file learns nothing: write the hot
     /// records anew ([`Write::Records`]), then [`Write::Learn`] what is known.
@@ -119,10 +120,10 @@ pub struct Loaded {
 }
 
 /// The file, open for writing. Dropping it writes what waits (unless the disk fails), then closes.
-#[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     queue: Arc<Queue>,
+    report: Report,
     wall_clock: WallClock,
     threads: Vec<JoinHandle<()>>,
     /// Held until everything is closed.
@@ -159,6 +160,7 @@ impl Store {
         let report: Report = Arc::new(report);
         let (fetches, fetch_inbox) = channel();
         let (checkpoints, checkpoint_inbox) = sync_channel(1);
+        let last = checkpoints.clone();
         let writer = Writer {
             path: path.clone(),
             connection,
@@ -170,14 +172,20 @@ impl Store {
             healed: 0,
             pages_max: settings.pages_max,
         };
-        // The writer owns the senders: when it ends, the others end.
+        let answers = Arc::clone(&report);
+        // The writer owns the senders: when it ends, the reader ends, and then the checkpointer, whose
+        // connection is the last one and leaves everything in the file.
         let threads = vec![
             spawn("store-write", &path, move || writer.run())?,
-            spawn("store-read", &path, move || answer(&reader, &fetch_inbox, &report))?,
+            spawn("store-read", &path, move || {
+                answer(&reader, &fetch_inbox, &answers);
+                drop(reader);
+                drop(last);
+            })?,
             spawn("store-tidy", &path, move || tidy(&checkpointer, &checkpoint_inbox))?,
         ];
         let (folder, wall_clock) = (folder.to_owned(), settings.wall_clock);
-        Ok((Self { folder, queue, wall_clock, threads, _lock: lock }, loaded))
+        Ok((Self { folder, queue, report, wall_clock, threads, _lock: lock }, loaded))
     }
 
     /// Queues a write and returns at once. Tickets rise from write to write.
@@ -185,10 +193,17 @@ impl Store {
     /// # Errors
     ///
     /// When [`Settings::queue_bytes_max`] wait for the disk already and none of it may be dropped.
-    /// The write is lost then, and nothing is learned until the next [`Write::Learn`].
+    /// The write is lost then ([`StoreEvent::Failing`] says so once), and nothing is learned until the
+    /// next [`Write::Learn`].
     pub fn write(&self, write: Write, sync: bool, ticket: u64) -> Result<(), Refused> {
         let written = i64::try_from(self.wall_clock.now_micros()).unwrap_or(i64::MAX);
-        self.queue.push(write, written, sync, ticket)
+        self.queue.push(write, written, sync, ticket).map_err(|is_first| {
+            if is_first.0 {
+                // From here: the writer may be stuck in the very write that keeps it.
+                (self.report)(StoreEvent::Failing { ticket, what: Refused.to_string() });
+            }
+            Refused
+        })
     }
 
     /// Reads log records that `lacking` does not cover, after `after`, as many as fit into a frame,
@@ -204,6 +219,12 @@ impl Store {
     /// When the file cannot be opened once more.
     pub fn reader(&self) -> Result<Reader, ReadError> {
         Reader::open(&self.folder, self.wall_clock.clone())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 

@@ -21,6 +21,7 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between two tries.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// Its connection comes before the senders: it is closed before the others hear of the end.
 pub(crate) struct Writer {
     pub(crate) path: PathBuf,
     pub(crate) connection: Connection,
@@ -44,6 +45,9 @@ impl Writer {
             }
             self.queue.done(&batch);
             self.report_dropped();
+            if self.queue.take_room() {
+                (self.report)(StoreEvent::Recovered);
+            }
             if let Some(last) = batch.writes.last() {
                 (self.report)(StoreEvent::Stored { ticket: last.ticket });
                 let _ = self.checkpoints.try_send(());
@@ -77,7 +81,7 @@ impl Writer {
             pause = (pause * 2).min(RETRY_MAX);
             self.recover(&error);
         }
-        if reported.is_some() {
+        if reported.is_some() && !self.queue.is_refusing() {
             (self.report)(StoreEvent::Recovered);
         }
         true

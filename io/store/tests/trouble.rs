@@ -69,22 +69,30 @@ fn kill_a_writer(folder: &Path) -> u64 {
     before.into_iter().chain(after).max().unwrap()
 }
 
+/// Writes that the child queues ahead of the disk: more than fit into one transaction.
+const AHEAD: u64 = 1_000;
+
 /// Each entry: a hot and a table record that are overwritten, and a new log record.
 fn write_until_killed(folder: &Path) -> ! {
-    let (store, loaded) = Store::open(folder, Settings::default(), |event| {
+    let (report, reports) = std::sync::mpsc::channel();
+    let (store, loaded) = Store::open(folder, Settings::default(), move |event| {
         if let StoreEvent::Stored { ticket } = event {
             // In one write, so that a line is whole or not there.
             let _ = std::io::stdout().write_all(format!("stored {ticket}\n").as_bytes());
+            let _ = report.send(ticket);
         }
     })
     .unwrap();
     let mut last = loaded.known.latest().map_or(0, |stamp| stamp.seq.0);
+    let mut stored = last;
     loop {
         last += 1;
         let text = last.to_string();
         let ops = vec![hot("h", &text), table("t", &text), log(&text, "x")];
-        let sync = last % 3 == 0;
-        while store.write(entry(1, Seat::Master, last, ops.clone()), sync, last).is_err() {}
+        store.write(entry(1, Seat::Master, last, ops), last % 3 == 0, last).unwrap();
+        while last - stored >= AHEAD {
+            stored = reports.recv().unwrap();
+        }
     }
 }
 
@@ -117,6 +125,14 @@ fn a_second_broken_file_does_not_overwrite_the_first() {
     let contents: Vec<_> =
         names.iter().map(|name| std::fs::read_to_string(name).unwrap()).collect();
     assert_eq!(contents, ["one", "two"]);
+}
+
+#[test]
+fn a_closed_store_is_one_file() {
+    let folder = folder("closed");
+    write_some(&folder, 500);
+    assert!(!folder.join(format!("{FILE_NAME}-wal")).exists(), "all of it is in the file itself");
+    assert!(std::fs::metadata(folder.join(FILE_NAME)).unwrap().len() > 100_000);
 }
 
 #[test]
@@ -157,7 +173,8 @@ fn a_file_of_a_newer_program_is_refused() {
 
 #[test]
 fn a_folder_that_cannot_be_made_is_named() {
-    let file = folder("no").join("file");
+    let folder = folder("no");
+    let file = folder.join("file");
     std::fs::write(&file, "").unwrap();
     let error = Store::open(&file, Settings::default(), |_| {}).unwrap_err();
     assert!(error.to_string().starts_with(file.to_str().unwrap()), "{error}");
@@ -254,7 +271,13 @@ fn a_full_queue_drops_hot_writes_first_and_refuses_what_is_durable_last() {
     };
     let bytes = durable.len() * 1_000;
     assert!((70_000..100_000).contains(&bytes), "durable writes fill the queue: {bytes}");
-    assert!(matches!(wait.next(), StoreEvent::Dropped { writes } if writes > 20));
+    // One report by the writer, one for the first refusal, in whatever order.
+    let refusal = StoreEvent::Failing { ticket: refused_at, what: Refused.to_string() };
+    let reports = [wait.next(), wait.next()];
+    assert!(reports.contains(&refusal), "{reports:?}");
+    assert!(reports.iter().any(|r| matches!(r, StoreEvent::Dropped { writes } if *writes > 20)));
+    let again = entry(1, Seat::Master, refused_at, vec![log("again", &body)]);
+    assert_eq!(store.write(again, true, refused_at), Err(Refused));
 
     room.store(1_000, std::sync::atomic::Ordering::Relaxed);
     wait.stored(*durable.last().unwrap());
@@ -263,7 +286,8 @@ fn a_full_queue_drops_hot_writes_first_and_refuses_what_is_durable_last() {
     let mut stored: Vec<u64> = stored.iter().map(|record| record.stamp.seq.0).collect();
     stored.reverse();
     assert_eq!(stored, durable, "nothing durable was lost");
-    assert!(wait.seen.contains(&StoreEvent::Recovered));
+    let count = |event| wait.seen.iter().filter(|seen| **seen == event).count();
+    assert_eq!((count(refusal), count(StoreEvent::Recovered)), (1, 1));
 
     // What was dropped must not be claimed as known, by the entries behind it or by new ones ...
     let mut known = Known::new();

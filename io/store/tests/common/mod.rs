@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "shared by test files, not a crate's interface")]
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration as Patience;
@@ -12,13 +13,29 @@ use tandem_journal::{Class, Cursor, Entry, Op, Record, Write};
 use tandem_store::{Loaded, Settings, Store, StoreEvent};
 use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
 
-/// A fresh folder for one test.
-pub fn folder(name: &str) -> PathBuf {
+/// A fresh folder for one test, gone when the test ends.
+pub struct Folder(PathBuf);
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub fn folder(name: &str) -> Folder {
     let folder =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("store-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
-    folder
+    Folder(folder)
 }
 
 pub fn open(folder: &Path, settings: Settings) -> (Store, Loaded, Wait) {
