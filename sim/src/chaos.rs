@@ -1,0 +1,308 @@
+//! Bad luck by number: a few seconds of calls and faults, then peace, then judgement.
+//!
+//! Two seeds of three are *fair*: a fault comes only while the pair is whole, so nothing may be
+//! lost at all. In the others faults come on top of each other.
+
+use std::ops::Range;
+
+use tandem_types::{Dice, Duration, Instant};
+
+use crate::machine::Rules;
+use crate::network::{Port, Road, Way, Weather};
+use crate::oracle::Seen;
+use crate::phone::Habits;
+use crate::world::{World, new_user};
+
+/// The users of a run, and how many devices each has.
+const USERS: [(&str, usize); 4] = [("anna", 1), ("ben", 2), ("carol", 1), ("dora", 1)];
+
+/// Calls and faults last so long.
+const TROUBLE: Duration = Duration::from_secs(6);
+
+/// A cold pair serves and is in sync by then.
+const COLD_START_MAX: Duration = Duration::from_secs(4);
+
+/// Kills of one machine's server: more would make its keeper wait for long.
+const KILLS_MAX: usize = 3;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    /// Broken promises.
+    pub violations: Vec<String>,
+    /// What was seen.
+    pub seen: Seen,
+    /// The story, where it was recorded.
+    pub story: Vec<String>,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, rules: Rules, record: bool) -> Report {
+    let mut chaos = Chaos::new(seed, rules);
+    if record {
+        chaos.world.record();
+    }
+    if chaos.begin() {
+        chaos.trouble();
+        chaos.world.judge();
+        if chaos.fair && chaos.world.oracle.seen.losses > 0 {
+            let now = chaos.world.now();
+            chaos.world.oracle.broken(now, "state was lost although faults came one by one");
+        }
+    }
+    let story = chaos.world.take_log();
+    let oracle = chaos.world.oracle;
+    Report { violations: oracle.violations, seen: oracle.seen, story }
+}
+
+/// Runs a range of seeds on two threads; the reports come in the order of the seeds.
+pub fn run_many(seeds: Range<u64>, rules: Rules) -> Vec<(u64, Report)> {
+    let half = |first: u64| {
+        let seeds = seeds.clone();
+        seeds
+            .filter(move |seed| seed % THREADS == first)
+            .map(move |seed| (seed, run(seed, rules, false)))
+    };
+    let mut all: Vec<(u64, Report)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|first| scope.spawn(move || half(first).collect::<Vec<_>>()))
+            .collect();
+        // A panic in a run is a finding: it ends the program with the panic's own words.
+        threads
+            .into_iter()
+            .flat_map(|thread| match thread.join() {
+                Ok(reports) => reports,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    });
+    all.sort_by_key(|(seed, _)| *seed);
+    all
+}
+
+/// Seeds are independent of each other.
+const THREADS: u64 = 2;
+
+#[derive(Debug)]
+struct Chaos {
+    world: World,
+    dice: Dice,
+    fair: bool,
+    kills: [usize; 2],
+    /// What ends when.
+    remedies: Vec<(Instant, Remedy)>,
+    users: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Remedy {
+    PowerOn(usize),
+    Plug(usize),
+    Mend,
+    Disk(usize),
+    Weather,
+}
+
+impl Chaos {
+    fn new(seed: u64, rules: Rules) -> Self {
+        let mut dice = Dice::from_number(seed ^ 0x7a0d_e355);
+        let weather = weather(&mut dice);
+        let fair = seed % 3 != 2;
+        let world = World::new(seed, rules, weather, &USERS);
+        Self { world, dice, fair, kills: [0; 2], remedies: Vec::new(), users: 0 }
+    }
+
+    /// Both machines on, users made, phones logged in. False where even that failed.
+    fn begin(&mut self) -> bool {
+        self.world.power_on(0);
+        let pause = self.dice.below(200);
+        self.world.advance(Duration::from_millis(pause));
+        self.world.power_on(1);
+        if !self.world.advance_until(COLD_START_MAX, World::is_healthy) {
+            let now = self.world.now();
+            self.world.oracle.broken(now, "the pair does not start");
+            return false;
+        }
+        let Some(active) = self.world.active() else { return false };
+        for (user, _) in USERS {
+            self.world.ask(active, new_user(user));
+        }
+        self.world.advance(Duration::from_millis(150));
+        for phone in 0..self.world.phones().len() {
+            self.world.use_phone(phone, |phone, now| {
+                phone.habits = CHATTY;
+                phone.log_in(now);
+            });
+            self.world.advance(Duration::from_millis(7));
+        }
+        self.world.advance(Duration::from_millis(200));
+        true
+    }
+
+    fn trouble(&mut self) {
+        let end = self.world.now() + TROUBLE;
+        while self.world.now() < end {
+            let pause = self.dice.below(250);
+            self.advance(Duration::from_millis(pause));
+            match self.dice.below(100) {
+                0..=54 => self.call(),
+                55..=59 => self.add_user(),
+                60..=64 => self.ask_the_passive(),
+                65..=67 => self.hang_up(),
+                _ => self.fault(),
+            }
+        }
+        for (_, remedy) in core::mem::take(&mut self.remedies) {
+            self.remedy(remedy);
+        }
+    }
+
+    /// Lets time pass and ends what ends in it.
+    fn advance(&mut self, pause: Duration) {
+        let until = self.world.now() + pause;
+        while let Some(at) = self.remedies.iter().map(|(at, _)| *at).min().filter(|at| *at <= until)
+        {
+            self.world.advance(at.remaining_from(self.world.now()));
+            let due = |(when, _): &(Instant, Remedy)| *when <= at;
+            let (now, later) = self.remedies.drain(..).partition::<Vec<_>, _>(due);
+            self.remedies = later;
+            for (_, remedy) in now {
+                self.remedy(remedy);
+            }
+        }
+        self.world.advance(until.remaining_from(self.world.now()));
+    }
+
+    fn pick(&mut self, limit: usize) -> usize {
+        usize::try_from(self.dice.below(limit as u64)).unwrap_or(0)
+    }
+
+    fn after(&mut self, from: u64, to: u64, remedy: Remedy) {
+        let pause = Duration::from_millis(from + self.dice.below(to - from));
+        self.remedies.push((self.world.now() + pause, remedy));
+    }
+
+    fn call(&mut self) {
+        let phone = self.pick(self.world.phones().len());
+        let to = USERS[self.pick(USERS.len())].0;
+        if self.world.phones()[phone].config().user != to {
+            let call = self.world.call(phone, to);
+            let now = self.world.now();
+            self.world.say(|| format!("{now} (call {call} begins)"));
+        }
+    }
+
+    fn hang_up(&mut self) {
+        let phone = self.pick(self.world.phones().len());
+        self.world.use_phone(phone, |phone, now| phone.hang_up_all(now));
+    }
+
+    fn add_user(&mut self) {
+        let at = self.pick(2);
+        self.users += 1;
+        let name = format!("user{}", self.users);
+        self.world.ask(at, new_user(&name));
+    }
+
+    /// A stranger asks the passive server, at its own address.
+    fn ask_the_passive(&mut self) {
+        let Some(active) = self.world.active() else { return };
+        self.world.ask_stranger(1 - active);
+    }
+
+    fn fault(&mut self) {
+        if self.fair && !(self.world.is_healthy() && self.remedies.is_empty()) {
+            return;
+        }
+        let at = self.pick(2);
+        let at = if self.dice.chance(60) { self.world.active().unwrap_or(at) } else { at };
+        let millis = Duration::from_millis(20 + self.dice.below(400));
+        let which = self.dice.below(18);
+        self.world.say(|| format!("---- fault {which} at {at}"));
+        match which {
+            0..=3 if self.kills[at] < KILLS_MAX => {
+                self.kills[at] += 1;
+                self.world.kill_server(at);
+            }
+            4 if self.kills[at] < KILLS_MAX => {
+                self.kills[at] += 1;
+                self.world.stall_server(at, None);
+            }
+            5 => self.world.stall_server(at, Some(millis)),
+            6 => self.world.kill_keeper(at),
+            7 => self.world.stall_keeper(at, millis / 2),
+            8 => self.world.stall_machine(at, millis),
+            9 | 10 => {
+                self.world.power_off(at);
+                self.after(200, 2_000, Remedy::PowerOn(at));
+            }
+            11 => {
+                self.world.unplug(at, true);
+                self.after(100, 2_500, Remedy::Plug(at));
+            }
+            12 => {
+                self.world.cut(at, &Road::ALL, true);
+                self.after(50, 2_500, Remedy::Mend);
+            }
+            13 => {
+                self.world.cut(at, &[Road::Heartbeat, Road::Link], true);
+                self.after(50, 2_500, Remedy::Mend);
+            }
+            14 => {
+                let road = Road::ALL[self.pick(2)];
+                let way = if self.dice.chance(50) { Way::In } else { Way::Out };
+                self.world.network.set_cut(Port { machine: at, road, way }, true);
+                self.after(50, 2_500, Remedy::Mend);
+            }
+            15 => {
+                let full = self.dice.chance(50);
+                if full {
+                    self.world.fill_disk(at, true)
+                } else {
+                    self.world.slow_disk(at, true)
+                }
+                self.after(50, 2_000, Remedy::Disk(at));
+            }
+            16 => {
+                self.world.network.weather =
+                    Weather { loss_percent: 15, ..weather(&mut self.dice) };
+                self.after(100, 1_500, Remedy::Weather);
+            }
+            17 => self.world.order_switch(at, false),
+            _ => {}
+        }
+    }
+
+    fn remedy(&mut self, remedy: Remedy) {
+        self.world.say(|| format!("---- over: {remedy:?}"));
+        match remedy {
+            Remedy::PowerOn(at) => self.world.power_on(at),
+            Remedy::Plug(at) => self.world.unplug(at, false),
+            Remedy::Mend => self.world.network.open_all(),
+            Remedy::Disk(at) => {
+                self.world.fill_disk(at, false);
+                self.world.slow_disk(at, false);
+            }
+            Remedy::Weather => self.world.network.weather = weather(&mut self.dice),
+        }
+    }
+}
+
+/// People who call a lot and talk little.
+const CHATTY: Habits = Habits {
+    answer_millis: Some((50, 1_500)),
+    busy_percent: 6,
+    talk_millis: Some((100, 3_000)),
+    patience_millis: Some((300, 4_000)),
+    hold_percent: 20,
+};
+
+/// An ordinary day on a LAN.
+fn weather(dice: &mut Dice) -> Weather {
+    Weather {
+        loss_percent: [0, 0, 1, 3][usize::try_from(dice.below(4)).unwrap_or(0)],
+        twice_percent: dice.below(3),
+        delay_micros: 60 + dice.below(200),
+        jitter_micros: dice.below(1_500),
+    }
+}

@@ -1,0 +1,401 @@
+//! A server's store as a model: writes take time, a kill loses what was not written, a power cut
+//! what was not synced, and a full disk takes nothing until it is empty again.
+//!
+//! ```text
+//!   write ─> queue ─> batch in work ─> written (survives a kill) ─> synced (survives power loss)
+//! ```
+//!
+//! Invariant: what was reported stored after a write with `sync` is there after any crash, and what
+//! the disk calls *known* is there.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tandem_journal::{Class, Cursor, Known, Record, Write};
+use tandem_types::{Dice, Duration, Stamp};
+
+/// A record as it lies on disk.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Kept {
+    /// How it is kept.
+    pub(crate) class: Class,
+    /// Who wrote it.
+    pub(crate) stamp: Stamp,
+    /// When, in microseconds of this machine's wall clock.
+    pub(crate) written: i64,
+    /// `None`: a tombstone.
+    pub(crate) body: Option<Vec<u8>>,
+}
+
+/// A read that waits for the writes before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetch {
+    /// What the reader's twin has.
+    pub(crate) lacking: Known,
+    /// Where to go on.
+    pub(crate) after: Cursor,
+    /// Names the read.
+    pub(crate) read: u64,
+}
+
+/// What a batch that was in work has come to.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// Everything up to this ticket is stored. `recovered`: after it could not be for a while.
+    Stored {
+        /// The last ticket of the batch; `None` where it only read.
+        ticket: Option<u64>,
+        /// Whether writes failed before.
+        recovered: bool,
+        /// The read at its end, answered.
+        fetched: Option<(u64, Vec<Record>, Option<Cursor>)>,
+    },
+    /// The disk is full; `first`: it was not before.
+    Full {
+        /// Whether to tell.
+        first: bool,
+    },
+}
+
+#[derive(Debug)]
+enum Item {
+    Write(Write, i64, bool, u64),
+    Fetch(Fetch),
+}
+
+/// The disk of one machine, with its writer.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// Hot and table records.
+    records: BTreeMap<Vec<u8>, Kept>,
+    /// Log records.
+    logs: BTreeMap<Vec<u8>, Kept>,
+    known: Known,
+    /// How to take back what was written since the last sync.
+    undo: Vec<(Vec<u8>, Class, Option<Kept>)>,
+    undo_known: Option<Known>,
+    queue: VecDeque<Item>,
+    working: Vec<Item>,
+    /// Whether it takes no writes.
+    pub(crate) full: bool,
+    failing: bool,
+    /// Whether each sync takes long now.
+    pub(crate) slow: bool,
+    dice: Dice,
+    /// Every different content a call record was ever stored with.
+    pub(crate) closings: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+}
+
+impl Disk {
+    /// Empty.
+    pub(crate) fn new(dice: Dice) -> Self {
+        Self {
+            records: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            known: Known::new(),
+            undo: Vec::new(),
+            undo_known: None,
+            queue: VecDeque::new(),
+            working: Vec::new(),
+            full: false,
+            failing: false,
+            slow: false,
+            dice,
+            closings: BTreeMap::new(),
+        }
+    }
+
+    /// Queues a write; `wall` is the wall clock in microseconds.
+    pub(crate) fn write(&mut self, write: Write, wall: i64, sync: bool, ticket: u64) {
+        self.queue.push_back(Item::Write(write, wall, sync, ticket));
+    }
+
+    /// Queues a read.
+    pub(crate) fn fetch(&mut self, fetch: Fetch) {
+        self.queue.push_back(Item::Fetch(fetch));
+    }
+
+    /// Begins the next batch, if there is something to do and nothing in work: call
+    /// [`Disk::finish`] after the time returned.
+    pub(crate) fn begin(&mut self) -> Option<Duration> {
+        if !self.working.is_empty() || self.queue.is_empty() {
+            return None;
+        }
+        while self.working.len() < BATCH_MAX
+            && let Some(item) = self.queue.pop_front()
+        {
+            let last = matches!(item, Item::Fetch(_));
+            self.working.push(item);
+            if last {
+                break;
+            }
+        }
+        let sync = self.working.iter().any(|item| matches!(item, Item::Write(_, _, true, _)));
+        let mut micros = 40 + self.dice.below(60);
+        if sync {
+            micros += 200 + self.dice.below(1_800);
+            if self.slow || self.dice.chance(1) {
+                micros += 10_000 + self.dice.below(100_000);
+            }
+        }
+        Some(Duration::from_micros(micros))
+    }
+
+    /// The batch in work is through; `wall` is the wall clock.
+    pub(crate) fn finish(&mut self, wall: i64) -> Option<Done> {
+        if self.working.is_empty() {
+            return None;
+        }
+        if self.full && self.working.iter().any(|item| matches!(item, Item::Write(..))) {
+            let first = !core::mem::replace(&mut self.failing, true);
+            return Some(Done::Full { first });
+        }
+        let (mut last, mut synced, mut fetched) = (None, false, None);
+        for item in core::mem::take(&mut self.working) {
+            match item {
+                Item::Write(write, written, sync, ticket) => {
+                    self.apply(write, written);
+                    synced |= sync;
+                    last = Some(ticket);
+                }
+                Item::Fetch(fetch) => fetched = Some(self.read(&fetch, wall)),
+            }
+        }
+        if synced {
+            self.sync();
+        }
+        let recovered = last.is_some() && core::mem::take(&mut self.failing);
+        Some(Done::Stored { ticket: last, recovered, fetched })
+    }
+
+    /// The process that writes is gone: what waits is lost. True where the memory of both servers
+    /// was meant to hold some of that meanwhile.
+    pub(crate) fn kill(&mut self) -> bool {
+        let hot = |item: &Item| matches!(item, Item::Write(_, _, false, _));
+        let lost = self.queue.iter().chain(&self.working).any(hot);
+        self.queue.clear();
+        self.working.clear();
+        self.failing = false;
+        lost
+    }
+
+    /// Power is gone: also what was written and not synced is lost. True where there was any.
+    pub(crate) fn power_off(&mut self) -> bool {
+        let lost = self.kill() || !self.undo.is_empty();
+        while let Some((key, class, before)) = self.undo.pop() {
+            let map = if class == Class::Log { &mut self.logs } else { &mut self.records };
+            match before {
+                Some(kept) => map.insert(key, kept),
+                None => map.remove(&key),
+            };
+        }
+        if let Some(known) = self.undo_known.take() {
+            self.known = known;
+        }
+        lost
+    }
+
+    /// What a server reads when it starts.
+    pub(crate) fn load(&self, wall: i64) -> (Vec<Record>, Known) {
+        let records = self.records.iter().map(|(key, kept)| record(key, kept, wall)).collect();
+        (records, self.known.clone())
+    }
+
+    /// Hot and table records, by key.
+    pub(crate) fn records(&self) -> &BTreeMap<Vec<u8>, Kept> {
+        &self.records
+    }
+
+    /// Log records, by key.
+    pub(crate) fn logs(&self) -> &BTreeMap<Vec<u8>, Kept> {
+        &self.logs
+    }
+
+    /// Whether everything handed in is written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.working.is_empty()
+    }
+
+    fn sync(&mut self) {
+        self.undo.clear();
+        self.undo_known = None;
+    }
+
+    fn read(&self, fetch: &Fetch, wall: i64) -> (u64, Vec<Record>, Option<Cursor>) {
+        let after = fetch.after.0.as_ref();
+        let mut all: Vec<(&Vec<u8>, &Kept)> = self
+            .logs
+            .iter()
+            .filter(|(_, kept)| !fetch.lacking.covers(kept.stamp))
+            .filter(|(key, kept)| {
+                after.is_none_or(|(stamp, last)| (kept.stamp, *key) > (*stamp, last))
+            })
+            .collect();
+        all.sort_by_key(|(key, kept)| (kept.stamp, *key));
+        let more = all.len() > FETCH_MAX;
+        all.truncate(FETCH_MAX);
+        let next = all
+            .last()
+            .filter(|_| more)
+            .map(|(key, kept)| Cursor(Some((kept.stamp, (*key).clone()))));
+        let records = all.into_iter().map(|(key, kept)| record(key, kept, wall)).collect();
+        (fetch.read, records, next)
+    }
+
+    fn apply(&mut self, write: Write, written: i64) {
+        match write {
+            Write::Entry(entry) => {
+                for op in entry.ops {
+                    let kept = Kept { class: op.class, stamp: entry.stamp, written, body: op.body };
+                    match op.class {
+                        Class::Hot if kept.body.is_none() => self.remove(op.key),
+                        Class::Hot => self.put(op.key, kept),
+                        Class::Table | Class::Log => self.merge(op.key, kept),
+                    }
+                }
+                let mut known = Known::new();
+                known.learn(entry.stamp);
+                self.learn(&known);
+            }
+            Write::Records(records) => {
+                for record in records {
+                    let age = i64::try_from(record.age.as_micros()).unwrap_or(i64::MAX);
+                    let written = written.saturating_sub(age);
+                    let Record { class, key, stamp, body, .. } = record;
+                    self.merge(key, Kept { class, stamp, written, body });
+                }
+            }
+            Write::Forget(keys) => keys.into_iter().for_each(|key| self.remove(key)),
+            Write::Learn(known) => self.learn(&known),
+        }
+    }
+
+    fn learn(&mut self, known: &Known) {
+        if self.undo_known.is_none() {
+            self.undo_known = Some(self.known.clone());
+        }
+        self.known.merge(known);
+    }
+
+    fn merge(&mut self, key: Vec<u8>, kept: Kept) {
+        let map = if kept.class == Class::Log { &self.logs } else { &self.records };
+        if map.get(&key).is_none_or(|ours| ours.stamp <= kept.stamp) {
+            self.put(key, kept);
+        }
+    }
+
+    fn put(&mut self, key: Vec<u8>, kept: Kept) {
+        let class = kept.class;
+        if class == Class::Log
+            && let Some(body) = &kept.body
+        {
+            let bodies = self.closings.entry(key.clone()).or_default();
+            if !bodies.contains(body) {
+                bodies.push(body.clone());
+            }
+        }
+        let map = if class == Class::Log { &mut self.logs } else { &mut self.records };
+        let before = map.insert(key.clone(), kept);
+        self.undo.push((key, class, before));
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        if let Some(before) = self.records.remove(&key) {
+            self.undo.push((key, before.class, Some(before)));
+        }
+    }
+}
+
+fn record(key: &[u8], kept: &Kept, wall: i64) -> Record {
+    let age = u64::try_from(wall.saturating_sub(kept.written)).unwrap_or(0);
+    Record {
+        class: kept.class,
+        key: key.to_vec(),
+        stamp: kept.stamp,
+        age: Duration::from_micros(age),
+        body: kept.body.clone(),
+    }
+}
+
+/// Writes in one batch at most.
+const BATCH_MAX: usize = 256;
+
+/// Log records in one answer: few, so that catch-ups take several.
+const FETCH_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_journal::{Entry, Op};
+    use tandem_types::{Epoch, Seat, Seq};
+
+    fn entry(seq: u64, class: Class, key: &str) -> Write {
+        let stamp = Stamp { epoch: Epoch { number: 1, seat: Seat::Master }, seq: Seq(seq) };
+        let op = Op { class, key: key.into(), body: Some(seq.to_be_bytes().to_vec()) };
+        Write::Entry(Entry { stamp, ops: vec![op] })
+    }
+
+    fn run(disk: &mut Disk) -> Vec<Done> {
+        let mut done = Vec::new();
+        while disk.begin().is_some() {
+            done.extend(disk.finish(0));
+            if matches!(done.last(), Some(Done::Full { .. })) {
+                break;
+            }
+        }
+        done
+    }
+
+    #[test]
+    fn a_kill_loses_what_waits_and_a_power_cut_what_is_not_synced() {
+        let mut disk = Disk::new(Dice::from_number(1));
+        disk.write(entry(1, Class::Table, "user/a"), 0, true, 1);
+        run(&mut disk);
+        disk.write(entry(2, Class::Hot, "call/a"), 0, false, 2);
+        run(&mut disk);
+        disk.write(entry(3, Class::Hot, "call/b"), 0, false, 3);
+        assert!(disk.kill());
+        let (records, known) = disk.load(0);
+        assert_eq!(records.len(), 2);
+        assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(2)));
+        assert!(disk.power_off());
+        let (records, known) = disk.load(0);
+        assert_eq!(records.len(), 1);
+        assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(1)));
+    }
+
+    #[test]
+    fn a_full_disk_says_so_once_and_goes_on_where_it_stopped() {
+        let mut disk = Disk::new(Dice::from_number(1));
+        disk.full = true;
+        disk.write(entry(1, Class::Hot, "call/a"), 0, true, 7);
+        assert!(matches!(run(&mut disk)[..], [Done::Full { first: true }]));
+        assert!(matches!(disk.finish(0), Some(Done::Full { first: false })));
+        disk.full = false;
+        let done = disk.finish(0);
+        assert!(matches!(done, Some(Done::Stored { ticket: Some(7), recovered: true, .. })));
+    }
+
+    #[test]
+    fn log_records_are_read_in_portions() {
+        let mut disk = Disk::new(Dice::from_number(1));
+        for seq in 1..=6 {
+            disk.write(entry(seq, Class::Log, &format!("cdr/{}", 9 - seq)), 0, true, seq);
+        }
+        run(&mut disk);
+        let mut after = Cursor(None);
+        let mut seen = Vec::new();
+        loop {
+            disk.fetch(Fetch { lacking: Known::new(), after, read: 1 });
+            let Some(Done::Stored { fetched: Some((1, records, next)), .. }) = run(&mut disk).pop()
+            else {
+                panic!("the read was not answered");
+            };
+            seen.extend(records.iter().map(|record| record.stamp.seq.0));
+            match next {
+                Some(cursor) => after = cursor,
+                None => break,
+            }
+        }
+        assert_eq!(seen, [1, 2, 3, 4, 5, 6]);
+    }
+}

@@ -1,0 +1,261 @@
+//! One machine: power, clock, disk, and the two processes with what waits for them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use tandem_journal::{Known, Record};
+use tandem_keeper::pair::{Healing, Profile, Sabotage as PairSabotage, Start, Timings};
+use tandem_keeper::{Keeper, Progress};
+use tandem_node::{Node, Standing};
+use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
+
+use crate::disk::Disk;
+
+/// What the world lays down for every run.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Who stays after a split.
+    pub healing: Healing,
+    /// Which rule the servers break on purpose.
+    pub node_sabotage: Option<tandem_node::Sabotage>,
+    /// Which rules the keepers break on purpose.
+    pub pair_sabotage: PairSabotage,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            healing: Healing::LiveCalls,
+            node_sabotage: None,
+            pair_sabotage: PairSabotage {
+                skip_saving_epochs: false,
+                accept_late_heartbeats: false,
+            },
+        }
+    }
+}
+
+/// The addresses of the world.
+pub(crate) const REALM: &str = "tandem.example";
+/// Shared by both machines' keepers.
+const HEARTBEAT_KEY: [u8; 32] = [7; 32];
+/// Shared by both servers.
+const NONCE_KEY: [u8; 32] = [9; 32];
+/// Devices one user may log in.
+const DEVICES_MAX: usize = 4;
+/// 2026-11-22, in microseconds since 1970: when every run begins.
+const WALL_START: i64 = 1_795_000_000_000_000;
+
+/// Where phones find the active server.
+pub(crate) fn virtual_address() -> SocketAddr {
+    ([10, 0, 0, 10], 5060).into()
+}
+
+/// Where a machine's server is, whatever its role.
+pub(crate) fn own_address(machine: usize) -> SocketAddr {
+    ([10, 0, 0, if machine == 0 { 11 } else { 12 }], 5060).into()
+}
+
+/// Where a machine's keeper asks from.
+pub(crate) fn probe_address(machine: usize) -> SocketAddr {
+    (own_address(machine).ip(), 5099).into()
+}
+
+/// The keeper process.
+#[derive(Debug)]
+pub(crate) struct KeeperProcess {
+    pub(crate) keeper: Keeper,
+    /// Tells it from those before it.
+    pub(crate) life: u64,
+    /// Held up: what comes waits.
+    pub(crate) stalled: bool,
+    pub(crate) inbox: VecDeque<tandem_keeper::Input>,
+}
+
+/// What waits for a server process.
+#[derive(Clone, Debug)]
+pub(crate) enum ServerInput {
+    Node(tandem_node::Input),
+    /// Asked to stop.
+    Stop,
+}
+
+/// The server process.
+#[derive(Debug)]
+pub(crate) struct ServerProcess {
+    pub(crate) node: Node,
+    pub(crate) life: u64,
+    /// Held up or hanging: what comes waits.
+    pub(crate) stalled: bool,
+    pub(crate) inbox: VecDeque<ServerInput>,
+    /// Whether the virtual address is bound.
+    pub(crate) bound: bool,
+    pub(crate) turns: u64,
+    pub(crate) next_progress: Instant,
+    pub(crate) next_wall: Instant,
+    pub(crate) told: Option<Standing>,
+    /// The end of the newest lease it was given, by this machine's clock.
+    pub(crate) lease_until: Instant,
+}
+
+/// One machine of the pair.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) seat: Seat,
+    pub(crate) powered: bool,
+    /// This machine's clock shows more than the world's.
+    pub(crate) clock_ahead: Duration,
+    /// Its wall clock is off by so many microseconds.
+    wall_error: i64,
+    pub(crate) disk: Disk,
+    /// On disk.
+    pub(crate) saved_epoch: Epoch,
+    boot: u64,
+    pub(crate) keeper: Option<KeeperProcess>,
+    pub(crate) server: Option<ServerProcess>,
+    /// Counts processes of this machine.
+    pub(crate) lives: u64,
+    /// The life of the server process that is being started.
+    pub(crate) starting: Option<u64>,
+    /// Whether the kernel has the virtual address.
+    pub(crate) holds_address: bool,
+    pub(crate) carrier: bool,
+    pub(crate) dice: Dice,
+}
+
+impl Machine {
+    pub(crate) fn new(seat: Seat, mut dice: Dice) -> Self {
+        let disk_dice = Dice::from_number(dice.next_u64());
+        let wall_error = i64::try_from(dice.below(80_000)).unwrap_or(0) - 40_000;
+        Self {
+            seat,
+            powered: false,
+            clock_ahead: Duration::ZERO,
+            wall_error,
+            disk: Disk::new(disk_dice),
+            saved_epoch: Epoch::NEVER,
+            boot: 0,
+            keeper: None,
+            server: None,
+            lives: 0,
+            starting: None,
+            holds_address: false,
+            carrier: true,
+            dice,
+        }
+    }
+
+    /// What this machine's monotonic clock shows.
+    pub(crate) fn local(&self, now: Instant) -> Instant {
+        now + self.clock_ahead
+    }
+
+    /// What this machine's wall clock shows, in microseconds since 1970.
+    pub(crate) fn wall(&self, now: Instant) -> i64 {
+        let since = i64::try_from(now.as_micros()).unwrap_or(0);
+        WALL_START + since + self.wall_error
+    }
+
+    /// The machine starts: its clock begins anew.
+    pub(crate) fn power_on(&mut self) {
+        self.powered = true;
+        self.clock_ahead = Duration::from_micros(5_000_000 + self.dice.below(90_000_000));
+    }
+
+    /// The keeper process starts.
+    pub(crate) fn start_keeper(&mut self, now: Instant, rules: &Rules) {
+        self.boot += 1;
+        self.lives += 1;
+        let timings = Timings::of(Profile::Default);
+        let pair = tandem_keeper::pair::Config {
+            seat: self.seat,
+            timings,
+            healing: rules.healing,
+            probe: true,
+            locked: false,
+        };
+        let config = tandem_keeper::Config {
+            pair,
+            profile: Profile::Default,
+            real_time: true,
+            heartbeat_key: HEARTBEAT_KEY,
+            paths: 1,
+        };
+        let start = Start { boot: self.boot, saved: self.saved_epoch };
+        let mut keeper = Keeper::new(self.local(now), config, start);
+        keeper.sabotage(rules.pair_sabotage);
+        self.keeper = Some(KeeperProcess {
+            keeper,
+            life: self.lives,
+            stalled: false,
+            inbox: VecDeque::new(),
+        });
+    }
+
+    /// The server process has read its disk.
+    pub(crate) fn start_server(&mut self, now: Instant, life: u64, index: usize, rules: &Rules) {
+        let config = tandem_node::Config {
+            seat: self.seat,
+            realm: REALM.to_owned(),
+            virtual_addresses: vec![virtual_address()],
+            own_addresses: vec![own_address(index)],
+            nonce_key: NONCE_KEY,
+            digest: tandem_node::Digest::Both,
+            devices_per_user_max: DEVICES_MAX,
+            sabotage: rules.node_sabotage,
+        };
+        let (records, known): (Vec<Record>, Known) = self.disk.load(self.wall(now));
+        let dice = Dice::from_number(self.dice.next_u64());
+        let local = self.local(now);
+        let node = Node::new(local, config, dice, records, known);
+        self.server = Some(ServerProcess {
+            node,
+            life,
+            stalled: false,
+            inbox: VecDeque::new(),
+            bound: false,
+            turns: 0,
+            next_progress: local,
+            next_wall: local,
+            told: None,
+            lease_until: Instant::ZERO,
+        });
+    }
+
+    /// The server's process is gone.
+    pub(crate) fn end_server(&mut self) {
+        self.server = None;
+        self.starting = None;
+    }
+}
+
+impl ServerProcess {
+    /// When it has something to do by itself.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        if self.stalled {
+            return None;
+        }
+        let own = self.next_progress.min(self.next_wall);
+        Some(self.node.next_timeout().map_or(own, |node| node.min(own)))
+    }
+
+    /// What it tells its keeper.
+    pub(crate) fn progress(&self, local: Instant) -> Progress {
+        let status = self.node.status(local);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Progress {
+            counter: self.turns,
+            role: status.role,
+            epoch: status.newest.epoch,
+            last_seq: status.newest.seq,
+            in_sync: status.role == tandem_types::Role::Passive && status.in_sync,
+            protected: status.role == tandem_types::Role::Active && status.in_sync,
+            serving: status.serving,
+            calls: count(status.calls),
+            bindings: count(status.bindings),
+            link_heard: status.link_heard,
+            peer_serving: status.peer_serving,
+            peer_epoch: status.peer_epoch,
+        }
+    }
+}
