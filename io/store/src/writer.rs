@@ -268,7 +268,7 @@ const DELETE_HOT: &str = "DELETE FROM hot_record WHERE key = ?";
 const MERGE_HOT: &str = "INSERT INTO hot_record AS old (key, reign, seq, written, body)
     VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
     seq = excluded.seq, written = excluded.written, body = excluded.body
-    WHERE (excluded.reign, excluded.seq) >= (old.reign, old.seq)";
+    WHERE (excluded.reign, excluded.seq) > (old.reign, old.seq)";
 
 const MERGE_TABLE: &str = "INSERT INTO table_record AS old (key, reign, seq, written, body)
     VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
