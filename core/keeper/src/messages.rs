@@ -160,3 +160,32 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
         Some((&version, _)) => Err(Refused::Version(version)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_comes_out_as_it_went_in() {
+        let lease = KeeperMessage::Lease {
+            role: Role::Active,
+            epoch: Epoch::NEVER.next(tandem_types::Seat::Standby),
+            valid_until_micros: 80_000,
+        };
+        assert_eq!(decode(&encode(&lease)), Ok(lease));
+        let refused = OperatorAnswer::Refused(String::from("not now"));
+        assert_eq!(decode(&encode(&refused)), Ok(refused));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let good = encode(&ServerMessage::Ready);
+        assert_eq!(decode::<ServerMessage>(&[]), Err(Refused::Empty));
+        assert_eq!(decode::<ServerMessage>(&[VERSION + 1, 0]), Err(Refused::Version(VERSION + 1)));
+        assert_eq!(decode::<ServerMessage>(&[VERSION, 99]), Err(Refused::Garbled));
+        let behind = [&good[..], &[0]].concat();
+        assert_eq!(decode::<ServerMessage>(&behind), Err(Refused::Garbled));
+        assert_eq!(decode::<ServerMessage>(&vec![VERSION; MESSAGE_MAX]), Err(Refused::Garbled));
+        assert_eq!(decode::<ServerMessage>(&vec![VERSION; MESSAGE_MAX + 1]), Err(Refused::TooLong));
+    }
+}

@@ -86,3 +86,91 @@ impl Seal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_pair::{Echo, Life, Server, State};
+    use tandem_types::{Dice, Epoch, Seat, Seq, Stamp};
+
+    /// A heartbeat with the longest numbers there are.
+    fn longest() -> Beat {
+        let epoch = Epoch { number: u32::MAX, seat: Seat::Standby };
+        let stamp = Stamp { epoch, seq: Seq(u64::MAX) };
+        let life = Life { boot: u64::MAX, sleeps: u32::MAX };
+        Beat {
+            seat: Seat::Standby,
+            life,
+            seq: u64::MAX,
+            sent_micros: u64::MAX,
+            echo: Some(Echo { life, sent_micros: u64::MAX }),
+            state: State::Stopped,
+            reign: epoch,
+            highest: epoch,
+            fit: true,
+            whole: true,
+            holds: Some(stamp),
+            server: Server::Died(stamp),
+            serving: true,
+            protected: true,
+            calls: u32::MAX,
+            silence_micros: u32::MAX,
+            late_micros: u32::MAX,
+            locked: true,
+            carrier: true,
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_comes_out_as_it_went_in_and_the_longest_one_fits() {
+        let seal = Seal::new(&[1; 32]);
+        let bytes = seal.close(&longest());
+        assert!(bytes.len() <= BEAT_MAX, "{} bytes", bytes.len());
+        assert_eq!(seal.open(&bytes), Ok(longest()));
+    }
+
+    #[test]
+    fn another_key_another_version_and_a_changed_bit_are_refused() {
+        let seal = Seal::new(&[1; 32]);
+        let good = seal.close(&longest());
+        assert_eq!(Seal::new(&[2; 32]).open(&good), Err(BadBeat::Forged));
+        let mut newer = good.clone();
+        newer[0] = VERSION + 1;
+        assert_eq!(seal.open(&newer), Err(BadBeat::Version(VERSION + 1)));
+        for index in 1..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 1;
+            assert_eq!(seal.open(&bad), Err(BadBeat::Forged), "byte {index}");
+        }
+    }
+
+    #[test]
+    fn garbage_of_every_length_is_refused() {
+        let seal = Seal::new(&[1; 32]);
+        let mut dice = Dice::from_number(1);
+        for length in 0..=BEAT_MAX + 1 {
+            let mut bytes = vec![0; length];
+            dice.fill(&mut bytes);
+            assert!(seal.open(&bytes).is_err(), "{length}");
+        }
+        assert_eq!(seal.open(&[VERSION; BEAT_MAX + 1]), Err(BadBeat::Length));
+        assert_eq!(seal.open(&[VERSION; BEAT_MAX]), Err(BadBeat::Forged));
+        assert_eq!(seal.open(&[VERSION; MAC_LENGTH]), Err(BadBeat::Length));
+    }
+
+    #[test]
+    fn a_signed_heartbeat_with_something_behind_it_is_garbled() {
+        let seal = Seal::new(&[1; 32]);
+        let mut bytes = seal.close(&longest());
+        bytes.truncate(bytes.len() - MAC_LENGTH);
+        bytes.push(0);
+        let mac = seal.mac.clone().chain_update(&bytes).finalize().into_bytes();
+        bytes.extend_from_slice(&mac[..MAC_LENGTH]);
+        assert_eq!(seal.open(&bytes), Err(BadBeat::Garbled));
+    }
+
+    #[test]
+    fn the_key_is_never_printed() {
+        assert_eq!(format!("{:?}", Seal::new(&[1; 32])), "Seal(…)");
+    }
+}

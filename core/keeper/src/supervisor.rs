@@ -270,3 +270,98 @@ impl Supervisor {
         self.phase = Phase::Resting { until: now + pause };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1_000)
+    }
+
+    fn orders(supervisor: &mut Supervisor) -> Vec<Order> {
+        core::iter::from_fn(|| supervisor.poll_order()).collect()
+    }
+
+    fn up(now: u64) -> Supervisor {
+        let mut supervisor = Supervisor::new(at(0), Timings::default());
+        supervisor.started(42);
+        supervisor.ready(at(now));
+        orders(&mut supervisor);
+        supervisor
+    }
+
+    #[test]
+    fn a_service_that_is_not_ready_in_time_is_killed() {
+        let mut supervisor = Supervisor::new(at(0), Timings::default());
+        assert_eq!(orders(&mut supervisor), [Order::Start]);
+        supervisor.handle_timeout(at(9_999));
+        assert_eq!(orders(&mut supervisor), []);
+        supervisor.handle_timeout(at(10_000));
+        let late = Duration::from_secs(10);
+        assert_eq!(orders(&mut supervisor), [Order::Hung(late), Order::Kill]);
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_is_a_hang_and_one_that_moves_is_not() {
+        let mut supervisor = up(100);
+        supervisor.progressed(at(300), 1);
+        supervisor.progressed(at(500), 1);
+        supervisor.handle_timeout(at(659));
+        assert_eq!(orders(&mut supervisor), [], "360 ms are not over");
+        supervisor.handle_timeout(at(660));
+        let silent = Duration::from_millis(360);
+        assert_eq!(orders(&mut supervisor), [Order::Hung(silent), Order::Kill]);
+        supervisor.handle_timeout(at(1_660));
+        assert_eq!(orders(&mut supervisor), [Order::Kill], "still there: once more");
+    }
+
+    #[test]
+    fn a_service_is_forgiven_what_its_keeper_slept_through() {
+        let mut supervisor = up(100);
+        supervisor.forgive(at(5_000));
+        supervisor.handle_timeout(at(5_359));
+        assert_eq!(orders(&mut supervisor), []);
+    }
+
+    #[test]
+    fn restarts_pause_longer_and_longer_and_never_end() {
+        let mut supervisor = up(100);
+        let (mut now, mut pauses) = (at(200), Vec::new());
+        for _ in 0..RESTARTS_MAX + 2 {
+            supervisor.exited(now, Exit::Code(1));
+            let pause = orders(&mut supervisor).remove(0);
+            let (Order::Restarts(long) | Order::Failing(long)) = pause else { panic!("{pause:?}") };
+            pauses.push(u64::try_from(long.as_millis()).unwrap());
+            now = now + long;
+            supervisor.handle_timeout(now);
+            assert_eq!(orders(&mut supervisor), [Order::Start]);
+        }
+        assert_eq!(pauses, [0, 100, 200, 400, 800, 30_000, 30_000]);
+        supervisor.exited(now + RESTARTS_WINDOW, Exit::Code(1));
+        assert_eq!(orders(&mut supervisor), [Order::Restarts(Duration::ZERO)], "it held a minute");
+        assert_eq!(supervisor.restarts(), 7);
+    }
+
+    #[test]
+    fn a_service_that_is_stopped_stays_off() {
+        let mut supervisor = up(100);
+        supervisor.stop(at(200));
+        assert_eq!(orders(&mut supervisor), [Order::Stop]);
+        supervisor.handle_timeout(at(3_200));
+        assert_eq!(orders(&mut supervisor), [Order::Kill], "it did not stop in time");
+        supervisor.exited(at(3_201), Exit::Signal(9));
+        assert_eq!(supervisor.phase(), Phase::Off);
+        assert_eq!(supervisor.next_timeout(), None);
+        assert_eq!(orders(&mut supervisor), []);
+    }
+
+    #[test]
+    fn a_service_whose_channel_closed_is_as_good_as_dead() {
+        let mut supervisor = up(100);
+        supervisor.channel_closed(at(200));
+        assert_eq!(orders(&mut supervisor), [Order::Kill]);
+        supervisor.channel_closed(at(201));
+        assert_eq!(orders(&mut supervisor), []);
+    }
+}

@@ -20,6 +20,8 @@ mod address;
 mod beat;
 mod input;
 mod output;
+#[cfg(test)]
+mod page;
 mod pair;
 mod table;
 mod timings;

@@ -2,6 +2,8 @@
 
 mod run;
 mod situation;
+#[cfg(test)]
+mod walk;
 
 use std::collections::VecDeque;
 
@@ -360,21 +362,15 @@ impl Pair {
         }
         self.minting = None;
         self.highest = self.highest.max(epoch);
-        match self.state {
-            State::Claiming => {
-                self.reign = epoch;
-                self.step(now, Event::EpochSaved);
-            }
-            State::Active => {
-                self.reign = epoch;
-                self.changed(
-                    State::Active,
-                    "contact is back: a later reign, so that the twin follows",
-                );
-                self.burst = Some((now, 0));
-            }
-            State::Cold | State::Passive | State::Probing | State::Yielding | State::Stopped => {}
+        if matches!(self.state, State::Claiming | State::Active) {
+            self.reign = epoch;
         }
+        if self.state == State::Active {
+            let why = find(State::Active, Event::EpochSaved, self.config.seat).why;
+            self.changed(State::Active, why);
+            self.burst = Some((now, 0));
+        }
+        self.step(now, Event::EpochSaved);
     }
 
     fn epoch_not_saved(&mut self, now: Instant, epoch: Epoch) {

@@ -152,7 +152,7 @@ impl Timings {
     }
 
     /// Every rule: what it says, whether it holds, and why it must.
-    fn rules(&self) -> [(&'static str, bool, &'static str); RULES] {
+    pub(crate) fn rules(&self) -> [(&'static str, bool, &'static str); RULES] {
         [
             (
                 "4 x beat <= silence",
@@ -255,3 +255,66 @@ const LEAST: Duration = millis(1);
 
 /// The longest.
 const MOST: Duration = millis(600_000);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_fits_together_relaxed_or_not() {
+        for profile in [Profile::Default, Profile::Fast] {
+            assert_eq!(Timings::of(profile).check(), Ok(()));
+            assert_eq!(Timings::of(profile).relaxed().check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_is_named_with_its_reason() {
+        let lease = Timings { lease: millis(95), ..Timings::default() };
+        let words = lease.check().unwrap_err();
+        assert!(words.contains("lease + beat <= silence"), "{words}");
+        assert!(words.contains("stopped serving before"), "{words}");
+    }
+
+    #[test]
+    fn every_rule_can_be_broken_and_holds_at_its_limit() {
+        let usual = Timings::default();
+        let (short, long) = (Duration::from_micros(900), MOST + millis(1));
+        let broken = [
+            Timings { beat: millis(26), ..usual },
+            Timings { lease: millis(29), ..usual },
+            Timings { lease: millis(91), ..usual },
+            Timings { link_beat: millis(31), ..usual },
+            Timings { progress: millis(23), hung: millis(91), silence: millis(91), ..usual },
+            Timings { hung: millis(99), ..usual },
+            Timings { probe: Duration::from_micros(2_999), ..usual },
+            Timings { cold: millis(199), ..usual },
+            Timings { revive: millis(359), ..usual },
+            Timings { switchover: millis(99), ..usual },
+            Timings { claim: short, ..usual },
+            Timings { standby_grace: long, ..usual },
+        ];
+        let mut named: Vec<_> =
+            broken.iter().map(|timings| timings.check().expect_err("broken")).collect();
+        named.dedup();
+        assert!(named.len() >= RULES, "{named:#?}");
+        for timings in [
+            Timings { beat: millis(25), lease: millis(75), ..usual },
+            Timings { lease: millis(90), ..usual },
+            Timings { hung: millis(100), ..usual },
+            Timings { claim: LEAST, standby_grace: MOST, ..usual },
+        ] {
+            assert_eq!(timings.check(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_defaults_leave_room_for_the_goals() {
+        // 200 ms and 600 ms as a client sees it; disk, kernel and server need the rest.
+        assert!(Timings::default().machine_death() <= millis(130));
+        assert!(Timings::default().server_hang() <= millis(400));
+        // 80 ms and 300 ms.
+        assert!(Timings::of(Profile::Fast).machine_death() <= millis(50));
+        assert!(Timings::of(Profile::Fast).server_hang() <= millis(200));
+    }
+}

@@ -145,3 +145,82 @@ impl Twin {
         (life != self.beat?.life).then(|| at + self.patience(own))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::beat::Server;
+
+    const SILENCE: Duration = Duration::from_millis(100);
+    const US: (Seat, Life) = (Seat::Standby, Life { boot: 5, sleeps: 1 });
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1_000)
+    }
+
+    /// A heartbeat of the master that answers ours of `answers`, in milliseconds.
+    fn beat(boot: u64, seq: u64, state: State, answers: u64) -> Beat {
+        Beat {
+            seat: Seat::Master,
+            life: Life { boot, sleeps: 0 },
+            seq,
+            sent_micros: 77,
+            echo: Some(Echo { life: US.1, sent_micros: answers * 1_000 }),
+            state,
+            reign: Epoch::NEVER.next(Seat::Master),
+            highest: Epoch::NEVER.next(Seat::Master),
+            fit: true,
+            whole: true,
+            holds: None,
+            server: Server::Up,
+            serving: state == State::Active,
+            protected: true,
+            calls: 0,
+            silence_micros: 100_000,
+            late_micros: 0,
+            locked: false,
+            carrier: true,
+        }
+    }
+
+    #[test]
+    fn a_repeated_a_late_and_a_former_heartbeat_are_dropped() {
+        let mut twin = Twin::default();
+        let mut take = |beat| twin.take(at(1_000), US, SILENCE, beat, false);
+        assert_eq!(take(beat(3, 7, State::Active, 995)), Ok(()));
+        assert_eq!(take(beat(3, 7, State::Active, 995)), Err(Dropped::Late));
+        assert_eq!(take(beat(3, 6, State::Passive, 995)), Err(Dropped::Late));
+        assert_eq!(take(beat(2, 99, State::Passive, 995)), Err(Dropped::Late));
+        assert_eq!(take(beat(4, 1, State::Cold, 995)), Ok(()), "a later life begins at one");
+        let mine = Beat { seat: Seat::Standby, ..beat(9, 9, State::Active, 995) };
+        assert_eq!(take(mine), Err(Dropped::SameSeat));
+    }
+
+    #[test]
+    fn who_says_that_it_does_not_serve_must_prove_that_it_says_so_now() {
+        let mut twin = Twin::default();
+        let mut take = |beat| twin.take(at(1_000), US, SILENCE, beat, false);
+        assert_eq!(take(beat(3, 1, State::Passive, 900)), Ok(()), "just within the limit");
+        assert_eq!(take(beat(3, 2, State::Passive, 899)), Err(Dropped::Stale));
+        assert_eq!(take(Beat { echo: None, ..beat(3, 3, State::Cold, 0) }), Err(Dropped::Stale));
+        let former = Echo { life: Life { boot: 5, sleeps: 0 }, sent_micros: 999_000 };
+        let to_former = Beat { echo: Some(former), ..beat(3, 4, State::Passive, 0) };
+        assert_eq!(take(to_former), Err(Dropped::Stale), "it answers our former life");
+        assert_eq!(take(beat(3, 5, State::Active, 1)), Ok(()), "who serves is believed at once");
+    }
+
+    #[test]
+    fn it_is_given_the_longer_limit_of_both_and_more_while_it_is_late() {
+        let mut twin = Twin::default();
+        assert_eq!(twin.patience(SILENCE), SILENCE);
+        let relaxed = Beat { silence_micros: 400_000, ..beat(3, 1, State::Active, 995) };
+        twin.take(at(1_000), US, SILENCE, relaxed, false).unwrap();
+        assert_eq!(twin.patience(SILENCE), SILENCE * 4);
+        let late = Beat { late_micros: 30_000, ..beat(3, 2, State::Active, 995) };
+        twin.take(at(1_000), US, SILENCE, late, false).unwrap();
+        assert_eq!(twin.silent_at(SILENCE), Some(at(1_130)));
+        let absurd = Beat { late_micros: u32::MAX, ..beat(3, 3, State::Active, 995) };
+        twin.take(at(1_000), US, SILENCE, absurd, false).unwrap();
+        assert_eq!(twin.patience(SILENCE), SILENCE * 2, "no more than twice");
+    }
+}

@@ -138,6 +138,8 @@ fn whatever_is_cut_two_serve_only_while_nothing_connects_them() {
 fn many_seeds() {
     let mut seen = Seen::default();
     for seed in seeds(MANY) {
+        // The seed of a panic inside a keeper is the last one named.
+        println!("seed {seed}");
         run(seed, false, &mut seen);
         run(seed, true, &mut seen);
     }

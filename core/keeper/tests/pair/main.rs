@@ -1,5 +1,7 @@
 //! Two keepers in made-up time: one misfortune at a time (situations), and all at random (chaos).
 
 mod chaos;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod situations;
 mod world;

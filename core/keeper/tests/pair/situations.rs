@@ -1,7 +1,9 @@
 //! The rows of the role table as stories: two keepers, one misfortune each.
 
 use tandem_keeper::pair::{Healing, Notice, State, Timings};
-use tandem_keeper::{Fact, Input, OperatorAnswer, OperatorRequest};
+use tandem_keeper::{
+    Fact, HISTORY_MAX, Input, MESSAGE_MAX, OperatorAnswer, OperatorRequest, decode, encode,
+};
 use tandem_types::Duration;
 
 use crate::world::{MASTER, STANDBY, Wires, World, ms};
@@ -396,4 +398,67 @@ fn a_service_that_crashes_in_a_loop_rests_and_the_other_serves() {
     let failing = world.count(MASTER, |fact| matches!(fact, Fact::ServiceFailing { .. }));
     assert!(failing >= 1, "{}", world.story());
     assert_eq!(world.overlap, Duration::ZERO);
+}
+
+/// The master's server dies, comes back, and serves again; then every heartbeat that the master ever
+/// sent comes once more.
+pub(crate) fn replay_the_past(world: &mut World) {
+    world.machines[MASTER].recorded = Some(Vec::new());
+    world.kill_server(MASTER);
+    world.run(ms(2_000));
+    world.order(STANDBY, OperatorRequest::Switch { force: false });
+    world.run(ms(2_000));
+    assert_eq!(world.serving(), [MASTER]);
+    for bytes in world.machines[MASTER].recorded.take().expect("recorded") {
+        world.tell(STANDBY, Input::Datagram { path: 0, bytes });
+        world.run(Duration::from_micros(500));
+    }
+}
+
+#[test]
+fn old_words_change_nothing() {
+    let mut world = World::settled(1);
+    replay_the_past(&mut world);
+    assert_eq!(world.serving(), [MASTER], "{}", world.story());
+    assert_eq!(world.overlap, Duration::ZERO);
+    assert!(world.status(STANDBY).heartbeats.late > 500, "they were seen");
+}
+
+#[test]
+fn strangers_change_nothing_and_are_counted() {
+    let mut world = World::settled(1);
+    let forged = world.status(STANDBY).heartbeats;
+    for length in 0..300 {
+        let mut bytes = vec![1; length];
+        world.dice.fill(&mut bytes);
+        if let Some(version) = bytes.first_mut() {
+            *version = 1;
+        }
+        world.tell(STANDBY, Input::Datagram { path: 0, bytes });
+    }
+    world.tell(STANDBY, Input::Datagram { path: 9, bytes: vec![2; 80] });
+    let counted = world.status(STANDBY).heartbeats;
+    assert_eq!(counted.strange - forged.strange, 300);
+    assert_eq!(counted.other_version - forged.other_version, 1);
+    let told = world.count(STANDBY, |fact| matches!(fact, Fact::Strangers { .. }));
+    assert_eq!(told, 1, "not three hundred lines");
+    assert_eq!(world.serving(), [MASTER]);
+}
+
+#[test]
+fn the_status_fits_into_a_message_with_a_full_history() {
+    let mut world = World::settled(1);
+    for round in 0..40 {
+        world.order(round % 2, OperatorRequest::Switch { force: true });
+        world.run(ms(1_000));
+    }
+    let status = world.status(MASTER);
+    assert_eq!(status.history.len(), HISTORY_MAX);
+    assert_eq!(status.services[0].name, "server");
+    assert!(status.twin.as_ref().is_some_and(|twin| twin.heard));
+    assert!(status.paths.iter().all(|path| path.heard_ms_ago.is_some_and(|ago| ago <= 10)));
+    let answer = OperatorAnswer::Status(Box::new(status));
+    let bytes = encode(&answer);
+    assert!(bytes.len() <= MESSAGE_MAX, "{}", bytes.len());
+    assert_eq!(decode(&bytes), Ok(answer));
 }

@@ -106,6 +106,8 @@ pub(crate) struct Machine {
     pub(crate) server: Server,
     pub(crate) facts: Vec<(Instant, Fact)>,
     pub(crate) probes: usize,
+    /// Every heartbeat it ever sent, where that is wanted.
+    pub(crate) recorded: Option<Vec<Vec<u8>>>,
     pub(crate) refreshes: Vec<Instant>,
     pub(crate) holds_address: bool,
     answer: Option<OperatorAnswer>,
@@ -181,6 +183,7 @@ impl World {
             },
             facts: Vec::new(),
             probes: 0,
+            recorded: None,
             refreshes: Vec::new(),
             holds_address: false,
             answer: None,
@@ -653,6 +656,9 @@ impl World {
     }
 
     fn send(&mut self, at: usize, path: u8, bytes: Vec<u8>) {
+        if let Some(recorded) = &mut self.machines[at].recorded {
+            recorded.push(bytes.clone());
+        }
         if !self.wires.beats[usize::from(path)][at] || self.dice.chance(self.wires.loss) {
             return;
         }

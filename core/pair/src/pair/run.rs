@@ -54,6 +54,8 @@ impl Pair {
             self.step(now, case);
             if self.state == State::Probing && case == Event::Silent {
                 self.ask(now);
+            } else {
+                self.probe = Probe::Unasked;
             }
             if self.state == before {
                 return;
