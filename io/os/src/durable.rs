@@ -286,6 +286,21 @@ mod tests {
         }
     }
 
+    /// Until it is settled, the newest value stands in one slot only.
+    #[test]
+    fn a_save_does_not_touch_the_only_copy_of_the_value_before() {
+        let folder = Folder::new("only");
+        let mut file = SlotFile::open(&folder.file(), b"").unwrap();
+        for number in 0..5_u8 {
+            file.save(&[number]).unwrap();
+            let before = file.newest;
+            file.save(&[number, number]).unwrap();
+            let content = fs::read(folder.file()).unwrap();
+            let slot = decode(content.get(SLOT_OFFSETS[before] as usize..)).unwrap();
+            assert_eq!(slot.1, [number]);
+        }
+    }
+
     #[test]
     fn a_settled_value_survives_a_rotten_slot() {
         let folder = Folder::new("rotten");

@@ -10,10 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The line to the service manager.
+/// The line to systemd.
 #[derive(Debug, Default)]
 pub struct Notify {
-    manager: Option<(UnixDatagram, SocketAddr)>,
+    systemd: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
 }
 
@@ -36,7 +36,7 @@ impl Notify {
         watchdog_process: Option<String>,
         process: u32,
     ) -> io::Result<Self> {
-        let manager = match socket {
+        let systemd = match socket {
             None => None,
             Some(path) => {
                 let socket = UnixDatagram::unbound()?;
@@ -46,7 +46,7 @@ impl Notify {
         };
         let for_us = watchdog_process.is_none_or(|wanted| wanted == process.to_string());
         let micros = watchdog_micros.and_then(|micros| micros.parse().ok()).filter(|_| for_us);
-        Ok(Self { manager, watchdog: micros.filter(|it| *it > 0).map(Duration::from_micros) })
+        Ok(Self { systemd, watchdog: micros.filter(|it| *it > 0).map(Duration::from_micros) })
     }
 
     /// The service does its work now.
@@ -75,8 +75,8 @@ impl Notify {
     }
 
     fn say(&self, words: &str) {
-        if let Some((socket, address)) = &self.manager {
-            // A manager that does not listen is no reason to stop serving. Where it matters (the
+        if let Some((socket, address)) = &self.systemd {
+            // A systemd that does not listen is no reason to stop serving. Where it matters (the
             // watchdog) the next one follows soon.
             let _ = socket.send_to_addr(words.as_bytes(), address);
         }
@@ -99,30 +99,30 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn manager(name: &str) -> (UnixDatagram, OsString) {
+    fn systemd(name: &str) -> (UnixDatagram, OsString) {
         let name = format!("tandem-notify-{}-{name}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         (UnixDatagram::bind_addr(&address).unwrap(), format!("@{name}").into())
     }
 
-    fn heard(manager: &UnixDatagram) -> String {
+    fn heard(listener: &UnixDatagram) -> String {
         let mut buffer = [0; 100];
-        let length = manager.recv(&mut buffer).unwrap();
+        let length = listener.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
     #[test]
-    fn the_manager_hears_each_word() {
-        let (manager, socket) = manager("words");
+    fn systemd_hears_each_word() {
+        let (listener, socket) = systemd("words");
         let notify = Notify::new(Some(socket), None, None, 1).unwrap();
         notify.ready("active\nsince now");
         notify.alive();
         notify.status("passive");
         notify.stopping();
-        assert_eq!(heard(&manager), "READY=1\nSTATUS=active since now");
-        assert_eq!(heard(&manager), "WATCHDOG=1");
-        assert_eq!(heard(&manager), "STATUS=passive");
-        assert_eq!(heard(&manager), "STOPPING=1");
+        assert_eq!(heard(&listener), "READY=1\nSTATUS=active since now");
+        assert_eq!(heard(&listener), "WATCHDOG=1");
+        assert_eq!(heard(&listener), "STATUS=passive");
+        assert_eq!(heard(&listener), "STOPPING=1");
     }
 
     #[test]

@@ -181,13 +181,16 @@ impl Netlink {
 
     fn receive(&self) -> Result<Option<Vec<u8>>, Errno> {
         let mut buffer = vec![0; ANSWER_BYTES];
-        match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
-            Ok((length, _)) => {
-                buffer.truncate(length);
-                Ok(Some(buffer))
+        loop {
+            match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
+                Ok((length, _)) => {
+                    buffer.truncate(length);
+                    return Ok(Some(buffer));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(error) => return Err(error),
             }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error),
         }
     }
 }
