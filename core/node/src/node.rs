@@ -389,8 +389,11 @@ impl Node {
         while let Some(output) = self.journal.poll_output() {
             self.journal_said(now, output);
         }
+        // Without a lease somebody else may be active: what is safe waits, and is thrown away with
+        // the role.
+        let leased = self.role == Role::Active && !self.suspended && self.lease > now;
         let (hot, durable) = self.marks();
-        while let Some(parcel) = self.outbox.release(hot, durable) {
+        while leased && let Some(parcel) = self.outbox.release(hot, durable) {
             self.outputs.push_back(match parcel {
                 Parcel::Message { flow, bytes, .. } => Output::Transmit { flow, bytes },
                 Parcel::Answer { id, reply } => Output::Answer { id, reply },
