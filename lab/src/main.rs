@@ -1,0 +1,162 @@
+//! The lab: the real programs on machines made of network namespaces, with a virtual address that
+//! moves, real phones (baresip, SIPp), and faults made on purpose. It needs root.
+//!
+//! ```text
+//!   master   standby   client (asks every 10 ms)   callers (SIPp)   phones (SIPp)
+//!      └────────┴──────────┴────────── hub ───────────┴────────────────┘
+//! ```
+//!
+//! Correctness is checked (exit code 0: all held); times are measured and printed, never judged.
+//!
+//! Invariant: every check counts what it saw, so that none passes because nothing ran.
+
+mod bench;
+mod calls;
+mod fault;
+
+mod meter;
+mod ordeal;
+mod outage;
+mod sipp;
+mod sniffer;
+mod stage;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use tandem::demo::report::{Report, Voice};
+use tandem::demo::wait;
+
+use fault::Fault;
+use ordeal::Ordeal;
+
+/// Faults made on purpose, and what phones notice of them.
+#[derive(Debug, Parser)]
+#[command(name = "tandem-lab", version, max_term_width = 100)]
+struct Cli {
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How often and under how many calls.
+#[derive(Args, Clone, Copy, Debug)]
+struct Load {
+    /// How many faults
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    /// Calls a second
+    #[arg(long, default_value_t = 20)]
+    rate: usize,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Kill the serving server again and again under calls
+    Kill {
+        /// How many kills
+        #[arg(long, default_value_t = 50)]
+        runs: usize,
+        /// Calls a second
+        #[arg(long, default_value_t = 20)]
+        rate: usize,
+    },
+    /// Stop the serving server (SIGSTOP: it hangs) again and again under calls
+    Stop(Load),
+    /// Take the cable of the serving machine out again and again under calls
+    LinkDown(Load),
+    /// The story with two real telephones, again and again
+    Baresip {
+        /// How many times
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// What a client notices that asks every 10 ms: kill, hang, link down, black hole
+    Outage {
+        /// How many of each
+        #[arg(long, default_value_t = 10)]
+        runs: usize,
+        /// Only this fault
+        #[arg(long, value_enum)]
+        only: Option<Fault>,
+    },
+    /// Answer times while protected and alone; calls and logins for a second of CPU time
+    Bench {
+        /// Requests of each kind
+        #[arg(long, default_value_t = 2000)]
+        requests: usize,
+        /// Calls for the CPU figures
+        #[arg(long, default_value_t = 2000)]
+        calls: usize,
+    },
+    /// A short version of everything but the bench: correctness only
+    Ci,
+    /// Everything, in full
+    All,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("tandem-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all held.
+fn run(cli: &Cli) -> Result<bool> {
+    wait::catch_signals()?;
+    let voice = Voice::of(cli.json);
+    let under = |fault, runs, rate| Ordeal { fault, runs, rate };
+    let all: Vec<Report> = match cli.command {
+        Command::Kill { runs, rate } => vec![under(Fault::Kill, runs, rate).undergo(voice)],
+        Command::Stop(Load { runs, rate }) => vec![under(Fault::Hang, runs, rate).undergo(voice)],
+        Command::LinkDown(Load { runs, rate }) => {
+            vec![under(Fault::LinkDown, runs, rate).undergo(voice)]
+        }
+        Command::Baresip { runs } => stage::stories(runs, voice)?,
+        Command::Outage { runs, only } => vec![outage::measure(runs, only, voice)],
+        Command::Bench { requests, calls } => vec![bench::measure(requests, calls, voice)],
+        Command::Ci => vec![
+            under(Fault::Kill, 3, 20).undergo(voice),
+            under(Fault::Hang, 1, 20).undergo(voice),
+            under(Fault::LinkDown, 1, 20).undergo(voice),
+        ],
+        Command::All => {
+            let mut all = vec![
+                under(Fault::Kill, 50, 20).undergo(voice),
+                under(Fault::Hang, 10, 20).undergo(voice),
+                under(Fault::LinkDown, 10, 20).undergo(voice),
+            ];
+            all.extend(stage::stories(3, voice)?);
+            all.push(outage::measure(10, None, voice));
+            all.push(bench::measure(2000, 2000, voice));
+            all
+        }
+    };
+    finish(all, voice)
+}
+
+/// Prints what is left to print.
+fn finish(all: Vec<Report>, voice: Voice) -> Result<bool> {
+    let mut held = !all.is_empty();
+    let mut data = Vec::new();
+    for mut report in all {
+        held &= report.close();
+        match voice {
+            Voice::Data => data.push(serde_json::to_value(&report)?),
+            Voice::Colours | Voice::Plain => print!("{}", report.summary()),
+        }
+    }
+    if voice == Voice::Data {
+        let all = serde_json::json!({ "held": held, "reports": data });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    }
+    Ok(held)
+}
