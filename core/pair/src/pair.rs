@@ -430,7 +430,7 @@ impl Pair {
         let due = *self.next_beat.get_or_insert(now);
         let late = due.elapsed_until(now);
         self.late.note(now, late);
-        if late > self.config.timings.silence {
+        if late > self.config.timings.sleep() {
             self.slept(now, late);
         } else if late > self.config.timings.stall() {
             self.next_beat = Some(now);
@@ -442,7 +442,7 @@ impl Pair {
     /// The twin may have taken over long ago: forget what it said, and be somebody new, so that
     /// what it said to our former life is known to be old.
     fn slept(&mut self, now: Instant, long: Duration) {
-        if long <= self.config.timings.silence {
+        if long <= self.config.timings.sleep() {
             return;
         }
         self.outputs.push_back(Output::Notice(Notice::Slept(long)));

@@ -69,7 +69,7 @@ impl fmt::Display for State {
 /// there, its disk takes the epoch, and no maintenance lock is set.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Event {
-    /// This process was held up longer than the silence limit.
+    /// This process was held up longer than its lease.
     Slept,
     /// The epoch of our next reign is on disk.
     EpochSaved,
@@ -219,7 +219,7 @@ use State::{Active, Claiming, Cold, Passive, Probing, Stopped, Yielding};
 pub const ROWS: &[Row] = &[
     // Ourselves.
     go(&[Passive, Probing, Claiming, Active, Yielding, Stopped], &[Slept], BOTH, Cold,
-        "this machine slept or stalled longer than the silence limit: the twin may serve by now, so it listens before it speaks"),
+        "this machine slept or stalled longer than its lease: the twin may serve by now, so it listens before it speaks"),
     stay(&[Cold], &[Slept], BOTH,
         "slept while listening: listens afresh"),
     go(&[Claiming, Active, Yielding], &[ServerDown], BOTH, Passive,

@@ -136,6 +136,12 @@ impl Timings {
         self.silence / 2
     }
 
+    /// Own lateness from which on this keeper counts as restarted: its lease has ended meanwhile, and
+    /// as soon as the silence is over the twin may reign.
+    pub fn sleep(&self) -> Duration {
+        self.lease
+    }
+
     /// Pause between the questions at the virtual address.
     pub fn probe_pause(&self) -> Duration {
         self.probe / PROBE_QUESTIONS
@@ -167,7 +173,7 @@ impl Timings {
             (
                 "lease + beat <= silence",
                 self.lease + self.beat <= self.silence,
-                "a server without its keeper has stopped serving before the twin may judge it gone",
+                "a server without its keeper has stopped serving before the twin may judge it gone; and a keeper held up no longer than its lease is heard again in time",
             ),
             (
                 "2 x (link_beat + progress) <= silence",

@@ -42,6 +42,8 @@ struct Walk {
     reigns: BTreeSet<Epoch>,
     /// Heartbeats of that side do not arrive.
     cut: [bool; 2],
+    /// Nor does anything arrive on the journal link.
+    link_cut: bool,
     /// Unusual inputs in a thousand.
     bad_luck: u64,
 }
@@ -64,6 +66,7 @@ impl Walk {
             saving: [VecDeque::new(), VecDeque::new()],
             reigns: BTreeSet::new(),
             cut: [false; 2],
+            link_cut: false,
             bad_luck: [5, 20, 100][usize::try_from(seed % 3).expect("small")],
             dice,
         }
@@ -87,7 +90,7 @@ impl Walk {
             holds: Some(Stamp { epoch: own.highest, seq }),
             calls: 1,
             link: Link {
-                heard_at: Some(self.now),
+                heard_at: (!self.link_cut).then_some(self.now),
                 serving: Some(serves(twin)),
                 epoch: Some(twin.reign),
             },
@@ -124,7 +127,10 @@ impl Walk {
                 Some(epoch) => Input::EpochNotSaved(epoch),
                 None => return,
             },
-            11 if self.dice.chance(10) => return self.cut = [false; 2],
+            11 if self.dice.chance(10) => {
+                (self.cut, self.link_cut) = ([false; 2], false);
+                return;
+            }
             _ => match self.wire[at].pop_front() {
                 Some(beat) => Input::Heard(beat),
                 None => return,
@@ -153,7 +159,11 @@ impl Walk {
                 None => return,
             },
             11 => return self.cut[at] = true,
-            15 => return self.cut = [true; 2],
+            15 => {
+                self.link_cut = self.dice.chance(60);
+                self.cut = [true; 2];
+                return;
+            }
             12 => return self.restart(at),
             _ => {
                 self.now = self.now + Duration::from_millis(self.dice.below(100));
@@ -218,7 +228,7 @@ fn is_hit(row: &Row, asked: &BTreeSet<(State, Event, Seat)>) -> bool {
 #[test]
 fn every_row_is_needed_or_a_guard_with_a_reason() {
     let mut asked = BTreeSet::new();
-    for seed in 0..600 {
+    for seed in 0..900 {
         let mut walk = Walk::new(seed);
         for _ in 0..2_000 {
             walk.step();
