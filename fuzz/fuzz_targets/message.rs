@@ -78,7 +78,7 @@ fn touch(message: &Message) {
     let headers = message.headers();
     let _ = (headers.vias(), headers.contacts(), headers.routes(), headers.record_routes());
     let _ = (headers.max_forwards(), headers.expires(), headers.min_expires());
-    let _ = (headers.retry_after(), headers.rseq(), headers.rack(), headers.session_expires());
+    let _ = (headers.retry_after(), headers.rseq(), headers.rack(), headers.refresh_interval());
     let _ = (headers.refer_to(), headers.content_type(), headers.content_length());
     let _ = headers.require().chain(headers.supported()).chain(headers.proxy_require()).count();
     let _ = (headers.allow().count(), headers.reasons().count(), headers.supports("100rel"));

@@ -32,7 +32,7 @@ pub use nonce::{
 use crate::bytes::{is_space, quoted_length, trim, unquote};
 
 /// The pairs of `Digest name=value, name="value"`, values without quotes. `None` when it is another
-/// scheme or malformed.
+/// scheme, malformed, or holds more than [`MAX_PARAMS`](crate::MAX_PARAMS).
 fn parse_pairs(value: &[u8]) -> Option<Vec<(&[u8], Vec<u8>)>> {
     let value = trim(value);
     let scheme_end = value.iter().position(|byte| is_space(*byte))?;
@@ -49,7 +49,7 @@ fn parse_pairs(value: &[u8]) -> Option<Vec<(&[u8], Vec<u8>)>> {
             b'"' => quoted_length(after)?,
             _ => memchr::memchr(b',', after).unwrap_or(after.len()),
         };
-        if !crate::bytes::is_token(name) {
+        if !crate::bytes::is_token(name) || pairs.len() == crate::MAX_PARAMS {
             return None;
         }
         pairs.push((name, unquote(trim(&after[..length]))));

@@ -8,7 +8,7 @@ pub const MAX_HEADER_LINE_BYTES: usize = 8_192;
 /// Longest URI, in bytes. Beyond: 414 for the Request-URI, 400 for one in a header.
 pub const MAX_URI_BYTES: usize = 4_096;
 
-/// Most parameters of one URI or header value, and most headers of one URI. Beyond: malformed, 400
+/// Most parameters of one URI, header value, challenge or credentials, and most headers of one URI. Beyond: malformed, 400
 /// where the message rests on it.
 pub const MAX_PARAMS: usize = 64;
 /// Most values that a typed list, as [`Headers::contacts`](crate::Headers::contacts), holds.

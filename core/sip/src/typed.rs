@@ -243,13 +243,13 @@ impl Headers {
         })
     }
 
-    /// How long a call may stay without a refresh, in seconds, with its parameters
+    /// Session-Expires: how long a call may stay without a refresh, in seconds, with its parameters
     /// (RFC 4028 §4).
     ///
     /// # Errors
     ///
     /// When it is malformed.
-    pub fn session_expires(&self) -> Result<Option<(u32, Params)>, HeaderError> {
+    pub fn refresh_interval(&self) -> Result<Option<(u32, Params)>, HeaderError> {
         self.optional(HeaderName::SessionExpires, |value| {
             let end = memchr::memchr(b';', value).unwrap_or(value.len());
             let params = Params::parse(&value[end..]).ok_or("parameter malformed")?;

@@ -6,10 +6,10 @@ use tandem_sip::digest::{
     Algorithm, Challenge, Credentials, Ha1, MAX_NONCE_COUNTS, NONCE_LIFE_SECONDS, NonceCheck,
     NonceCounts, NonceId, NonceKey, NonceUse, respond, verify,
 };
-use tandem_sip::{HeaderName, Headers, Method};
+use tandem_sip::{HeaderName, Headers, MAX_PARAMS, Method};
 
 fn get() -> Method {
-    Method::from_bytes(b"GET").unwrap()
+    Method::from_bytes(b"GET").expect("a token")
 }
 
 /// Client and server agree on `want`.
@@ -146,6 +146,11 @@ fn credentials_are_read_as_telephones_write_them() {
         good.replace("\"c\"", "\"c"),
         good.replace("x=1", "x"),
     ];
+    let with = |more: usize| {
+        format!("{good}{}", (0..more).map(|at| format!(",y{at}=1")).collect::<String>())
+    };
+    assert!(Credentials::parse(with(MAX_PARAMS - 11).as_bytes()).is_some());
+    assert_eq!(Credentials::parse(with(MAX_PARAMS - 10).as_bytes()), None);
     for text in bad {
         assert_eq!(Credentials::parse(text.as_bytes()), None, "{text}");
     }

@@ -224,7 +224,7 @@ fn the_accessors_read_what_a_telephone_sends() {
     assert_eq!(headers.require().collect::<Vec<_>>(), [b"100rel".as_slice(), b"timer"]);
     assert!(headers.supports("Replaces") && headers.supports("timer") && !headers.supports("gruu"));
     assert_eq!(headers.retry_after(), Ok(Some(120)));
-    let (seconds, params) = headers.session_expires().unwrap().unwrap();
+    let (seconds, params) = headers.refresh_interval().unwrap().unwrap();
     assert_eq!((seconds, params.value("refresher")), (1800, Some(b"uac".as_slice())));
     assert_eq!(headers.rack(), Ok((776_656, 1, Method::Invite)));
     assert_eq!(headers.rseq(), Ok(Some(7)));

@@ -57,7 +57,8 @@ fn touch(message: &Message) {
     let headers = message.headers();
     let _ = (headers.vias(), headers.contacts(), headers.routes(), headers.record_routes());
     let _ = (headers.expires(), headers.min_expires(), headers.retry_after(), headers.rseq());
-    let _ = (headers.rack(), headers.session_expires(), headers.refer_to(), headers.content_type());
+    let _ =
+        (headers.rack(), headers.refresh_interval(), headers.refer_to(), headers.content_type());
     let _ = headers.require().chain(headers.supported()).chain(headers.proxy_require()).count();
     let _ = (headers.allow().count(), headers.reasons().count(), headers.supports("100rel"));
     let _ = headers.addresses(&HeaderName::PAssertedIdentity);
