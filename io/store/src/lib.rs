@@ -24,6 +24,6 @@ mod store;
 mod writer;
 
 pub use file::{FILE_NAME, OpenError, move_aside};
-pub use queue::{BATCH_BYTES, BATCH_WRITES_MAX, QUEUE_BYTES_MAX, Refused};
+pub use queue::{BATCH_BYTES, BATCH_WRITES_MAX, LINGER, QUEUE_BYTES_MAX, Refused};
 pub use reader::{ReadError, Reader};
 pub use store::{Loaded, Settings, Store, StoreEvent, WallClock};

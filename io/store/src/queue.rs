@@ -21,6 +21,9 @@ pub const BATCH_WRITES_MAX: usize = 256;
 /// Bytes in one transaction, after which no further write is added.
 pub const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// How long a write that nobody waits for may lie, so that others join its transaction.
+pub const LINGER: Duration = Duration::from_millis(10);
+
 /// What a change costs beyond its key and body.
 const CHANGE_BYTES: usize = 96;
 
@@ -95,6 +98,8 @@ struct State {
     gaps: u64,
     /// Writes dropped since that was last asked.
     dropped: u64,
+    /// Something of it is waited for: a write with sync, or a read.
+    urgent: bool,
     /// A write was refused, and the queue is not half empty yet.
     refusing: bool,
     closed: bool,
@@ -135,14 +140,24 @@ impl Queue {
         let waiting = Waiting { write, written, sync, ticket, gaps, bytes };
         state.bytes += bytes;
         state.droppable += if waiting.is_droppable() { bytes } else { 0 };
+        // Waking the writer costs a system call: only where it has something to do at once, or must
+        // begin to count [`LINGER`].
+        let wakes = sync || state.items.is_empty();
+        state.urgent |= sync;
         state.items.push_back(Item::Write(waiting));
-        self.changed.notify_all();
+        drop(state);
+        if wakes {
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
     /// Queues a read behind everything that was queued before.
     pub(crate) fn push_fetch(&self, fetch: Fetch) {
-        self.lock().items.push_back(Item::Fetch(fetch));
+        let mut state = self.lock();
+        state.urgent = true;
+        state.items.push_back(Item::Fetch(fetch));
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -155,6 +170,12 @@ impl Queue {
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        // Nobody waits for writes without sync: more of them become one transaction.
+        let idle = |state: &mut State| {
+            !state.urgent && !state.closed && state.items.len() < BATCH_WRITES_MAX
+        };
+        let lingered = self.changed.wait_timeout_while(state, LINGER, idle);
+        let mut state = lingered.unwrap_or_else(PoisonError::into_inner).0;
         Some(state.take())
     }
 
@@ -237,6 +258,8 @@ impl State {
                 None => break,
             }
         }
+        // What is left may or may not be waited for: then it is not let wait.
+        self.urgent &= !self.items.is_empty();
         batch
     }
 }
