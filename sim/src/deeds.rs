@@ -259,9 +259,7 @@ impl World {
         machine.end_server();
         let lost = machine.disk.kill();
         self.set_server_wake(at);
-        if lost {
-            self.lost_unwritten(at);
-        }
+        self.watch_end(at, lost);
         if let Some(keeper) = &self.machines[at].keeper {
             let life = keeper.life;
             let closed = self.micros(50, 200);

@@ -28,9 +28,7 @@ impl World {
         let lost = machine.disk.power_off();
         self.set_keeper_wake(at);
         self.set_server_wake(at);
-        if lost {
-            self.lost_unwritten(at);
-        }
+        self.watch_end(at, lost);
     }
 
     /// Kills the server process.

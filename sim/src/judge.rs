@@ -188,7 +188,8 @@ impl World {
                 if !same {
                     found.push(format!("{} differs", String::from_utf8_lossy(key)));
                 }
-                if key.starts_with(b"call/") {
+                // A call whose state was lost ends when the server asks after it, minutes later.
+                if key.starts_with(b"call/") && self.oracle.seen.losses == 0 {
                     found.push(format!("{} is left over", String::from_utf8_lossy(key)));
                 }
             }
@@ -228,7 +229,8 @@ fn judge_call<'a>(call: &Call, name: impl Fn(usize) -> &'a str) -> Result<(), St
     if device.hung_up && !call.left {
         return Err(String::from("the called side was hung up by nobody"));
     }
-    if !(call.hung_up || device.hung_up) {
+    // Where both hung up at once, their BYEs crossed.
+    if !(call.hung_up || device.hung_up || call.left && device.left) {
         return Err(String::from("one side hung up and the other never heard of it"));
     }
     let missed = call.reachable.iter().find(|phone| !call.devices.contains_key(phone));

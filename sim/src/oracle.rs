@@ -375,14 +375,26 @@ impl Oracle {
         }
     }
 
-    /// The server of `at` begins a reign, knowing entries up to `tip`: are all promises there?
-    pub(crate) fn begins_reign(&mut self, now: Instant, at: usize, tip: Stamp) -> bool {
+    /// The server of `at` begins a reign, knowing entries up to `tip`: are all promises there? Where
+    /// the other one serves on, it keeps them, until it gives up or ends.
+    pub(crate) fn begins_reign(
+        &mut self,
+        now: Instant,
+        at: usize,
+        tip: Stamp,
+        other_serves: bool,
+    ) -> bool {
         let other = self.sole[1 - at];
-        let lost = other.is_some_and(|promised| promised > tip);
+        let lost = !other_serves && other.is_some_and(|promised| promised > tip);
         if lost {
             self.lose(now);
         }
         lost
+    }
+
+    /// The server of `at` ended while the other one already served.
+    pub(crate) fn ends_beside_another(&mut self, now: Instant, at: usize) -> bool {
+        self.gave_up_reign(now, at)
     }
 
     /// The server of `at` gave up its reign to the other without having handed everything over.

@@ -26,7 +26,8 @@ impl World {
         let lost = match (was_active, standing.role) {
             (false, Role::Active) => {
                 let known = before.map_or(glance.tip, |before| before.tip);
-                self.oracle.begins_reign(self.now, at, known)
+                let other_serves = self.serves(1 - at);
+                self.oracle.begins_reign(self.now, at, known, other_serves)
             }
             (true, Role::Passive) => self.oracle.gave_up_reign(self.now, at),
             (true, Role::Active) => {
@@ -37,17 +38,32 @@ impl World {
             }
             (false, Role::Passive) => false,
         };
-        if lost {
-            self.say(|| String::from("STATE LOST: what only the other server knew is excused"));
-        }
+        self.say_lost(lost);
         let shared = self.share_anything();
         self.oracle.share(self.now, shared);
         let both = self.serves(0) && self.serves(1);
         self.oracle.serving(self.now, both);
     }
 
+    fn say_lost(&mut self, lost: bool) {
+        if lost {
+            self.say(|| String::from("STATE LOST: what only the other server knew is excused"));
+        }
+    }
+
+    /// The server process of `at` is gone.
+    pub(crate) fn watch_end(&mut self, at: usize, unwritten: bool) {
+        if unwritten {
+            self.lost_unwritten(at);
+        }
+        if self.serves(1 - at) {
+            let lost = self.oracle.ends_beside_another(self.now, at);
+            self.say_lost(lost);
+        }
+    }
+
     /// The server of `at` died with entries that were acknowledged and not on its disk.
-    pub(crate) fn lost_unwritten(&mut self, at: usize) {
+    fn lost_unwritten(&mut self, at: usize) {
         let other = self.machines[1 - at].server.as_ref().map(tip);
         if self.oracle.lost_unwritten(self.now, at, other) {
             self.say(|| String::from("STATE LOST: both are gone and the disk had not written"));

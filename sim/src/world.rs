@@ -225,8 +225,11 @@ impl World {
 
     /// Whether the server of a machine serves phones.
     pub fn serves(&self, at: usize) -> bool {
-        let server = self.machines[at].server.as_ref();
-        server.is_some_and(|server| !server.stalled && server.node.standing().serving)
+        let machine = &self.machines[at];
+        let local = machine.local(self.now);
+        machine.server.as_ref().is_some_and(|server| {
+            !server.stalled && server.node.standing().serving && local < server.lease_until
+        })
     }
 
     /// Whether one serves, the other follows, and both hold the same.
