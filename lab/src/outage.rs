@@ -45,7 +45,7 @@ fn repeat(fault: Fault, runs: usize, report: &mut Report) -> Result<()> {
             }
         }
     }
-    let text = format!("{} takeovers, none went back by itself", seen.len());
+    let text = format!("{} takeovers, the role never went back", seen.len());
     report.check(fault.name(), seen.len() == runs && runs > 0, &text);
     let all = |get: fn(&Seen) -> Duration| seen.iter().map(|s| millis(get(s))).collect::<Vec<_>>();
     spread(report, &format!("{}: outage", fault.name()), &all(|seen| seen.outage));

@@ -45,10 +45,12 @@ pub(super) fn follow(program: &Path, folder: &Path, place: &Place, voice: Voice)
     let mut shown = String::new();
     let mut ask_at = Instant::now();
     while !wait::asked_to_stop() {
-        for tail in &mut tails {
-            for line in tail.lines()? {
-                tell(&line, voice);
-            }
+        let [mut lines, standbys] = [tails[0].lines()?, tails[1].lines()?];
+        lines.extend(standbys);
+        // Stable: what a machine said keeps its order also within one millisecond.
+        lines.sort_by_key(|line| time(line));
+        for line in &lines {
+            tell(line, voice);
         }
         if Instant::now() >= ask_at {
             ask_at = Instant::now() + ASK_EVERY;
@@ -143,6 +145,12 @@ fn tell(line: &str, voice: Voice) {
         voice.paint(Colour::Bold, &who),
         word("text")
     );
+}
+
+/// When a line was written; lines without a time come first.
+fn time(line: &str) -> String {
+    let fact = serde_json::from_str::<Value>(line).unwrap_or_default();
+    fact["time"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Reads what is added to a file.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use super::space::{Space, inside};
 
@@ -144,9 +144,9 @@ fn answer(bytes: &[u8]) -> Option<(usize, u16)> {
 /// What a probe saw around a fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Seen {
-    /// The longest time between two good answers.
+    /// The longest time between two good answers that ended after the fault.
     pub outage: Duration,
-    /// From the fault to the next good answer.
+    /// From the fault to the end of that time.
     pub until_served: Duration,
     /// Requests without any answer.
     pub lost: usize,
@@ -168,13 +168,13 @@ pub fn sum_up(asked: &[Asked], fault: Instant) -> Result<Seen> {
     };
     let mut answers: Vec<_> = asked.iter().filter_map(good).collect();
     answers.sort();
-    let before = answers.iter().take_while(|at| **at <= fault).count();
-    anyhow::ensure!(before > 0, "the probe got no answer before the fault");
-    let served = answers.get(before);
-    let served = served.ok_or_else(|| anyhow!("the probe got no answer after the fault"))?;
-    let pauses = answers.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0]));
+    ensure!(answers.first().is_some_and(|at| *at <= fault), "no answer before the fault");
+    // A fault needs a moment to take effect, so the pause that it made may begin after it.
+    let pauses = answers.windows(2).filter(|pair| pair[1] > fault);
+    let longest = pauses.max_by_key(|pair| pair[1].saturating_duration_since(pair[0]));
+    let Some(&[last, served]) = longest else { bail!("no answer after the fault") };
     Ok(Seen {
-        outage: pauses.max().unwrap_or_default(),
+        outage: served.saturating_duration_since(last),
         until_served: served.saturating_duration_since(fault),
         lost: asked.iter().filter(|one| one.answer.is_none()).count(),
         refused: asked.iter().filter(|one| one.answer.is_some() && good(one).is_none()).count(),

@@ -63,6 +63,15 @@ pub struct Serving {
     pub status: Status,
 }
 
+impl Serving {
+    /// Where this status is of a machine that serves.
+    fn of(index: usize, status: Status) -> Option<Self> {
+        let pid = status.services.first().and_then(|service| service.pid)?;
+        let serves = status.server.as_ref().is_some_and(|report| report.what.serving);
+        (status.role == Role::Active && serves).then_some(Self { index, pid, status })
+    }
+}
+
 impl Twins {
     /// Sets both machines up in `folder`, as `tandem init` does; `program` is the binary to run.
     ///
@@ -166,14 +175,11 @@ impl Twins {
         let mut found = None;
         for index in 0..self.machines.len() {
             let Some(status) = self.status(index)? else { continue };
-            let pid = status.services.first().and_then(|service| service.pid);
-            let serves = status.server.as_ref().is_some_and(|report| report.what.serving);
-            if let (Role::Active, true, Some(pid)) = (status.role, serves, pid) {
-                if found.is_some() {
-                    return Ok(None);
-                }
-                found = Some(Serving { index, pid, status });
+            let Some(serving) = Serving::of(index, status) else { continue };
+            if found.is_some() {
+                return Ok(None);
             }
+            found = Some(serving);
         }
         Ok(found)
     }
@@ -190,14 +196,17 @@ impl Twins {
         seen.map_err(|error| error.context(self.describe()))
     }
 
-    /// Waits until the other machine than `before` serves.
+    /// Waits until the other machine than `before` serves (where the two are cut off from each
+    /// other, `before` may do so as well).
     ///
     /// # Errors
     ///
     /// It does not within `limit`.
     pub fn wait_takeover(&mut self, before: usize, limit: Duration) -> Result<Serving> {
+        let other = 1 - before;
         let seen = wait::until("a takeover", limit, || {
-            Ok(self.serving()?.filter(|serving| serving.index != before))
+            let status = self.status(other)?;
+            Ok(status.and_then(|status| Serving::of(other, status)))
         });
         seen.map_err(|error| error.context(self.describe()))
     }
@@ -278,7 +287,7 @@ impl Twins {
             .with_context(|| format!("`tandem {shown}` did not print JSON"))
     }
 
-    /// All call records of one machine, by `tandem cdr list`, ordered by call.
+    /// All call records of one machine, by `tandem cdr list`, oldest first.
     ///
     /// # Errors
     ///
@@ -288,7 +297,7 @@ impl Twins {
         let serde_json::Value::Array(mut records) = all else {
             bail!("`tandem cdr list --json` did not print a list");
         };
-        records.sort_by(|one, two| word(one, "call_id").cmp(word(two, "call_id")));
+        records.sort_by_key(|record| (record["start"].as_i64(), word(record, "call_id").to_owned()));
         Ok(records)
     }
 }
