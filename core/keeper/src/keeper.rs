@@ -48,6 +48,8 @@ pub struct Keeper {
     own: Own,
     /// The server may serve until then.
     lease_until: Instant,
+    /// Since when the server has the role and does not serve.
+    idle_since: Option<Instant>,
     seal: Seal,
     paths: Vec<Option<Instant>>,
     counters: Counters,
@@ -74,6 +76,7 @@ impl Keeper {
             died: None,
             own: Own::default(),
             lease_until: now,
+            idle_since: None,
             seal: Seal::new(&config.heartbeat_key),
             paths: vec![None; usize::from(paths)],
             counters: Counters::default(),
@@ -127,6 +130,12 @@ impl Keeper {
         // A keeper that was held up could not hear its server: forgive before judging.
         self.forward_pair(now);
         self.server.handle_timeout(now);
+        if let Some(since) = self.idle_since
+            && since + self.timings.ready <= now
+        {
+            self.idle_since = None;
+            self.server.useless(now, self.timings.ready);
+        }
         self.run(now);
     }
 
@@ -144,7 +153,8 @@ impl Keeper {
             Ending::Telling(until) => Some(until),
             Ending::No | Ending::HandingOver | Ending::Stopping | Ending::Done => None,
         };
-        [self.pair.next_timeout(), self.server.next_timeout(), lease, farewell]
+        let idle = self.idle_since.map(|since| since + self.timings.ready);
+        [self.pair.next_timeout(), self.server.next_timeout(), lease, idle, farewell]
             .into_iter()
             .flatten()
             .min()
@@ -279,6 +289,8 @@ impl Keeper {
         self.forward_pair(now);
         self.go_on_ending(now);
         self.forward_server();
+        let idle = self.pair.state() == State::Active && self.server.is_up() && !self.own.serving;
+        self.idle_since = idle.then(|| self.idle_since.unwrap_or(now));
     }
 
     /// The server as the pair must see it.

@@ -186,6 +186,14 @@ impl Supervisor {
         }
     }
 
+    /// It makes progress, but for so long has not done what it is for.
+    pub(crate) fn useless(&mut self, now: Instant, long: Duration) {
+        if self.is_up() {
+            self.orders.push_back(Order::Hung(long));
+            self.kill(now);
+        }
+    }
+
     pub(crate) fn exited(&mut self, now: Instant, exit: Exit) {
         self.pid = None;
         self.last_exit = Some(exit);

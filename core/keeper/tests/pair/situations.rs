@@ -2,11 +2,24 @@
 
 use tandem_keeper::pair::{Healing, Notice, State, Timings};
 use tandem_keeper::{
-    Fact, HISTORY_MAX, Input, MESSAGE_MAX, OperatorAnswer, OperatorRequest, decode, encode,
+    Exit, Fact, HISTORY_MAX, Input, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Output, decode,
+    encode,
 };
 use tandem_types::Duration;
 
 use crate::world::{MASTER, STANDBY, Wires, World, ms};
+
+#[test]
+fn the_word_that_a_server_died_goes_out_before_the_kernel_is_asked_for_anything() {
+    let mut world = World::settled(1);
+    let keeper = world.machines[MASTER].keeper.as_mut().expect("it runs");
+    keeper.handle(world.now, Input::ServiceExited { how: Exit::Signal(11) });
+    let outputs: Vec<_> = core::iter::from_fn(|| keeper.poll_output()).collect();
+    let first = |wanted: fn(&Output) -> bool| outputs.iter().position(wanted).expect("it is there");
+    let word = first(|output| matches!(output, Output::Datagram { .. }));
+    let release = first(|output| matches!(output, Output::ReleaseAddress));
+    assert!(word < release, "{outputs:#?}");
+}
 
 #[test]
 fn after_a_common_cold_start_the_master_leads() {
@@ -76,6 +89,18 @@ fn a_hung_server_is_killed_and_replaced() {
     world.run(ms(1_000));
     assert_eq!(world.states(), (State::Passive, State::Active), "{}", world.story());
     assert_eq!(world.overlap, Duration::ZERO);
+}
+
+#[test]
+fn a_server_that_has_the_role_and_does_not_serve_is_replaced() {
+    let mut world = World::settled(1);
+    world.machines[STANDBY].server.refuses = true;
+    world.order(MASTER, OperatorRequest::Switch { force: false });
+    world.run(ms(9_000));
+    assert!(world.serving().is_empty());
+    world.run(ms(3_000));
+    let hung = world.count(STANDBY, |fact| matches!(fact, Fact::ServiceHung { .. }));
+    assert_eq!((hung, world.serving()), (1, vec![MASTER]), "{}", world.story());
 }
 
 #[test]

@@ -81,12 +81,15 @@ pub(crate) struct Server {
     linked_since: Option<Instant>,
     heard: Option<(Instant, LinkWord)>,
     pub(crate) calls: u32,
+    /// It takes the role and never serves.
+    pub(crate) refuses: bool,
 }
 
 impl Server {
     fn serving(&self, now: Instant) -> bool {
         self.pid.is_some()
             && self.said_ready
+            && !self.refuses
             && self.role == Role::Active
             && now < self.lease_until
             && self.hung_until <= now
@@ -180,6 +183,7 @@ impl World {
                 linked_since: None,
                 heard: None,
                 calls: 0,
+                refuses: false,
             },
             facts: Vec::new(),
             probes: 0,

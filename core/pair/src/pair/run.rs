@@ -125,6 +125,9 @@ impl Pair {
             self.somebody_serves = false;
         }
         self.changed(from, why);
+        // The word goes out before the kernel is asked for anything: the twin may be waiting for it.
+        self.burst = Some((now, 0));
+        self.beat_if_due(now);
         match to {
             State::Active => {
                 self.address = Address::Claiming { until: now + self.config.timings.claim };
@@ -135,7 +138,6 @@ impl Pair {
                 self.release();
             }
         }
-        self.burst = Some((now, 0));
     }
 
     pub(super) fn changed(&mut self, from: State, why: &'static str) {

@@ -53,9 +53,14 @@ impl Walk {
         let mut dice = Dice::from_number(seed);
         let healing = if dice.chance(50) { Healing::LiveCalls } else { Healing::Master };
         let probe = dice.chance(50);
-        let short = Duration::from_millis(150);
+        let (short, long) = (Duration::from_millis(150), Duration::from_millis(400));
         let pair = |seat| {
-            let timings = Timings { standby_grace: short, switchover: short, ..Timings::default() };
+            let timings = Timings {
+                standby_grace: short,
+                switchover: long,
+                probe: long,
+                ..Timings::default()
+            };
             let config = Config { seat, timings, healing, probe, locked: false };
             Pair::new(Instant::ZERO, config, Start { boot: 1, saved: Epoch::NEVER })
         };
@@ -123,7 +128,7 @@ impl Walk {
             1 => Input::Carrier(true),
             2 => Input::Claimed,
             3..=5 => match self.saving[at].pop_front() {
-                Some(epoch) if self.dice.chance(97) => Input::EpochSaved(epoch),
+                Some(epoch) if self.dice.chance(90) => Input::EpochSaved(epoch),
                 Some(epoch) => Input::EpochNotSaved(epoch),
                 None => return,
             },
@@ -228,7 +233,7 @@ fn is_hit(row: &Row, asked: &BTreeSet<(State, Event, Seat)>) -> bool {
 #[test]
 fn every_row_is_needed_or_a_guard_with_a_reason() {
     let mut asked = BTreeSet::new();
-    for seed in 0..900 {
+    for seed in 0..1_500 {
         let mut walk = Walk::new(seed);
         for _ in 0..2_000 {
             walk.step();
