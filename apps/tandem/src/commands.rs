@@ -8,7 +8,7 @@ use std::io::BufRead as _;
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 use tandem_call::Cdr;
-use tandem_node::{CallRow, Reply, Request, UserRow, read_cdr};
+use tandem_node::{CallRow, NewPassword, Reply, Request, UserRow, read_cdr};
 use tandem_store::{Reader, WallClock};
 
 use crate::cli::{Failure, Json, UserCommand};
@@ -43,8 +43,13 @@ pub(crate) fn user(config: &Config, command: UserCommand) -> Result<(), Failure>
             new_password,
             password_stdin,
         } => {
-            let given = if password_stdin { Some(Some(read_password()?)) } else { None };
-            let password = given.or(new_password.then_some(None));
+            let password = if password_stdin {
+                NewPassword::Take(read_password()?)
+            } else if new_password {
+                NewPassword::Make
+            } else {
+                NewPassword::Keep
+            };
             let enabled = if enable { Some(true) } else { disable.then_some(false) };
             let numbers = (!numbers.is_empty()).then_some(numbers);
             let shown = name.clone();

@@ -224,6 +224,11 @@ fn a_user_added_on_the_passive_machine_is_on_both_and_outlives_the_active_server
     );
     let again = pair.master.command(&["user", "add", "anna", "--number", "11"]);
     assert_eq!(again.status.code(), Some(1), "{again:?}");
+    let changed = ["user", "set", "anna", "--new-password", "--display", "Anna", "--disable"];
+    let changed = String::from_utf8(pair.standby.command(&changed).stdout).unwrap();
+    assert!(changed.contains("anna changed\npassword: ") && changed != printed, "{changed}");
+    let anna = &pair.master.json(&["user", "list", "--json"])[0];
+    assert_eq!((&anna["display"], &anna["enabled"]), (&"Anna".into(), &false.into()));
 
     signal(server, "-KILL");
     pair.standby.wait_role("active");

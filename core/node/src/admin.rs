@@ -11,7 +11,7 @@ use tandem_types::{Instant, Role};
 
 use crate::node::Node;
 use crate::outbox::Parcel;
-use crate::ports::{CallRow, DeviceRow, Output, Reply, Request, UserRow};
+use crate::ports::{CallRow, DeviceRow, NewPassword, Output, Reply, Request, UserRow};
 use crate::record::{self, USER};
 
 /// What the two nodes say to each other for an administrator.
@@ -138,19 +138,19 @@ impl Node {
         display: Option<String>,
         numbers: Option<Vec<String>>,
         enabled: Option<bool>,
-        password: Option<Option<String>>,
+        password: NewPassword,
     ) -> Result<Option<String>, String> {
         let name = UserName::parse(name).map_err(|error| error.to_string())?;
         let display = display.map(|display| DisplayName::parse(&display)).transpose();
         let display = display.map_err(|error| error.to_string())?;
         let numbers = numbers.map(|numbers| parse_numbers(&numbers)).transpose()?;
-        let (credentials, made) = match password {
-            Some(password) => {
-                let (credentials, made) = self.credentials(&name, password)?;
-                (Some(credentials), made)
-            }
-            None => (None, None),
+        let given = match password {
+            NewPassword::Keep => None,
+            NewPassword::Make => Some(None),
+            NewPassword::Take(password) => Some(Some(password)),
         };
+        let made = given.map(|given| self.credentials(&name, given)).transpose()?;
+        let (credentials, made) = made.map_or((None, None), |(kept, made)| (Some(kept), made));
         let change = Change { display, numbers, enabled, credentials };
         self.directory.set(&name, change).map_err(said)?;
         self.save_user(&name);

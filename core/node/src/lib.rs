@@ -38,5 +38,6 @@ pub use facts::Fact;
 #[cfg(feature = "sabotage")]
 pub use ports::Sabotage;
 pub use ports::{
-    CallRow, Config, DeviceRow, Digest, Input, Output, Reply, Request, Standing, Status, UserRow,
+    CallRow, Config, DeviceRow, Digest, Input, NewPassword, Output, Reply, Request, Standing,
+    Status, UserRow,
 };

@@ -195,8 +195,8 @@ pub enum Request {
         numbers: Option<Vec<String>>,
         /// Whether the user may log in.
         enabled: Option<bool>,
-        /// A new password: `Some(None)` has the server make one.
-        password: Option<Option<String>>,
+        /// What becomes of the password.
+        password: NewPassword,
     },
     /// Removes a user.
     UserRemove {
@@ -207,6 +207,19 @@ pub enum Request {
     UserList,
     /// Every call that is up.
     CallList,
+}
+
+/// What becomes of a user's password.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewPassword {
+    /// It stays.
+    #[default]
+    Keep,
+    /// The server makes one and shows it once.
+    Make,
+    /// This one, of the administrator's choice.
+    Take(String),
 }
 
 impl Request {
