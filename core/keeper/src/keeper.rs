@@ -110,7 +110,10 @@ impl Keeper {
                 self.fact(Fact::DiskRefused { why });
                 self.pair.handle(now, PairInput::EpochNotSaved(epoch));
             }
-            Input::AddressClaimed => self.pair.handle(now, PairInput::Claimed),
+            Input::AddressClaimed => {
+                self.pair.handle(now, PairInput::Claimed);
+                self.lend(now);
+            }
             Input::ClaimFailed(why) => {
                 self.fact(Fact::AddressRefused { why });
                 self.pair.handle(now, PairInput::ClaimFailed);
@@ -395,6 +398,11 @@ impl Keeper {
     /// Tells the server its role.
     fn lend(&mut self, now: Instant) {
         if !self.server.is_up() {
+            return;
+        }
+        if self.pair.state() == State::Active && !self.pair.holds_address() {
+            // What a server repeats as soon as it has the role can not be sent without the address,
+            // and it would take its phones for gone.
             return;
         }
         let lease = if self.pair.state() == State::Active {

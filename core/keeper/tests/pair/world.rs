@@ -222,16 +222,20 @@ impl World {
         world
     }
 
-    /// Both machines switched on, and everything in sync.
+    /// Both machines switched on, and everything in sync, with the default time-outs.
     pub(crate) fn settled(seed: u64) -> Self {
-        let mut world = Self::new(seed);
-        world.boot(MASTER);
-        world.boot(STANDBY);
-        world.run(ms(2_000));
-        assert_eq!(world.states(), (State::Active, State::Passive), "{}", world.story());
-        assert!(world.status(MASTER).protected && world.status(STANDBY).whole, "{}", world.story());
-        world.gap = Duration::ZERO;
-        world
+        Self::new(seed).settle()
+    }
+
+    /// Switches both machines on and waits until everything is in sync.
+    pub(crate) fn settle(mut self) -> Self {
+        self.boot(MASTER);
+        self.boot(STANDBY);
+        self.run(ms(2_000));
+        assert_eq!(self.states(), (State::Active, State::Passive), "{}", self.story());
+        assert!(self.status(MASTER).protected && self.status(STANDBY).whole, "{}", self.story());
+        self.gap = Duration::ZERO;
+        self
     }
 
     pub(crate) fn with(mut self, timings: Timings, probe: bool, healing: Healing) -> Self {
