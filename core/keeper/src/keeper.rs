@@ -301,17 +301,21 @@ impl Keeper {
         let progress = self.progress.map(|(_, progress)| progress);
         let holds = progress.map(|p| Stamp { epoch: p.epoch, seq: p.last_seq });
         let server = match self.server.phase() {
-            Phase::Up { .. } | Phase::Stopping { .. } => Server::Up,
+            // Ready, and it has told what it holds: the next epoch must be above that.
+            Phase::Up { .. } | Phase::Stopping { .. } if progress.is_some() => Server::Up,
             // Killed: it may serve until its end is confirmed or its lease has run out.
             Phase::Dying { .. } if self.own.server == Server::Up && now < self.lease_until => {
                 Server::Up
             }
-            Phase::Off | Phase::Starting { .. } | Phase::Dying { .. } | Phase::Resting { .. } => {
-                match self.died {
-                    Some(stamp) => Server::Died(stamp),
-                    None => Server::Starting,
-                }
-            }
+            Phase::Off
+            | Phase::Starting { .. }
+            | Phase::Up { .. }
+            | Phase::Dying { .. }
+            | Phase::Stopping { .. }
+            | Phase::Resting { .. } => match self.died {
+                Some(stamp) => Server::Died(stamp),
+                None => Server::Starting,
+            },
         };
         if server != Server::Up {
             return Own { server, holds: self.died, ..Own::default() };

@@ -42,6 +42,14 @@ impl Address {
         }
     }
 
+    /// Whether the kernel has it for us.
+    pub(crate) fn is_held(&self) -> bool {
+        match self {
+            Self::Held { .. } => true,
+            Self::None | Self::Claiming { .. } => false,
+        }
+    }
+
     /// Announces afresh, as after a claim.
     pub(crate) fn announce(&mut self, now: Instant) {
         match self {

@@ -317,6 +317,11 @@ impl Pair {
         self.carrier
     }
 
+    /// Whether the virtual address is ours.
+    pub fn holds_address(&self) -> bool {
+        self.address.is_held()
+    }
+
     /// Breaks rules on purpose.
     #[cfg(feature = "sabotage")]
     pub fn sabotage(&mut self, sabotage: Sabotage) {
@@ -354,6 +359,11 @@ impl Pair {
             self.burst = Some((now, 0));
         }
         self.own = own;
+        // Our server may have seen a reign that no heartbeat told of: on its disk, or on the link.
+        let on_disk = own.holds.map(|holds| holds.epoch);
+        for epoch in [on_disk, own.link.epoch].into_iter().flatten() {
+            self.learn(epoch);
+        }
     }
 
     fn epoch_saved(&mut self, now: Instant, epoch: Epoch) {
