@@ -40,6 +40,9 @@ impl World {
             }
             Event::SipToMachine { at, from, to, bytes } => self.sip_arrives(at, from, to, bytes),
             Event::SipToPhone { at, from, bytes } => self.phone_hears(at, from, &bytes),
+            Event::SendFailed { at, flow } => {
+                self.server_turn(at, ServerInput::Node(NodeInput::FlowFailed(flow)));
+            }
             Event::ServerStarts { at, life } => self.server_starts(at, life),
             Event::ServerDies { at, life } => {
                 if self.is_server(at, life) || self.machines[at].starting == Some(life) {
@@ -474,7 +477,12 @@ impl World {
             protected: server.node.standing().in_sync,
             tip: tip(server),
         };
-        if flow.local == virtual_address() && !(server.bound && machine.holds_address) {
+        if flow.local == virtual_address() && !server.bound {
+            return;
+        }
+        if flow.local == virtual_address() && !machine.holds_address {
+            // The kernel has no such address: the program hears that nothing can be sent.
+            self.plan(Duration::ZERO, Event::SendFailed { at, flow });
             return;
         }
         let out = Port { machine: at, road: Road::Lan, way: Way::Out };

@@ -220,7 +220,7 @@ fn judge_call<'a>(call: &Call, name: impl Fn(usize) -> &'a str) -> Result<(), St
     let Some((_, device)) = answering else {
         return Err(String::from("was answered by nobody who rang"));
     };
-    if !device.picked_up || !device.acked {
+    if !device.picked_up || !(device.acked || device.hung_up) {
         return Err(String::from("the device that answered does not know that it was heard"));
     }
     if call.hung_up && !device.left {

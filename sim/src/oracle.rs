@@ -109,6 +109,17 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    fn was_hung_up(&self, phone: usize) -> bool {
+        let device = self.devices.get(&phone).copied().unwrap_or_default();
+        if self.caller == phone { self.hung_up } else { device.hung_up }
+    }
+
+    /// Whether this phone has hung up or was hung up.
+    fn is_over_for(&self, phone: usize) -> bool {
+        let device = self.devices.get(&phone).copied().unwrap_or_default();
+        if self.caller == phone { self.left || self.hung_up } else { device.left || device.hung_up }
+    }
+
     /// Whether it is up, as the caller knows.
     fn is_up(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Answered { .. })) && !self.left && !self.hung_up
@@ -287,12 +298,16 @@ impl Oracle {
             News::HangsUp { .. } if calls => call.left = true,
             News::HangsUp { .. } => call.devices.entry(phone).or_default().left = true,
             News::HangUpAnswered { status: 200, .. } => self.seen.hung_up += 1,
+            // The other side's BYE came first: this phone's own is late.
+            News::HangUpAnswered { status: 481, .. } if call.was_hung_up(phone) => {}
             News::HangUpAnswered { status, .. } => {
                 broken = Some(format!("its BYE was answered with {status}"));
             }
             News::IsHungUp { .. } if calls => call.hung_up = true,
             News::IsHungUp { .. } => call.devices.entry(phone).or_default().hung_up = true,
             News::HoldAnswered { status: 200 | 491 | 500 | 487, .. } => {}
+            // It was on its way when the call ended.
+            News::HoldAnswered { .. } if call.is_over_for(phone) => {}
             News::HoldAnswered { status, .. } => {
                 broken = Some(format!("its re-INVITE was answered with {status}"));
             }

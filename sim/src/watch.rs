@@ -4,7 +4,7 @@
 use tandem_types::{Role, Stamp};
 
 use crate::deeds::tip;
-use crate::network::Road;
+use crate::network::{Port, Road, Way};
 use crate::world::World;
 
 /// What was seen of a server at the end of its last turn.
@@ -26,7 +26,7 @@ impl World {
         let lost = match (was_active, standing.role) {
             (false, Role::Active) => {
                 let known = before.map_or(glance.tip, |before| before.tip);
-                let other_serves = self.serves(1 - at);
+                let other_serves = self.serves(1 - at) && self.reaches_phones(1 - at);
                 self.oracle.begins_reign(self.now, at, known, other_serves)
             }
             (true, Role::Passive) => self.oracle.gave_up_reign(self.now, at),
@@ -68,6 +68,11 @@ impl World {
         if self.oracle.lost_unwritten(self.now, at, other) {
             self.say(|| String::from("STATE LOST: both are gone and the disk had not written"));
         }
+    }
+
+    fn reaches_phones(&self, machine: usize) -> bool {
+        let open = |way: Way| self.network.is_open(Port { machine, road: Road::Lan, way });
+        open(Way::In) && open(Way::Out)
     }
 
     /// Whether the two machines can learn of each other by any path.

@@ -36,6 +36,8 @@ pub(crate) enum Event {
     SipToMachine { at: usize, from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
     /// A datagram arrives at a phone.
     SipToPhone { at: usize, from: SocketAddr, bytes: Vec<u8> },
+    /// A server learns that it cannot send.
+    SendFailed { at: usize, flow: tandem_types::Flow },
     /// The server process is ready to run.
     ServerStarts { at: usize, life: u64 },
     /// A signal ends the server process.
