@@ -20,7 +20,8 @@ pub const MESSAGE_MAX: usize = 64 * 1024;
 /// From the server to its keeper.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum ServerMessage {
-    /// Can be given the role. Sent once.
+    /// Can be given the role. Sent once, with a `Progress` right behind it: before that it is given
+    /// nothing, because the next epoch must be above what it holds.
     Ready,
     /// Sign of life out of the server's event loop; sent every `Timings::progress`, and at once when
     /// `serving`, `in_sync`, `protected` or `peer_serving` change.

@@ -5,7 +5,7 @@ use tandem_keeper::{
     Exit, Fact, HISTORY_MAX, Input, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Output, decode,
     encode,
 };
-use tandem_types::Duration;
+use tandem_types::{Duration, Epoch};
 
 use crate::world::{MASTER, STANDBY, Wires, World, ms};
 
@@ -333,6 +333,19 @@ fn an_epoch_that_can_not_be_saved_begins_no_reign() {
     world.machines[STANDBY].disk_broken = false;
     world.run(ms(6_000));
     assert_eq!(world.serving(), [STANDBY], "tried again");
+}
+
+#[test]
+fn a_lost_epoch_file_does_not_lead_to_an_epoch_used_twice() {
+    let mut world = World::settled(1);
+    world.kill_machine(STANDBY);
+    world.run(ms(500));
+    world.kill_machine(MASTER);
+    world.machines[MASTER].disk = Epoch::NEVER;
+    world.boot(MASTER);
+    world.run(ms(2_000));
+    assert_eq!(world.serving(), [MASTER], "above what its server has on disk");
+    assert_eq!(world.status(MASTER).reign.number, 2, "{}", world.story());
 }
 
 #[test]

@@ -103,7 +103,7 @@ pub(crate) struct Machine {
     inbox: Vec<Input>,
     pub(crate) disk_broken: bool,
     pub(crate) address_broken: bool,
-    disk: Epoch,
+    pub(crate) disk: Epoch,
     disk_busy_until: Instant,
     boot: u64,
     pub(crate) server: Server,
