@@ -17,6 +17,8 @@ const RETRY: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two tries after that.
 const SLOW_RETRY: Duration = Duration::from_millis(100);
+/// After so long without a virtual address this server is of no use: the twin may fare better.
+const GIVE_UP: Duration = Duration::from_secs(5);
 /// Messages that wait for their address, at most; further ones are lost, as on the wire.
 const WAITING_MAX: usize = 4096;
 
@@ -68,6 +70,7 @@ impl Endpoints {
     pub(super) async fn serve(&mut self, serving: bool) {
         self.serving = serving;
         self.next_try = Some(Instant::ZERO);
+        self.refused = None;
         if serving {
             return;
         }
@@ -82,6 +85,15 @@ impl Endpoints {
     /// When to call [`Endpoints::work`] next.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.next_try
+    }
+
+    /// Whether a virtual address was refused for so long that another server should try.
+    pub(super) fn is_useless(&self, now: Instant) -> bool {
+        let lacks = |endpoint: &Endpoint| endpoint.is_virtual && endpoint.bound.is_none();
+        let since = self.refused.map(|(since, _)| since);
+        self.serving
+            && since.is_some_and(|since| since.elapsed_until(now) >= GIVE_UP)
+            && self.all.iter().any(lacks)
     }
 
     /// Binds what is wanted and not bound. Returns what an administrator should hear.
@@ -193,5 +205,58 @@ mod tests {
         let whole = Piece::Message(message.to_vec());
         assert_eq!(pieces[..2], [whole, Piece::Reply(b"\r\n")]);
         assert!(matches!(pieces[2], Piece::Broken(_)));
+    }
+
+    /// An endpoint on a virtual address that somebody else has, and that somebody.
+    async fn refused_endpoint() -> (Endpoints, std::net::UdpSocket, SocketAddr) {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let (events, _) = tokio::sync::mpsc::channel(1);
+        let net = Net::new(tandem_net::Limits::default(), events, || Box::<SipSplit>::default());
+        let mut endpoints = Endpoints::new(net, &[], &[address]);
+        endpoints.serve(true).await;
+        assert_eq!(endpoints.work(at(0)), None, "a refusal is not said at once");
+        (endpoints, taken, address)
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1_000)
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(test);
+    }
+
+    #[test]
+    fn what_is_sent_before_the_address_is_ours_leaves_once_it_is() {
+        run(async {
+            let (mut endpoints, taken, local) = refused_endpoint().await;
+            let phone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let remote = phone.local_addr().unwrap();
+            let flow = Flow { transport: Transport::Udp, local, remote };
+            assert_eq!(endpoints.send(flow, b"ring".to_vec()), Sent::Yes);
+            drop(taken);
+            assert_eq!(endpoints.next_timeout(), Some(at(1)));
+            endpoints.work(at(1));
+            assert_eq!(endpoints.next_timeout(), None);
+            let mut bytes = [0; 10];
+            let (length, from) = phone.recv_from(&mut bytes).unwrap();
+            assert_eq!((&bytes[..length], from), (b"ring".as_slice(), local));
+        });
+    }
+
+    #[test]
+    fn a_long_refusal_is_said_once_and_then_makes_the_server_useless() {
+        run(async {
+            let (mut endpoints, _taken, _) = refused_endpoint().await;
+            let said = endpoints.work(at(1_000)).unwrap_or_default();
+            assert!(said.contains("another program has this port"), "{said}");
+            assert_eq!(endpoints.work(at(1_100)), None);
+            assert!(!endpoints.is_useless(at(4_999)));
+            assert!(endpoints.is_useless(at(5_000)));
+            endpoints.serve(false).await;
+            assert!(!endpoints.is_useless(at(9_000)));
+        });
     }
 }

@@ -178,6 +178,9 @@ impl<'a> Server<'a> {
         if let Some(text) = self.endpoints.work(now) {
             self.log.say(&text);
         }
+        if self.endpoints.is_useless(now) {
+            self.stop = Some("the virtual address cannot be used here");
+        }
     }
 
     fn wall(&mut self, now: Instant) {
