@@ -96,6 +96,11 @@ impl Known {
         self.0.get(&stamp.epoch).is_some_and(|seq| *seq >= stamp.seq)
     }
 
+    /// Whether the entry with this stamp follows on what is known of its reign.
+    pub fn is_next(&self, stamp: Stamp) -> bool {
+        self.0.get(&stamp.epoch).copied().unwrap_or_default().next() == stamp.seq
+    }
+
     /// The highest reign of which anything is known.
     pub fn latest(&self) -> Option<Stamp> {
         self.0.last_key_value().map(|(epoch, seq)| Stamp { epoch: *epoch, seq: *seq })

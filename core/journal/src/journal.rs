@@ -1,5 +1,7 @@
 //! The journal of one server, as one value.
 
+mod catch_up;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tandem_types::{Duration, Epoch, Instant, Role, Seat, Seq, Stamp};
@@ -47,7 +49,8 @@ pub enum Output {
     /// On the active: a hot record that only the peer had (it served while we were apart). Not
     /// taken over here: the layer above decides.
     Stray(Record),
-    /// On the passive: a table record changed.
+    /// A table record changed under us (passive, or by a catch-up); on the active also: a log
+    /// record that only the twin had.
     Changed(Vec<u8>),
     /// For the layer above.
     Aside(Vec<u8>),
@@ -145,9 +148,18 @@ pub struct Journal {
     /// Own entries under way to the disk.
     storing: BTreeMap<u64, Seq>,
     read: u64,
+    /// When the store was asked for the read that is not answered yet.
+    asked: Option<Instant>,
     protected: bool,
     outputs: VecDeque<Output>,
 }
+
+/// A read that the store does not answer for so long is asked for again.
+pub const FETCH_WAIT: Duration = Duration::from_secs(10);
+
+/// Own entries under way to the disk that are told apart; beyond that several count as the last of
+/// them, so that a disk that is dead for long costs no memory here.
+pub const STORING_MAX: usize = 65_536;
 
 /// An entry waits so long for the twin; then its messages leave and the pair is unprotected.
 pub const ACK_WAIT: Duration = Duration::from_millis(20);
@@ -175,6 +187,7 @@ impl Journal {
             ticket: 0,
             storing: BTreeMap::new(),
             read: 0,
+            asked: None,
             protected: false,
             outputs: VecDeque::new(),
         }
@@ -193,6 +206,7 @@ impl Journal {
             waiting: VecDeque::new(),
         };
         self.storing.clear();
+        self.forget_read();
         self.protected = false;
         self.known.learn(Stamp { epoch, seq: Seq::ZERO });
         self.hello();
@@ -202,6 +216,7 @@ impl Journal {
     pub fn step_down(&mut self) {
         self.part = follow();
         self.storing.clear();
+        self.forget_read();
         self.protected = false;
         self.hello();
     }
@@ -229,6 +244,9 @@ impl Journal {
         }
         let sync = alone || entry.is_durable();
         let ticket = self.store(Write::Entry(entry), sync);
+        if self.storing.len() >= STORING_MAX {
+            self.storing.pop_last();
+        }
         self.storing.insert(ticket, seq);
         seq
     }
@@ -364,30 +382,6 @@ impl Journal {
         }
     }
 
-    /// Log records read for [`Output::Fetch`]; `next` is `None` when these were the last.
-    pub fn handle_fetched(&mut self, read: u64, records: Vec<Record>, next: Option<Cursor>) {
-        if read != self.read {
-            return;
-        }
-        let join = self.join;
-        match &mut self.part {
-            Part::Lead { twin: Twin::CatchingUp { phase, .. }, .. }
-            | Part::Follow { tail: Some((_, phase)), .. } => match next {
-                Some(cursor) => {
-                    *phase = Phase::Log(cursor);
-                    self.outputs.push_back(Output::Send(Frame::Records { join, records }));
-                }
-                None => {
-                    if !records.is_empty() {
-                        self.outputs.push_back(Output::Send(Frame::Records { join, records }));
-                    }
-                    self.complete();
-                }
-            },
-            Part::Lead { .. } | Part::Follow { .. } => {}
-        }
-    }
-
     /// Takes one frame of the peer.
     pub fn handle_frame(&mut self, now: Instant, frame: Frame) {
         match frame {
@@ -417,13 +411,12 @@ impl Journal {
 
     /// When to call [`Journal::handle_timeout`].
     pub fn next_timeout(&self) -> Instant {
-        match &self.part {
-            Part::Lead { waiting, .. } => match waiting.front() {
-                Some((_, since)) => self.next_tick.min(*since + ACK_WAIT),
-                None => self.next_tick,
-            },
-            Part::Follow { .. } => self.next_tick,
-        }
+        let waits = match &self.part {
+            Part::Lead { waiting, .. } => waiting.front().map(|(_, since)| *since + ACK_WAIT),
+            Part::Follow { .. } => None,
+        };
+        let asked = self.asked.map(|asked| asked + FETCH_WAIT);
+        [waits, asked].into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -431,6 +424,7 @@ impl Journal {
         if self.next_tick <= now {
             self.tick(now);
         }
+        self.ask_again(now);
         if let Part::Lead { twin, waiting, overdue, appended, acked, .. } = &mut self.part {
             let mut late = false;
             while let Some((seq, since)) = waiting.front()
@@ -498,6 +492,7 @@ impl Journal {
     }
 
     fn forget_twin(&mut self, why: &'static str) {
+        self.forget_read();
         match &mut self.part {
             Part::Lead { twin, .. } => {
                 *twin = Twin::Absent;
@@ -528,154 +523,6 @@ impl Journal {
         self.outputs.push_back(Output::Committed);
     }
 
-    fn take_hello(&mut self, role: Role, epoch: Epoch, known: Known) {
-        match (self.role(), role) {
-            (Role::Active, Role::Passive) => self.hello(),
-            (Role::Passive, Role::Active) if epoch >= self.epoch => {
-                self.epoch = epoch;
-                self.join = self.join.wrapping_add(1);
-                let (join, ours) = (self.join, self.known.clone());
-                self.outputs.push_back(Output::Send(Frame::Join { epoch, join, known: ours }));
-                self.part = Part::Follow {
-                    joining: Some(BTreeSet::new()),
-                    tail: Some((known, Phase::Memory(None))),
-                    in_sync: false,
-                    unacked: None,
-                };
-                // The peer's first More asks for our tail: one chunk on its way at a time.
-            }
-            // Two of a kind: who leads is decided elsewhere. An older reign is not followed.
-            (Role::Passive | Role::Active, Role::Active) | (Role::Passive, Role::Passive) => {}
-        }
-    }
-
-    fn take_join(&mut self, joined: Epoch, join: u32, known: Known) {
-        if joined != self.epoch {
-            return;
-        }
-        self.join = join;
-        if let Part::Lead { twin, acked, .. } = &mut self.part {
-            *twin = Twin::Tail { known };
-            *acked = Seq::ZERO;
-            self.outputs.push_back(Output::Send(Frame::More { join }));
-            self.protect("the twin joins");
-        }
-    }
-
-    fn take_records(&mut self, now: Instant, records: Vec<Record>) {
-        let join = self.join;
-        let leads = match &mut self.part {
-            Part::Lead { twin: Twin::Tail { .. }, .. } => true,
-            Part::Follow { joining: Some(named), .. } => {
-                named.extend(records.iter().map(|record| record.key.clone()));
-                false
-            }
-            Part::Lead { .. } | Part::Follow { .. } => return,
-        };
-        let (mut keep, mut gone) = (Vec::new(), Vec::new());
-        for record in records {
-            match record.class {
-                Class::Hot if leads => {
-                    if self.replica.get(&record.key).is_none() && !self.known.covers(record.stamp) {
-                        self.outputs.push_back(Output::Stray(record));
-                    }
-                }
-                Class::Hot => {
-                    // The active server's word counts, even where we hold something later that
-                    // it lost in a crash: it lives by what it has.
-                    if self.replica.remove_later(&record) {
-                        gone.push(record.key.clone());
-                    }
-                    if self.replica.merge(now, &record) {
-                        keep.push(record);
-                    }
-                }
-                Class::Table => {
-                    if self.replica.merge(now, &record) {
-                        self.outputs.push_back(Output::Changed(record.key.clone()));
-                        keep.push(record);
-                    }
-                }
-                Class::Log => keep.push(record),
-            }
-        }
-        if !gone.is_empty() {
-            self.store(Write::Forget(gone), false);
-        }
-        if !keep.is_empty() {
-            self.store(Write::Records(keep), true);
-        }
-        self.outputs.push_back(Output::Send(Frame::More { join }));
-    }
-
-    fn take_tail_done(&mut self, now: Instant) {
-        let Part::Lead { twin, .. } = &mut self.part else { return };
-        let Twin::Tail { known } = twin else { return };
-        let known = core::mem::take(known);
-        *twin = Twin::CatchingUp { known: known.clone(), phase: Phase::Memory(None) };
-        self.known.merge(&known);
-        self.store(Write::Learn(known), true);
-        self.send_chunk(now);
-    }
-
-    /// Sends the next part of a catch-up or of our tail.
-    fn send_chunk(&mut self, now: Instant) {
-        let join = self.join;
-        let (known, phase, all_hot) = match &mut self.part {
-            Part::Lead { twin: Twin::CatchingUp { known, phase }, .. } => (known, phase, true),
-            Part::Follow { tail: Some((known, phase)), .. } => (known, phase, false),
-            Part::Lead { .. } | Part::Follow { .. } => return,
-        };
-        if let Phase::Memory(after) = phase {
-            let (records, next) = self.replica.chunk(now, after.as_ref(), |kept| {
-                (all_hot && kept.class == Class::Hot) || !known.covers(kept.stamp)
-            });
-            *phase = match next {
-                Some(key) => Phase::Memory(Some(key)),
-                None => Phase::Log(Cursor(None)),
-            };
-            if !records.is_empty() {
-                self.outputs.push_back(Output::Send(Frame::Records { join, records }));
-                return;
-            }
-        }
-        if let Phase::Log(after) = phase {
-            let (lacking, after) = (known.clone(), after.clone());
-            self.read += 1;
-            self.outputs.push_back(Output::Fetch { lacking, after, read: self.read });
-        }
-    }
-
-    /// All of a catch-up, or of our tail, is sent.
-    fn complete(&mut self) {
-        let join = self.join;
-        match &mut self.part {
-            Part::Lead { twin, .. } => {
-                // The twin acknowledges what it was sent meanwhile; then it is in sync.
-                *twin = Twin::Lagging;
-                let known = self.known.clone();
-                self.outputs.push_back(Output::Send(Frame::CaughtUp { join, known }));
-            }
-            Part::Follow { tail, .. } => {
-                *tail = None;
-                self.outputs.push_back(Output::Send(Frame::TailDone { join }));
-            }
-        }
-    }
-
-    fn take_caught_up(&mut self, all: &Known) {
-        let Part::Follow { joining, in_sync, unacked, .. } = &mut self.part else { return };
-        let Some(named) = joining.take() else { return };
-        *in_sync = true;
-        *unacked = all.latest().filter(|stamp| stamp.epoch == self.epoch);
-        let gone = self.replica.sweep(&named);
-        self.known.merge(all);
-        if !gone.is_empty() {
-            self.store(Write::Forget(gone), false);
-        }
-        self.store(Write::Learn(all.clone()), true);
-    }
-
     fn take_entry(&mut self, now: Instant, entry: Entry) {
         if entry.stamp.epoch != self.epoch {
             return;
@@ -684,6 +531,11 @@ impl Journal {
         if let Some(named) = joining {
             named.extend(entry.ops.iter().map(|op| op.key.clone()));
         } else if !*in_sync {
+            return;
+        } else if !self.known.is_next(entry.stamp) {
+            // A frame was lost on the way, which the link should not do: join again.
+            self.part = follow();
+            self.hello();
             return;
         }
         for op in entry.ops.iter().filter(|op| op.class == Class::Table) {
@@ -697,22 +549,6 @@ impl Journal {
             self.store(Write::Entry(entry), sync);
         } else {
             self.store_without_learning(entry);
-        }
-    }
-
-    /// While we are being caught up there are gaps before this entry, so its changes are kept but
-    /// its position is not yet known.
-    fn store_without_learning(&mut self, entry: Entry) {
-        let (stamp, age) = (entry.stamp, Duration::ZERO);
-        let (gone, kept): (Vec<Op>, Vec<Op>) =
-            entry.ops.into_iter().partition(|op| op.class == Class::Hot && op.body.is_none());
-        if !kept.is_empty() {
-            let record =
-                |op: Op| Record { class: op.class, key: op.key, stamp, age, body: op.body };
-            self.store(Write::Records(kept.into_iter().map(record).collect()), false);
-        }
-        if !gone.is_empty() {
-            self.store(Write::Forget(gone.into_iter().map(|op| op.key).collect()), false);
         }
     }
 
