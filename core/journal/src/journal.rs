@@ -499,7 +499,11 @@ impl Journal {
                 self.settle();
                 self.protect(why);
             }
-            Part::Follow { .. } => self.part = follow(),
+            // Whether we are in sync stays as it was: what the active server committed while it
+            // called itself protected is here, also when it died together with the link.
+            Part::Follow { joining, tail, unacked, .. } => {
+                (*joining, *tail, *unacked) = (None, None, None);
+            }
         }
     }
 

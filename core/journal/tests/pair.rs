@@ -234,6 +234,7 @@ impl World {
     }
 
     fn crash(&mut self, who: usize) {
+        let protected = self.sides[self.active].journal.in_sync();
         self.cut();
         let side = &mut self.sides[who];
         side.unwritten.clear();
@@ -243,7 +244,7 @@ impl World {
         // The twin takes over if it was in sync, else this one goes on from its disk.
         let twin = 1 - who;
         if who == self.active {
-            let heir = if self.sides[twin].journal.in_sync() { twin } else { who };
+            let heir = if protected && self.sides[twin].journal.in_sync() { twin } else { who };
             if heir == twin {
                 self.crown(twin);
             } else {
