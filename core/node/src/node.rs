@@ -434,14 +434,17 @@ impl Node {
             ops.push(Op { class: Class::Hot, key: record::call_key(&key), body });
         }
         for id in self.stack.take_changes() {
-            if !self.calls.owns(&id) {
+            let key = record::transaction_key(&id);
+            // A transaction that was taken over may be of a call that had ended before: its record
+            // must go all the same, or every takeover restores it again.
+            if !self.calls.owns(&id) && self.journal.get(&key).is_none() {
                 continue;
             }
             let body = self.stack.checkpoint(now, &id).map(|saved| record::encode(&saved));
             if body.is_none() {
                 self.calls.untie(&id);
             }
-            ops.push(Op { class: Class::Hot, key: record::transaction_key(&id), body });
+            ops.push(Op { class: Class::Hot, key, body });
         }
         for user in self.registrar.take_changes() {
             let key = record::binding_key(user.as_str());
