@@ -19,8 +19,9 @@ pub const REFRESH_AT: [Duration; 5] = [
     Duration::from_millis(2_000),
 ];
 
-/// Pause between announcements after those.
-const REFRESH_EVERY: Duration = Duration::from_secs(30);
+/// Pause between announcements after those: so long at most phones stay with a machine that
+/// announced the address and died while we were cut off from everybody.
+const REFRESH_EVERY: Duration = Duration::from_secs(3);
 
 /// The address, as far as we asked for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

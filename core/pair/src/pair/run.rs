@@ -181,6 +181,10 @@ impl Pair {
             self.twin_was_heard = heard;
             let notice = if heard { Notice::TwinHeard } else { Notice::TwinSilent };
             self.outputs.push_back(Output::Notice(notice));
+            if heard {
+                // Who was cut off may have announced the address while we could not be heard.
+                self.address.announce(now);
+            }
         }
         let rival = matches!(case, Event::RivalWeaker | Event::RivalDeaf);
         if rival && !self.rival_seen {
