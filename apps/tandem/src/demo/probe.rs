@@ -146,7 +146,7 @@ fn answer(bytes: &[u8]) -> Option<(usize, u16)> {
 pub struct Seen {
     /// The longest time between two good answers that ended after the fault.
     pub outage: Duration,
-    /// From the fault to the end of that time.
+    /// From the fault until it was served again.
     pub until_served: Duration,
     /// Requests without any answer.
     pub lost: usize,
@@ -169,15 +169,22 @@ pub fn sum_up(asked: &[Asked], fault: Instant) -> Result<Seen> {
     let mut answers: Vec<_> = asked.iter().filter_map(good).collect();
     answers.sort();
     ensure!(answers.first().is_some_and(|at| *at <= fault), "no answer before the fault");
-    // A fault needs a moment to take effect, so the pause that it made may begin after it.
-    let pauses = answers.windows(2).filter(|pair| pair[1] > fault);
+    let lost = asked.iter().filter(|one| one.answer.is_none()).count();
+    let refused = asked.iter().filter(|one| one.answer.is_some() && good(one).is_none()).count();
+    let mut pauses = answers.windows(2).filter(|pair| pair[1] > fault).peekable();
+    let around = pauses.peek().copied();
     let longest = pauses.max_by_key(|pair| pair[1].saturating_duration_since(pair[0]));
-    let Some(&[last, served]) = longest else { bail!("no answer after the fault") };
+    // A fault needs a moment to take effect, so the pause that it made may begin after it. Where
+    // nothing was lost, the pause is no longer than others by chance, and is the one around it.
+    let made = if lost + refused == 0 { around } else { longest };
+    let (Some(&[_, served]), Some(&[last, next])) = (made, longest) else {
+        bail!("no answer after the fault");
+    };
     Ok(Seen {
-        outage: served.saturating_duration_since(last),
+        outage: next.saturating_duration_since(last),
         until_served: served.saturating_duration_since(fault),
-        lost: asked.iter().filter(|one| one.answer.is_none()).count(),
-        refused: asked.iter().filter(|one| one.answer.is_some() && good(one).is_none()).count(),
+        lost,
+        refused,
         asked: asked.len(),
     })
 }
