@@ -120,6 +120,11 @@ pub enum Input {
         /// What it carries.
         passing: Passing,
     },
+    /// The re-INVITE `request` was cancelled by who sent it.
+    RequestCancelled {
+        /// The request.
+        request: RequestId,
+    },
     /// A response to [`Output::Request`]; 408 after silence.
     Responded {
         /// The request.
@@ -161,6 +166,14 @@ pub enum Output {
         /// The re-INVITE this acknowledges.
         request: Option<RequestId>,
         /// What it carries.
+        passing: Passing,
+    },
+    /// End the dialog with the caller, once the 200 to its INVITE is acknowledged or given up: no
+    /// BYE may come before (RFC 3261 §15).
+    ByeAfterAck {
+        /// The leg.
+        leg: LegId,
+        /// What it carries (a Reason).
         passing: Passing,
     },
     /// End the dialog on this side.
@@ -209,6 +222,11 @@ pub enum Output {
         method: Method,
         /// What it carries.
         passing: Passing,
+    },
+    /// Cancel a re-INVITE sent by [`Output::Request`].
+    CancelRequest {
+        /// Its name.
+        request: RequestId,
     },
     /// Answer a request that was received.
     Respond {
@@ -285,6 +303,12 @@ pub struct CallCheckpoint {
 }
 
 impl CallCheckpoint {
+    /// Without requests that are under way: for a call whose transactions are lost.
+    #[must_use]
+    pub fn without_requests(self) -> Self {
+        Self { pending: BTreeMap::new(), ..self }
+    }
+
     /// The record of the call as of the checkpoint.
     pub fn into_cdr(self) -> Cdr {
         self.cdr
@@ -299,6 +323,13 @@ pub const AUDIT_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// After a takeover the first such question comes this soon: a side may have hung up in between.
 pub const AUDIT_AFTER_TAKEOVER: Duration = Duration::from_secs(20);
+
+/// The questions after a takeover are spread over this much more time, lest all calls ask at once.
+pub const AUDIT_SPREAD: Duration = Duration::from_secs(40);
+
+/// Requests of the two sides that may be under way in one call; further ones are answered 500 with
+/// Retry-After, as RFC 3261 §14.2 has it for one INVITE too many.
+pub const REQUESTS_MAX: usize = 16;
 
 /// So many questions in a row without any answer, and the side is taken for gone.
 pub const AUDIT_MISSES_MAX: u8 = 3;
@@ -352,6 +383,7 @@ impl Call {
             Input::Requested { leg, side, request, method, passing } => {
                 self.requested(leg, side, request, method, passing);
             }
+            Input::RequestCancelled { request } => self.request_cancelled(request),
             Input::Responded { request, status, passing } => {
                 self.responded(wall, request, status, passing);
             }
@@ -408,7 +440,7 @@ impl Call {
         let CallCheckpoint { state, legs, pending, deadline, next_own, misses, cdr } = checkpoint;
         let mut remaining = deadline.saturating_sub(age);
         if matches!(state, State::Answered { .. }) {
-            remaining = remaining.min(AUDIT_AFTER_TAKEOVER);
+            remaining = remaining.min(AUDIT_AFTER_TAKEOVER + spread(&cdr.call_id));
         }
         Self {
             state,
@@ -465,6 +497,9 @@ impl Call {
         }
         let (status, passing) = self.best_refusal();
         let (status, outcome) = match status {
+            // A device that asks for a proof asks the server, not the caller; one that says
+            // "cancelled" was not cancelled by the caller.
+            401 | 407 | 487 => (480, Outcome::Refused),
             486 | 600 => (status, Outcome::Busy),
             408 => (480, Outcome::Failed),
             503 => (480, Outcome::Failed),
@@ -534,6 +569,10 @@ impl Call {
             self.say(Output::Respond { request, status: 200, passing: Passing::default() });
             return;
         }
+        if self.pending.len() >= REQUESTS_MAX {
+            self.say(Output::Respond { request, status: 500, passing: Passing::default() });
+            return;
+        }
         if method == Method::Invite {
             // RFC 3261 §14.2: one INVITE at a time in each direction.
             let open = |from: Side| {
@@ -560,9 +599,20 @@ impl Call {
         self.say(Output::Request { leg, side: to, request, method, passing });
     }
 
+    /// RFC 3261 §9: CANCEL goes hop by hop; the answer to the re-INVITE itself comes from the other
+    /// side, 487 or, where the CANCEL came too late, 200.
+    fn request_cancelled(&mut self, request: RequestId) {
+        let open = self.pending.get(&request).is_some_and(|pending| !pending.answered);
+        if open {
+            self.say(Output::CancelRequest { request });
+        }
+    }
+
     fn responded(&mut self, wall: i64, request: RequestId, status: u16, passing: Passing) {
         let Some(pending) = self.pending.get_mut(&request) else { return };
-        let (leg, to, from) = (pending.leg, pending.to, pending.from);
+        let (leg, to, from, method) = (pending.leg, pending.to, pending.from, pending.method);
+        // A question for a password is not for the other side, which could not answer it.
+        let status = if matches!(status, 401 | 407) { 403 } else { status };
         if status < 200 {
             if from.is_some() {
                 self.say(Output::Respond { request, status, passing });
@@ -576,6 +626,10 @@ impl Call {
         }
         if from.is_some() {
             self.say(Output::Respond { request, status, passing });
+            // RFC 5057 §5.1: that side knows the call no more. (A PRACK may fail so by itself.)
+            if status == 481 && matches!(method, Method::Invite | Method::Update) {
+                self.gone(wall, leg, to, Lost::Unknown);
+            }
         } else if self.is_lost(to, status) {
             self.gone(wall, leg, to, Lost::Unknown);
         }
@@ -584,15 +638,15 @@ impl Call {
     fn hung_up(&mut self, wall: i64, leg: LegId, side: Side, passing: Passing) {
         match self.state {
             State::Answered { leg: winner, acked } if winner == leg => {
-                if side == Side::Near && !acked {
-                    // Hung up before its ACK came: the device still waits for one.
+                if !acked {
+                    // Hung up before the caller's ACK came: the device still waits for one.
                     self.say(Output::Ack { leg, request: None, passing: Passing::default() });
                 }
                 let ending = match side {
                     Side::Near => Ending::Caller,
                     Side::Far => Ending::Callee,
                 };
-                self.say(Output::Bye { leg, side: side.other(), passing });
+                self.bye(leg, side.other(), acked, passing);
                 self.end(wall, Outcome::Answered, ending, 16);
             }
             // A caller may end one early dialog (RFC 3261 §15): that device rings no longer.
@@ -615,9 +669,16 @@ impl Call {
         if why == Lost::NoAck {
             self.say(Output::Bye { leg, side, passing: Passing::default() });
         }
-        self.say(Output::Bye { leg, side: side.other(), passing: Passing::default() });
+        self.bye(leg, side.other(), acked, Passing::default());
         // Q.850 27: destination out of order.
         self.end(wall, Outcome::Answered, Ending::Lost, 27);
+    }
+
+    fn bye(&mut self, leg: LegId, side: Side, acked: bool, passing: Passing) {
+        self.say(match side {
+            Side::Near if !acked => Output::ByeAfterAck { leg, passing },
+            Side::Near | Side::Far => Output::Bye { leg, side, passing },
+        });
     }
 
     /// Whether this answer to the server's own question means that the side is gone: it knows the
@@ -671,6 +732,10 @@ impl Call {
     fn end(&mut self, wall: i64, outcome: Outcome, ending: Ending, cause: u8) {
         for (request, pending) in core::mem::take(&mut self.pending) {
             if pending.from.is_some() && !pending.answered {
+                if pending.method == Method::Invite {
+                    // Lest the other side leave it open for ever.
+                    self.say(Output::CancelRequest { request });
+                }
                 self.say(Output::Respond { request, status: 487, passing: Passing::default() });
             }
         }
@@ -681,4 +746,10 @@ impl Call {
         self.cdr.q850_cause = cause;
         self.say(Output::Ended);
     }
+}
+
+/// The part of [`AUDIT_SPREAD`] that falls to this call.
+fn spread(call_id: &str) -> Duration {
+    let sum = call_id.bytes().fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_003);
+    AUDIT_SPREAD * u32::try_from(sum % 1_000).unwrap_or(0) / 1_000
 }

@@ -20,8 +20,8 @@ mod cdr;
 mod passing;
 
 pub use call::{
-    AUDIT_AFTER_TAKEOVER, AUDIT_MISSES_MAX, AUDIT_PAUSE, Call, CallCheckpoint, Input, LegId, Lost,
-    Method, Output, RING_MAX, RequestId, Side,
+    AUDIT_AFTER_TAKEOVER, AUDIT_MISSES_MAX, AUDIT_PAUSE, AUDIT_SPREAD, Call, CallCheckpoint, Input,
+    LegId, Lost, Method, Output, REQUESTS_MAX, RING_MAX, RequestId, Side,
 };
 pub use cdr::{Cdr, Ending, Outcome};
 pub use passing::Passing;

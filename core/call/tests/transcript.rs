@@ -58,6 +58,7 @@ fn input(words: &[&str]) -> Input {
             Input::Responded { request, status: number(2), passing }
         }
         "bye" => Input::HungUp { leg, side, passing },
+        "cancel-request" => Input::RequestCancelled { request: RequestId(number(1).into()) },
         "no-ack" => Input::Gone { leg, side, why: Lost::NoAck },
         other => panic!("unknown step {other}"),
     }
@@ -68,6 +69,8 @@ fn said(output: Output) -> String {
         Output::Cancel(leg) => format!("cancel {}", leg.0),
         Output::Ack { leg, request, .. } => format!("ack {} {request:?}", leg.0),
         Output::Bye { leg, side, .. } => format!("bye {} {side:?}", leg.0),
+        Output::ByeAfterAck { leg, .. } => format!("bye {} Near after its ack", leg.0),
+        Output::CancelRequest { request } => format!("cancel request {}", request.0),
         Output::Progress { leg, status, .. } => format!("caller: {status} of {}", leg.0),
         Output::Answer { leg, .. } => format!("caller: 200 of {}", leg.0),
         Output::Refuse { status, cause, .. } => format!("caller: {status} cause {cause}"),

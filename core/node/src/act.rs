@@ -37,6 +37,12 @@ impl Node {
                 Say::Ack { leg, request, passing } => {
                     self.send_ack(now, key, leg, request, passing)
                 }
+                Say::ByeAfterAck { leg, passing } => {
+                    if let Some(live) = self.calls.get_mut(key) {
+                        live.ties.farewell = Some((leg, passing));
+                    }
+                }
+                Say::CancelRequest { request } => self.cancel_request(now, key, request),
                 Say::Bye { leg, side, passing } => self.send_bye(now, key, leg, side, passing),
                 Say::Progress { leg, status, passing } => {
                     self.answer_caller(now, key, leg, status, passing);
@@ -54,7 +60,7 @@ impl Node {
                 Say::Respond { request, status, passing } => {
                     self.pass_response(now, key, request, status, passing);
                 }
-                Say::Ended => {}
+                Say::Ended => self.calls.note_over(key),
             }
         }
         self.calls.touch(key);
@@ -62,7 +68,7 @@ impl Node {
 
     /// Calls that ended with this input: their records are closed, once.
     pub(crate) fn note_ended_calls(&mut self) {
-        for key in self.calls.newly_over() {
+        for key in self.calls.take_over() {
             let Some(live) = self.calls.get_mut(&key) else { continue };
             if core::mem::replace(&mut live.recorded, true) {
                 continue;
@@ -89,6 +95,22 @@ impl Node {
         let port = self.calls.get(key).and_then(|live| live.ties.ports.get(&leg));
         if let Some(invite) = port.map(|port| port.invite) {
             self.stack.cancel(now, &invite);
+        }
+    }
+
+    fn cancel_request(&mut self, now: Instant, key: &str, request: RequestId) {
+        let through = self.calls.get(key).and_then(|live| live.ties.through.get(&request));
+        if let Some((client, ..)) = through.and_then(|through| through.sent) {
+            self.stack.cancel(now, &client);
+        }
+    }
+
+    /// The caller's ACK is there, or given up: a BYE that waited for it leaves.
+    pub(crate) fn say_farewell(&mut self, now: Instant, key: &str) {
+        let Some(live) = self.calls.get_mut(key) else { return };
+        if let Some((leg, passing)) = live.ties.farewell.take() {
+            self.send_bye(now, key, leg, Side::Near, passing);
+            self.calls.touch(key);
         }
     }
 
@@ -170,7 +192,7 @@ impl Node {
     ) {
         let Some((mut request, flow)) = self.dialog_request(key, leg, side, method) else {
             let passing = Passing::default();
-            self.tell_later(now, key, Input::Responded { request: id, status: 481, passing });
+            self.tell_later(now, key, Input::Responded { request: id, status: 500, passing });
             return;
         };
         apply(&mut request.headers, &mut request.body, passing);

@@ -40,7 +40,7 @@ impl Node {
     pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request) {
         if self.is_serving() {
             let reply = self.decide(now, request);
-            self.staged.push((Parcel::Answer { id, reply }, self.durable));
+            self.stage(Parcel::Answer { id, reply });
             return;
         }
         let changes = request.changes();
@@ -70,11 +70,10 @@ impl Node {
                 } else {
                     Reply::Refused { why: NO_TWIN.to_owned() }
                 };
-                let tell = record::encode(&Aside::Tell { id, reply });
                 if self.role() == Role::Active {
-                    self.staged.push((Parcel::Aside(tell), self.durable));
+                    self.stage(Parcel::Aside { id, reply });
                 } else {
-                    self.journal.send_aside(tell);
+                    self.tell_aside(id, reply);
                 }
             }
             Some(Aside::Tell { id, reply }) => {
@@ -86,10 +85,27 @@ impl Node {
         }
     }
 
-    /// The link is down: nobody will answer what was handed over.
+    /// Answers what the other server handed over.
+    pub(crate) fn tell_aside(&mut self, id: u64, reply: Reply) {
+        self.journal.send_aside(record::encode(&Aside::Tell { id, reply }));
+    }
+
+    /// The role is lost while answers wait for their changes to be safe: nobody knows whether they
+    /// are.
+    pub(crate) fn answer_doubtful(&mut self, parcel: Parcel) {
+        let why = "this server lost its role; whether it was done shows on the active one";
+        let reply = Reply::Refused { why: why.to_owned() };
+        match parcel {
+            Parcel::Message { .. } => {}
+            Parcel::Answer { id, .. } => self.outputs.push_back(Output::Answer { id, reply }),
+            Parcel::Aside { id, .. } => self.tell_aside(id, reply),
+        }
+    }
+
+    /// The link is down, or roles changed: nobody will answer what was handed over.
     pub(crate) fn fail_asides(&mut self) {
         for (_, id) in core::mem::take(&mut self.asides) {
-            let why = "the link to the active server broke; whether it was done shows there";
+            let why = "the active server went away; whether it was done shows there";
             let reply = Reply::Refused { why: why.to_owned() };
             self.outputs.push_back(Output::Answer { id, reply });
         }

@@ -4,8 +4,8 @@ use tandem_call::{Call, Cdr, Ending, LegId, Outcome};
 use tandem_dialplan::{Account, Party, RoutePlan, UserName};
 use tandem_journal::Class;
 use tandem_sip::digest::{self, Challenge, Ha1, NonceCheck, NonceUse};
-use tandem_sip::{HeaderName, Host, Method, NameAddr, Request, Uri};
-use tandem_stack::{ServerId, make_response};
+use tandem_sip::{ContactValue, HeaderName, Host, Method, NameAddr, Request, Uri};
+use tandem_stack::{Dialog, ServerId, make_response};
 use tandem_types::{Flow, Instant, Pii};
 
 use crate::facts::Fact;
@@ -26,6 +26,17 @@ enum Proof {
 
 /// Devices of one user that one call rings at most.
 const LEGS_MAX: usize = 32;
+
+/// Calls that one number may have made and not ended; one more is refused 486, with Q.850 cause 42
+/// (congestion).
+const CALLS_PER_USER_MAX: usize = 64;
+
+/// Calls in all; one more is refused as above.
+const CALLS_MAX: usize = 50_000;
+
+/// Bytes of Via, Record-Route and the like that an INVITE may carry, because every record of its
+/// call does; beyond: 513.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
 
 impl Node {
     /// Digest authentication (RFC 3261 §22). `None`: the request was answered.
@@ -108,8 +119,13 @@ impl Node {
         if self.refuse_unsupported(now, id, &request) {
             return;
         }
-        if request.headers.contacts().is_ok_and(|contacts| contacts.len() != 1) {
+        let contacts = request.headers.contacts().map_or(0, |contacts| contacts.len());
+        if contacts != 1 || Dialog::uas(&request, "").is_err() {
             self.reply(now, id, &request, 400);
+            return;
+        }
+        if head_bytes(&request) > HEAD_BYTES_MAX {
+            self.reply(now, id, &request, 513);
             return;
         }
         let key = self.dice.hex(16);
@@ -126,9 +142,22 @@ impl Node {
                 return;
             }
         };
-        let devices = self.devices(now, &plan.destination.user);
+        let calls = self.calls.of_caller(&plan.caller.number);
+        if calls >= CALLS_PER_USER_MAX || self.calls.len() >= CALLS_MAX {
+            self.refuse_call(now, id, &request, 486, cdr, Outcome::Failed);
+            return;
+        }
+        let mut devices = self.devices(now, &plan.destination.user);
         if devices.is_empty() {
             self.refuse_call(now, id, &request, 480, cdr, Outcome::Failed);
+            return;
+        }
+        if plan.destination.user == caller {
+            // Who calls himself means his other phones.
+            devices.retain(|(uri, _)| !is_contact(&request, uri));
+        }
+        if devices.is_empty() {
+            self.refuse_call(now, id, &request, 486, cdr, Outcome::Busy);
             return;
         }
         // Tied first, so that the record of this transaction travels with the call.
@@ -159,6 +188,7 @@ impl Node {
             caller: plan.caller.number.clone(),
             ports: std::collections::BTreeMap::new(),
             through: std::collections::BTreeMap::new(),
+            farewell: None,
             next_request: 0,
         };
         let passing = passing(&request.headers, &request.body);
@@ -257,7 +287,12 @@ impl Node {
         cdr.outcome = Some(outcome);
         cdr.ending = Some(Ending::Server);
         cdr.sip_status = status;
-        cdr.q850_cause = if status == 404 { 1 } else { 20 };
+        cdr.q850_cause = match (status, outcome) {
+            (404, _) => 1,
+            (486, Outcome::Failed) => 42,
+            (486, _) => 17,
+            (_, _) => 20,
+        };
         let key = cdr.call_id.clone();
         self.change(Class::Log, record::cdr_key(&key), Some(record::encode(&cdr)));
         // Its answer must be repeated by the twin, or the call would get a second record there.
@@ -269,6 +304,21 @@ impl Node {
         let outcome = format!("{outcome:?}");
         self.fact(Fact::CallEnded { call: key, outcome, talk_seconds: 0 });
     }
+}
+
+/// Whether `uri` is the Contact of this request.
+fn is_contact(request: &Request, uri: &Uri) -> bool {
+    let contacts = request.headers.contacts().unwrap_or_default();
+    contacts.iter().any(|contact| match contact {
+        ContactValue::Addr(address) => address.uri == *uri,
+        ContactValue::Star => false,
+    })
+}
+
+/// Bytes of what a call keeps of its INVITE, once for each device that rings.
+fn head_bytes(request: &Request) -> usize {
+    let kept = head(request).headers;
+    kept.iter().map(|header| header.value().len()).sum()
 }
 
 /// A person as shown to the other side.

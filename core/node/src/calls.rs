@@ -24,6 +24,12 @@ pub(crate) struct Calls {
     /// ours is still answered 200.
     ended: BTreeMap<DialogId, Instant>,
     ended_order: BTreeSet<(Instant, DialogId)>,
+    /// Calls that ended and whose record is not closed yet.
+    over: Vec<CallKey>,
+    /// Transactions tied since the last entry.
+    fresh: Vec<TransactionId>,
+    /// How many calls each caller has, by number.
+    callers: BTreeMap<String, usize>,
 }
 
 /// Dialogs remembered after their end, at most; beyond that the oldest are forgotten.
@@ -51,6 +57,7 @@ impl Calls {
     }
 
     pub(crate) fn insert(&mut self, key: CallKey, live: Live) {
+        self.count_caller(&live);
         self.live.insert(key.clone(), live);
         self.touch(&key);
     }
@@ -71,12 +78,34 @@ impl Calls {
         }
     }
 
+    fn count_caller(&mut self, live: &Live) {
+        *self.callers.entry(live.ties.caller.clone()).or_default() += 1;
+    }
+
+    /// How many calls this number has made that are not forgotten yet.
+    pub(crate) fn of_caller(&self, number: &str) -> usize {
+        self.callers.get(number).copied().unwrap_or_default()
+    }
+
+    /// All calls, ended ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// The call ended: its record must be closed.
+    pub(crate) fn note_over(&mut self, key: &str) {
+        self.over.push(key.to_owned());
+    }
+
     /// Calls that are over and whose record is not closed yet.
-    pub(crate) fn newly_over(&self) -> Vec<CallKey> {
-        let is_newly_over = |key: &&CallKey| {
-            self.live.get(*key).is_some_and(|live| live.call.is_over() && !live.recorded)
-        };
-        self.changed.iter().filter(is_newly_over).cloned().collect()
+    pub(crate) fn take_over(&mut self) -> Vec<CallKey> {
+        core::mem::take(&mut self.over)
+    }
+
+    /// How many transactions, dialogs and timers lead here.
+    pub(crate) fn ways(&self) -> (usize, usize, usize) {
+        let dialogs = self.by_dialog.len() + self.ended.len();
+        (self.by_transaction.len(), dialogs, self.timers.len() + self.callers.len())
     }
 
     /// The calls that changed since the last time.
@@ -85,7 +114,9 @@ impl Calls {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(due, _)| *due)
+        let call = self.timers.first().map(|(due, _)| *due);
+        let ended = self.ended_order.first().map(|(until, _)| *until);
+        call.into_iter().chain(ended).min()
     }
 
     /// A call whose time has come.
@@ -96,6 +127,15 @@ impl Calls {
     /// Forgets a call and every way to it but those of requests still under way.
     pub(crate) fn remove(&mut self, now: Instant, key: &str) {
         let Some(live) = self.live.remove(key) else { return };
+        if let Some(count) = self.callers.get_mut(&live.ties.caller) {
+            *count -= 1;
+            if *count == 0 {
+                self.callers.remove(&live.ties.caller);
+            }
+        }
+        // They may have been lost with a server that had the call before us.
+        self.fresh.push(live.ties.invite.into());
+        self.fresh.extend(live.ties.ports.values().map(|port| TransactionId::from(port.invite)));
         if let Some(due) = self.due.remove(key) {
             self.timers.remove(&(due, key.to_owned()));
         }
@@ -107,6 +147,11 @@ impl Calls {
                 self.ended_order.insert((now + ENDED_FOR, name));
             }
         }
+        self.forget_ended(now);
+    }
+
+    /// Forgets dialogs that ended long ago.
+    pub(crate) fn forget_ended(&mut self, now: Instant) {
         while let Some((until, _)) = self.ended_order.first()
             && (*until <= now || self.ended_order.len() > ENDED_MAX)
         {
@@ -122,11 +167,30 @@ impl Calls {
     }
 
     pub(crate) fn tie(&mut self, id: impl Into<TransactionId>, key: &str, purpose: Purpose) {
-        self.by_transaction.insert(id.into(), (key.to_owned(), purpose));
+        let id = id.into();
+        self.fresh.push(id);
+        self.by_transaction.insert(id, (key.to_owned(), purpose));
     }
 
-    /// Whether this transaction belongs to a call: then its record travels to the twin.
-    pub(crate) fn owns(&self, id: &TransactionId) -> bool {
+    /// A transaction restored whose call is over: its record goes when it does.
+    pub(crate) fn tie_loose(&mut self, id: TransactionId) {
+        self.by_transaction.entry(id).or_insert_with(|| (CallKey::new(), Purpose::Farewell));
+    }
+
+    /// Transactions tied since the last time.
+    pub(crate) fn take_fresh_ties(&mut self) -> Vec<TransactionId> {
+        core::mem::take(&mut self.fresh)
+    }
+
+    /// Whether this transaction belongs to a call: then its record travels to the twin. The CANCEL
+    /// of an INVITE does from its first change on.
+    pub(crate) fn owns(&mut self, id: &TransactionId) -> bool {
+        if let TransactionId::Client(client) = id
+            && let Some(invite) = client.cancels()
+            && let Some((key, _)) = self.by_client(invite)
+        {
+            self.tie(*id, &key, Purpose::Farewell);
+        }
         self.by_transaction.contains_key(id)
     }
 
@@ -182,6 +246,7 @@ impl Calls {
             self.due.insert(key.clone(), due);
             self.timers.insert((due, key.clone()));
         }
+        self.count_caller(&live);
         self.live.insert(key, live);
     }
 

@@ -20,6 +20,7 @@ mod admin;
 mod begin;
 mod calls;
 mod facts;
+mod holdings;
 mod live;
 mod node;
 mod outbox;
@@ -35,6 +36,7 @@ pub use node::Node;
 pub use record::{CDR_PREFIX, RECORD_VERSION, read_cdr};
 
 pub use facts::Fact;
+pub use holdings::Holdings;
 #[cfg(feature = "sabotage")]
 pub use ports::Sabotage;
 pub use ports::{

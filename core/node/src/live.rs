@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tandem_call::{Call, CallCheckpoint, LegId, RequestId, Side};
+use tandem_call::{Call, CallCheckpoint, LegId, Passing, RequestId, Side};
 use tandem_sip::{HeaderName, Method, Request, Uri};
 use tandem_stack::{ClientId, Dialog, ServerId};
 use tandem_types::{Duration, Flow, Instant};
+
+use crate::record;
 
 /// What belongs to a call besides its state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -25,6 +27,8 @@ pub(crate) struct Ties {
     pub(crate) ports: BTreeMap<LegId, Port>,
     /// Requests that pass through.
     pub(crate) through: BTreeMap<RequestId, Through>,
+    /// The BYE that the caller gets when its ACK is there.
+    pub(crate) farewell: Option<(LegId, Passing)>,
     /// The next [`RequestId`].
     pub(crate) next_request: u32,
 }
@@ -80,7 +84,7 @@ pub(crate) struct Live {
 }
 
 /// How a live call is stored.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 pub(crate) struct LiveRecord {
     pub(crate) call: CallCheckpoint,
     pub(crate) ties: Ties,
@@ -91,14 +95,29 @@ pub(crate) struct LiveRecord {
 /// we never heard of. Gaps are allowed, going back is not (RFC 3261 §12.2.1.1).
 pub(crate) const CSEQ_LEAP: u32 = 100;
 
+impl LiveRecord {
+    /// The transactions of this call are lost: nothing that they would bring is waited for.
+    pub(crate) fn without_transactions(&mut self) {
+        self.call = self.call.clone().without_requests();
+        self.ties.through.clear();
+        self.ties.farewell = None;
+        self.ties.ports.values_mut().for_each(|port| port.waiting = false);
+    }
+}
+
+/// As [`LiveRecord`], and encoded the same, without a copy of the ties.
+#[derive(Serialize)]
+struct LiveView<'a> {
+    call: CallCheckpoint,
+    ties: &'a Ties,
+    recorded: bool,
+}
+
 impl Live {
     /// For the twin.
-    pub(crate) fn checkpoint(&self, now: Instant) -> LiveRecord {
-        LiveRecord {
-            call: self.call.checkpoint(now),
-            ties: self.ties.clone(),
-            recorded: self.recorded,
-        }
+    pub(crate) fn encode(&self, now: Instant) -> Vec<u8> {
+        let call = self.call.checkpoint(now);
+        record::encode(&LiveView { call, ties: &self.ties, recorded: self.recorded })
     }
 
     /// On takeover.
@@ -112,9 +131,11 @@ impl Live {
         Self { call: Call::restore(now, call, age), ties, recorded }
     }
 
-    /// Whether nothing more can come: the call is over, and no device owes us a final response.
+    /// Whether nothing more can come: the call is over, and neither does a device owe us a final
+    /// response, nor do we owe the caller a BYE.
     pub(crate) fn is_finished(&self) -> bool {
-        self.call.is_over() && self.ties.ports.values().all(|port| !port.waiting)
+        let owed = self.ties.farewell.is_some() || self.ties.ports.values().any(|it| it.waiting);
+        self.call.is_over() && !owed
     }
 
     /// A name for a request that passes through.

@@ -8,7 +8,7 @@ use tandem_registrar::Registrar;
 use tandem_sip::digest::{NonceCounts, NonceKey};
 use tandem_sip::{Carrier, Limits, Message, Method};
 use tandem_stack::{Stack, TransactionId};
-use tandem_types::{Dice, Epoch, Flow, Instant, Role};
+use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role};
 
 use crate::calls::Calls;
 use crate::facts::Fact;
@@ -28,7 +28,7 @@ pub struct Node {
     pub(crate) nonce_key: NonceKey,
     pub(crate) nonce_counts: NonceCounts,
     pub(crate) journal: Journal,
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
     role: Role,
     epoch: Epoch,
     /// Until when the keeper lets us serve.
@@ -41,8 +41,8 @@ pub struct Node {
     wall: (Instant, i64),
     /// Changes that are not in the journal yet.
     pub(crate) ops: Vec<Op>,
-    /// What rests on them. True: on a durable one.
-    pub(crate) staged: Vec<(Parcel, bool)>,
+    /// When changes that no message rests on are written at the latest.
+    write_at: Option<Instant>,
     /// Whether the input at hand made a durable change.
     pub(crate) durable: bool,
     unsettled: bool,
@@ -86,7 +86,7 @@ impl Node {
             connections: BTreeSet::new(),
             wall: (now, 0),
             ops: Vec::new(),
-            staged: Vec::new(),
+            write_at: None,
             durable: false,
             unsettled: false,
             asides: BTreeMap::new(),
@@ -147,7 +147,9 @@ impl Node {
             if !self.suspended {
                 self.stack.handle_timeout(now);
                 self.expire_bindings(now);
-                while let Some(key) = self.calls.due(now) {
+                self.calls.forget_ended(now);
+                for _ in 0..CALLS_DUE_MAX {
+                    let Some(key) = self.calls.due(now) else { break };
                     self.call_timeout(now, &key);
                 }
             }
@@ -164,6 +166,7 @@ impl Node {
                 self.stack.next_timeout(),
                 self.registrar.next_timeout(),
                 self.calls.next_timeout(),
+                self.write_at,
             ];
             next = others.into_iter().flatten().fold(next, Instant::min);
         }
@@ -220,6 +223,11 @@ impl Node {
             users,
             disk_works: self.journal.disk_works(),
         }
+    }
+
+    /// Whether we serve and the keeper lets us, this instant.
+    fn is_leased(&self, now: Instant) -> bool {
+        self.is_serving() && self.lease > now
     }
 
     pub(crate) fn is_serving(&self) -> bool {
@@ -292,12 +300,15 @@ impl Node {
                     self.fact(Fact::LeaseBack);
                 }
             }
-            // Another reign of our own: what we hold is the state it goes on from.
             (Role::Active, Role::Active) => {
                 if self.journal.may_lead(epoch) {
-                    self.end(now, epoch);
+                    if self.is_leased(now) {
+                        self.reign_on(now, epoch);
+                    } else {
+                        self.end(now, epoch);
+                        self.begin(now, epoch);
+                    }
                     self.lease = until;
-                    self.begin(now, epoch);
                 }
             }
             (Role::Active, Role::Passive) => self.end(now, epoch),
@@ -309,6 +320,7 @@ impl Node {
         self.role = Role::Active;
         self.epoch = epoch;
         self.suspended = false;
+        self.fail_asides();
         self.journal.activate(epoch);
         let unreadable = self.load(now);
         self.journal.set_serving(now, true);
@@ -317,11 +329,30 @@ impl Node {
         self.fact(Fact::RoleChanged { role: Role::Active, epoch, calls, bindings, unreadable });
     }
 
+    /// Another reign of our own without a pause (both served, and this one stays): everything goes
+    /// on as it is. What waited rests on the first entry of the new reign, which the store writes
+    /// after all that came before.
+    fn reign_on(&mut self, now: Instant, epoch: Epoch) {
+        self.write(now);
+        self.epoch = epoch;
+        self.journal.activate(epoch);
+        let seq = self.journal.append(now, Vec::new());
+        self.outbox.rebase(seq);
+        let (calls, bindings) = (self.calls.count(), self.registrar.bindings_total());
+        let role = Role::Active;
+        self.fact(Fact::RoleChanged { role, epoch, calls, bindings, unreadable: 0 });
+    }
+
     fn end(&mut self, now: Instant, epoch: Epoch) {
-        // What is not in the journal yet was promised to nobody.
+        if self.is_leased(now) {
+            self.write(now);
+        }
+        // What is not in the journal was promised to nobody.
         self.ops.clear();
-        self.staged.clear();
-        self.outbox.clear();
+        self.write_at = None;
+        for parcel in self.outbox.clear() {
+            self.answer_doubtful(parcel);
+        }
         self.stack.clear();
         self.registrar.clear();
         self.directory.clear();
@@ -351,7 +382,7 @@ impl Node {
         }
         self.note_ended_calls();
         while let Some(transmit) = self.stack.poll_transmit() {
-            if transmit.repeat && transmit.transaction.is_some_and(|id| self.holds(&id)) {
+            if transmit.repeat && transmit.transaction.is_some_and(|id| self.outbox.holds(&id)) {
                 continue;
             }
             let parcel = Parcel::Message {
@@ -359,14 +390,39 @@ impl Node {
                 bytes: transmit.bytes,
                 transaction: transmit.transaction,
             };
-            self.staged.push((parcel, self.durable));
+            self.stage(parcel);
         }
         self.durable = false;
     }
 
-    /// Whether a message of this transaction has not left yet: then it need not be repeated.
-    fn holds(&self, id: &TransactionId) -> bool {
-        self.outbox.holds(id) || self.staged.iter().any(|(parcel, _)| parcel.is_of(id))
+    /// What results from the input at hand.
+    pub(crate) fn stage(&mut self, parcel: Parcel) {
+        self.outbox.stage(self.durable, parcel);
+    }
+
+    /// Writes everything that changed as one entry, on which all that is staged rests.
+    fn write(&mut self, now: Instant) {
+        self.write_at = None;
+        self.collect(now);
+        let mut seq = self.journal.last().seq;
+        let mut ops = core::mem::take(&mut self.ops).into_iter().peekable();
+        while ops.peek().is_some() {
+            let (mut part, mut bytes) = (Vec::new(), 0);
+            while let Some(op) = ops.next_if(|_| bytes < ENTRY_BYTES) {
+                bytes += op.key.len() + op.body.as_ref().map_or(0, Vec::len);
+                part.push(op);
+            }
+            seq = self.journal.append(now, part);
+        }
+        self.outbox.hold(seq);
+    }
+
+    /// Whether what changed may wait for a later entry: no message rests on it, so for the phones
+    /// it is as if it had not happened yet.
+    fn may_wait(&mut self, now: Instant) -> bool {
+        let durable = self.ops.iter().any(|op| op.class.is_durable());
+        let until = *self.write_at.get_or_insert(now + WRITE_PAUSE);
+        !durable && !self.outbox.is_staged() && now < until
     }
 
     /// Writes everything that changed as one entry, and lets go of what is safe.
@@ -374,31 +430,22 @@ impl Node {
         if !core::mem::take(&mut self.unsettled) {
             return;
         }
-        if self.role == Role::Active {
-            self.collect(now);
-            let ops = core::mem::take(&mut self.ops);
-            let seq = if ops.is_empty() {
-                self.journal.last().seq
-            } else {
-                self.journal.append(now, ops)
-            };
-            for (parcel, durable) in core::mem::take(&mut self.staged) {
-                self.outbox.hold(seq, durable, parcel);
-            }
+        if self.role == Role::Active && !self.may_wait(now) {
+            self.write(now);
         }
         while let Some(output) = self.journal.poll_output() {
             self.journal_said(now, output);
         }
         // Without a lease somebody else may be active: what is safe waits, and is thrown away with
         // the role.
-        let leased = self.role == Role::Active && !self.suspended && self.lease > now;
+        let leased = self.is_leased(now);
         let (hot, durable) = self.marks();
         while leased && let Some(parcel) = self.outbox.release(hot, durable) {
             self.outputs.push_back(match parcel {
                 Parcel::Message { flow, bytes, .. } => Output::Transmit { flow, bytes },
                 Parcel::Answer { id, reply } => Output::Answer { id, reply },
-                Parcel::Aside(bytes) => {
-                    self.journal.send_aside(bytes);
+                Parcel::Aside { id, reply } => {
+                    self.tell_aside(id, reply);
                     continue;
                 }
             });
@@ -430,7 +477,7 @@ impl Node {
             if finished {
                 self.calls.remove(now, &key);
             }
-            let body = self.calls.get(&key).map(|live| record::encode(&live.checkpoint(now)));
+            let body = self.calls.get(&key).map(|live| live.encode(now));
             ops.push(Op { class: Class::Hot, key: record::call_key(&key), body });
         }
         for id in self.stack.take_changes() {
@@ -445,6 +492,12 @@ impl Node {
                 self.calls.untie(&id);
             }
             ops.push(Op { class: Class::Hot, key, body });
+        }
+        for id in self.calls.take_fresh_ties() {
+            // Those that came and went between two entries are in no list of changes.
+            if !self.stack.is_recorded(&id) {
+                self.calls.untie(&id);
+            }
         }
         for user in self.registrar.take_changes() {
             let key = record::binding_key(user.as_str());
@@ -471,7 +524,7 @@ impl Node {
                 self.fact(Fact::Protection { protected, why: why.to_owned() });
             }
             Said::Stray(stray) => self.adopt(now, stray),
-            Said::Changed(key) => self.reload(&key),
+            Said::Changed(key) => self.reload(now, &key),
             Said::Aside(bytes) => self.aside(now, &bytes),
             Said::SameSeat => self.fact(Fact::SameSeat),
         }
@@ -484,6 +537,15 @@ impl Node {
         changes.into_iter().filter(|id| self.stack.checkpoint(now, id).is_none()).collect()
     }
 }
+
+/// Changes that no message rests on are written after so long at the latest.
+const WRITE_PAUSE: Duration = Duration::from_millis(50);
+
+/// An entry takes no further change beyond so many bytes, so that it fits into a frame of the link.
+const ENTRY_BYTES: usize = 4 * 1024 * 1024;
+
+/// Calls whose time has come that are handled in one go; the others follow at once.
+const CALLS_DUE_MAX: usize = 64;
 
 /// What the passive server tells a phone to wait before it tries again.
 const PASSIVE_RETRY_AFTER_SECONDS: &str = "1";

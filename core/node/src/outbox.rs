@@ -24,22 +24,17 @@ pub(crate) enum Parcel {
         reply: Reply,
     },
     /// To the other server, for an administrator there.
-    Aside(Vec<u8>),
-}
-
-impl Parcel {
-    /// Whether it is a message of this transaction.
-    pub(crate) fn is_of(&self, id: &TransactionId) -> bool {
-        match self {
-            Self::Message { transaction, .. } => transaction.as_ref() == Some(id),
-            Self::Answer { .. } | Self::Aside(_) => false,
-        }
-    }
+    Aside {
+        id: u64,
+        reply: Reply,
+    },
 }
 
 /// The parcels that wait, in order of their positions.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
+    /// What rests on changes that are not in the journal yet. True: on a durable one.
+    staged: Vec<(Parcel, bool)>,
     hot: VecDeque<(Seq, Parcel)>,
     durable: VecDeque<(Seq, Parcel)>,
     /// How many messages of a transaction wait.
@@ -47,13 +42,38 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Holds `parcel` until `seq` is committed, on disk too where `durable`.
-    pub(crate) fn hold(&mut self, seq: Seq, durable: bool, parcel: Parcel) {
+    /// Keeps `parcel` until the changes it rests on have a position; on disk too where `durable`.
+    pub(crate) fn stage(&mut self, durable: bool, parcel: Parcel) {
         if let Parcel::Message { transaction: Some(id), .. } = &parcel {
             *self.waiting.entry(*id).or_default() += 1;
         }
-        let queue = if durable { &mut self.durable } else { &mut self.hot };
-        queue.push_back((seq, parcel));
+        self.staged.push((parcel, durable));
+    }
+
+    /// Whether anything rests on changes that are not in the journal yet.
+    pub(crate) fn is_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// What is staged rests on the entry `seq`, and is held until that is committed.
+    pub(crate) fn hold(&mut self, seq: Seq) {
+        for (parcel, durable) in core::mem::take(&mut self.staged) {
+            let queue = if durable { &mut self.durable } else { &mut self.hot };
+            queue.push_back((seq, parcel));
+        }
+    }
+
+    /// Another reign begins here: positions count from the start, and what waited rests on `seq`
+    /// of the new one.
+    pub(crate) fn rebase(&mut self, seq: Seq) {
+        for (at, _) in self.hot.iter_mut().chain(&mut self.durable) {
+            *at = seq;
+        }
+    }
+
+    /// How many parcels wait.
+    pub(crate) fn len(&self) -> usize {
+        self.staged.len() + self.hot.len() + self.durable.len()
     }
 
     /// Whether a first message of this transaction still waits: then a repetition of it must not
@@ -86,8 +106,11 @@ impl Outbox {
         Some(parcel)
     }
 
-    /// Throws everything away: a server that lost its role says nothing more.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+    /// Empties it: a server that lost its role says nothing more to phones. What was in it is
+    /// returned, for the administrators who wait.
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = Parcel> + use<> {
+        let Self { staged, hot, durable, .. } = core::mem::take(self);
+        let held = hot.into_iter().chain(durable).map(|(_, parcel)| parcel);
+        held.chain(staged.into_iter().map(|(parcel, _)| parcel))
     }
 }

@@ -2,10 +2,12 @@
 
 use tandem_call::{Input, LegId, Lost, Side};
 use tandem_sip::{HeaderName, Method, Request, Response};
-use tandem_stack::{ClientId, Dialog, DialogId, Event, FailReason, ServerId, make_response};
+use tandem_stack::{
+    ClientId, Dialog, DialogError, DialogId, Event, FailReason, ServerId, make_response,
+};
 use tandem_types::{Flow, Instant};
 
-use crate::live::{Purpose, Through, head};
+use crate::live::{Port, Purpose, Through, head};
 use crate::node::Node;
 use crate::talk::{self, passing};
 
@@ -157,8 +159,10 @@ impl Node {
     fn cancelled(&mut self, now: Instant, invite: ServerId) {
         match self.calls.by_server(invite) {
             Some((key, Purpose::Caller)) => self.tell(now, &key, Input::Cancelled),
-            // A re-INVITE: it goes on to its own end (the other phone has it already).
-            Some((_, Purpose::Through(_) | Purpose::Device(_) | Purpose::Farewell)) => {}
+            Some((key, Purpose::Through(request))) => {
+                self.tell(now, &key, Input::RequestCancelled { request });
+            }
+            Some((_, Purpose::Device(_) | Purpose::Farewell)) => {}
             None => {
                 if let Some((_, request)) = self.stack.server_request(&invite) {
                     self.reply(now, invite, &request, 487);
@@ -181,6 +185,9 @@ impl Node {
         };
         let passing = passing(&request.headers, &request.body);
         self.tell(now, &key, Input::Acked { request: request_id, passing });
+        if purpose == Purpose::Caller {
+            self.say_farewell(now, &key);
+        }
     }
 
     fn response(&mut self, now: Instant, id: ClientId, flow: Flow, response: &Response) {
@@ -192,6 +199,10 @@ impl Node {
         let passing = passing(&response.headers, &response.body);
         match purpose {
             Purpose::Device(leg) => {
+                if self.is_other_fork(&key, leg) {
+                    self.hang_up_fork(now, &key, leg, id, flow, response);
+                    return;
+                }
                 self.note_device(&key, leg, flow, response);
                 let input = match status {
                     0..=199 => Input::Progress { leg, status, passing },
@@ -209,6 +220,33 @@ impl Node {
         }
     }
 
+    /// Whether this device's final response came before: behind its contact there are several.
+    fn is_other_fork(&self, key: &str, leg: LegId) -> bool {
+        let port = self.calls.get(key).and_then(|live| live.ties.ports.get(&leg));
+        port.is_some_and(|port| !port.waiting)
+    }
+
+    /// A second device behind one contact answered too: it is acknowledged and hung up (RFC 3261
+    /// §13.2.2.4); the call stays with the first.
+    fn hang_up_fork(
+        &mut self,
+        now: Instant,
+        key: &str,
+        leg: LegId,
+        id: ClientId,
+        flow: Flow,
+        response: &Response,
+    ) {
+        let port = self.calls.get(key).and_then(|live| live.ties.ports.get(&leg));
+        let Some(port) = port.filter(|_| response.is_success()) else { return };
+        let Ok(mut dialog) = dialog_with(port, response) else { return };
+        let cseq = port.request.headers.cseq().map_or(0, |(cseq, _)| cseq);
+        let next = talk::next_hop(dialog.next_hop(), flow, self.connections.contains(&flow));
+        self.stack.acknowledge(now, &id, next, dialog.make_ack(cseq));
+        let bye = self.stack.request(now, next, dialog.make_request(Method::Bye));
+        self.calls.tie(bye, key, Purpose::Farewell);
+    }
+
     /// What a device's response to our INVITE tells: its dialog, and how it is reached.
     fn note_device(&mut self, key: &str, leg: LegId, flow: Flow, response: &Response) {
         let Some(live) = self.calls.get_mut(key) else { return };
@@ -224,8 +262,12 @@ impl Node {
         if let Some(far) = port.far.as_mut().filter(|far| Some(&far.id) == name.as_ref()) {
             // A 2xx without a Contact leaves the address as it was.
             let _ = far.confirm(response);
-        } else if let Ok(dialog) = Dialog::uac(&port.request, response) {
+        } else if let Ok(mut dialog) = dialog_with(port, response) {
             let name = dialog.id.clone();
+            if let Some(old) = &port.far {
+                // Several devices behind one contact ring in turn: no number is used twice.
+                dialog.local_cseq = dialog.local_cseq.max(old.local_cseq);
+            }
             if let Some(old) = port.far.replace(dialog) {
                 self.calls.forget_dialog(&old.id);
             }
@@ -290,8 +332,24 @@ impl Node {
             }),
             Purpose::Device(_) | Purpose::Farewell => None,
         };
+        if purpose == Purpose::Caller {
+            self.say_farewell(now, &key);
+        }
         if let Some((leg, side)) = gone {
             self.tell(now, &key, Input::Gone { leg, side, why: Lost::NoAck });
         }
+    }
+}
+
+/// The dialog that a device's response makes. An answer without a Contact, which it must have, is
+/// taken as one from the contact that was called.
+fn dialog_with(port: &Port, response: &Response) -> Result<Dialog, DialogError> {
+    match Dialog::uac(&port.request, response) {
+        Err(DialogError::NoContact) => {
+            let mut completed = response.clone();
+            completed.headers.set(HeaderName::Contact, tandem_sip::NameAddr::new(port.uri.clone()));
+            Dialog::uac(&port.request, &completed)
+        }
+        other => other,
     }
 }

@@ -1,7 +1,7 @@
 //! Reading the twin's records: on becoming active all of them; while active, those that only the
 //! twin had.
 
-use tandem_call::{CallCheckpoint, Ending, Outcome};
+use tandem_call::{CallCheckpoint, Ending, Input, Lost, Outcome, Side};
 use tandem_dialplan::{Account, UserName};
 use tandem_journal::{Class, Record};
 use tandem_registrar::{Aor, AorCheckpoint};
@@ -52,8 +52,15 @@ impl Node {
                 None => unreadable += 1,
             }
         }
+        let mut transactions = Vec::new();
         for (read, age) in found {
+            if let Read::Transaction(saved) = &read {
+                transactions.push(saved.id());
+            }
             self.restore(now, read, age);
+        }
+        for id in transactions {
+            self.calls.tie_loose(id);
         }
         // What was restored stands in the journal already; only what ended meanwhile is a change.
         for id in self.forget_restored_changes(now) {
@@ -101,6 +108,7 @@ impl Node {
             Some(Read::Call(key, saved)) if saved.recorded => drop(key),
             Some(Read::Call(key, mut saved)) => {
                 self.rehome_ties(&mut saved.ties);
+                saved.without_transactions();
                 let live = Live::restore(now, (*saved).clone(), stray.age);
                 if live.call.answered_by().is_some() {
                     self.calls.restore(key.clone(), live);
@@ -124,6 +132,19 @@ impl Node {
         }
     }
 
+    /// The twin closed the record of a call while we were apart: a phone hung up there. It is not
+    /// closed a second time; whoever still believes in the call is told.
+    fn ended_elsewhere(&mut self, now: Instant, key: &str) {
+        let Some(live) = self.calls.get_mut(key) else { return };
+        live.recorded = true;
+        let Some(leg) = live.call.answered_by() else {
+            self.tell(now, key, Input::Cancelled);
+            return;
+        };
+        let (side, why) = (Side::Near, Lost::NoAck);
+        self.tell(now, key, Input::Gone { leg, side, why });
+    }
+
     fn close_stray(&mut self, now: Instant, key: &str, saved: CallCheckpoint) {
         let mut cdr = saved.into_cdr();
         cdr.end = Some(self.wall(now));
@@ -133,9 +154,13 @@ impl Node {
         self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
     }
 
-    /// A table record changed under us (a catch-up brought the twin's newer one).
-    pub(crate) fn reload(&mut self, key: &[u8]) {
+    /// A record changed under us (a catch-up brought the twin's).
+    pub(crate) fn reload(&mut self, now: Instant, key: &[u8]) {
         if self.role() != tandem_types::Role::Active {
+            return;
+        }
+        if let Some(call) = key.strip_prefix(record::CDR_PREFIX) {
+            self.ended_elsewhere(now, &String::from_utf8_lossy(call));
             return;
         }
         let Some(name) = key.strip_prefix(USER).and_then(|name| core::str::from_utf8(name).ok())

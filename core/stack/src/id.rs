@@ -13,6 +13,13 @@ pub struct ClientId {
     pub(crate) cancel: bool,
 }
 
+impl ClientId {
+    /// The INVITE, where this is its CANCEL.
+    pub fn cancels(self) -> Option<Self> {
+        self.cancel.then_some(Self { cancel: false, ..self })
+    }
+}
+
 /// A server transaction: a request of somebody else.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ServerId(pub(crate) u64);

@@ -80,6 +80,14 @@ impl Stack {
         std::mem::replace(recorded, keep) || keep
     }
 
+    /// Whether there is such a transaction and the twin was told to keep a record of it.
+    pub fn is_recorded(&self, id: &TransactionId) -> bool {
+        match id {
+            TransactionId::Client(id) => self.clients.get(id).is_some_and(|it| it.recorded),
+            TransactionId::Server(id) => self.servers.get(id).is_some_and(|it| it.recorded),
+        }
+    }
+
     /// The record of a transaction; `None`: delete its record.
     pub fn checkpoint(&self, now: Instant, id: &TransactionId) -> Option<Checkpoint> {
         let saved = match id {

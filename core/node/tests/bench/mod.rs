@@ -1,10 +1,12 @@
 //! Two nodes side by side with a perfect link and a perfect store, and phones that say what the
 //! test tells them to.
 
+#![allow(dead_code, reason = "not every test uses all of it")]
+
 use std::collections::{BTreeMap, VecDeque};
 
 use tandem_call::Cdr;
-use tandem_journal::{Class, Known, Record, Write};
+use tandem_journal::{Class, Entry, Frame, Known, Record, Write};
 use tandem_node::{CDR_PREFIX, Config, Input, Node, Output, Reply, Request as Admin, read_cdr};
 use tandem_sip::digest::{Challenge, respond};
 use tandem_sip::{Carrier, HeaderName, Limits, Message, Method, Request, Response, Uri};
@@ -20,6 +22,8 @@ pub(crate) struct Server {
     known: Known,
     pub(crate) alive: bool,
     frames: VecDeque<Vec<u8>>,
+    /// Entries of its own that it wrote, and their bytes as they travel.
+    pub(crate) entries: (usize, usize),
 }
 
 pub(crate) struct Bench {
@@ -29,6 +33,10 @@ pub(crate) struct Bench {
     epoch: Epoch,
     /// Frames between the servers stay where they are.
     pub(crate) link_frozen: bool,
+    /// Anna's phone is on TCP.
+    pub(crate) on_tcp: bool,
+    /// Print every entry.
+    pub(crate) tell: bool,
     /// What was sent to phones, by their address.
     pub(crate) sent: BTreeMap<String, VecDeque<Message>>,
     pub(crate) replies: Vec<Reply>,
@@ -44,6 +52,7 @@ impl Bench {
             known: Known::new(),
             alive: true,
             frames: VecDeque::new(),
+            entries: (0, 0),
         };
         let mut bench = Self {
             now,
@@ -51,6 +60,8 @@ impl Bench {
             active: 0,
             epoch: Epoch::NEVER,
             link_frozen: false,
+            on_tcp: false,
+            tell: false,
             sent: BTreeMap::new(),
             replies: Vec::new(),
             facts: Vec::new(),
@@ -68,6 +79,13 @@ impl Bench {
         self.epoch = self.epoch.next(SEATS[who]);
         let until = self.now + Duration::from_secs(1_000);
         self.input(who, Input::Lease { role: Role::Active, epoch: self.epoch, until });
+    }
+
+    /// The keeper lets the active server go on.
+    pub(crate) fn renew(&mut self) {
+        let (who, epoch) = (self.active, self.epoch);
+        let until = self.now + Duration::from_secs(1_000);
+        self.input(who, Input::Lease { role: Role::Active, epoch, until });
     }
 
     /// The active server dies; its twin takes over.
@@ -167,6 +185,13 @@ impl Bench {
                 self.sent.entry(flow.remote.to_string()).or_default().push_back(message);
             }
             Output::Frame(frame) if self.servers[1 - who].alive => {
+                if let Ok(Frame::Entry(entry)) = Frame::decode(&frame) {
+                    let count = &mut self.servers[who].entries;
+                    *count = (count.0 + 1, count.1 + frame.len());
+                    if self.tell {
+                        tell(self.now, &entry);
+                    }
+                }
                 self.servers[1 - who].frames.push_back(frame);
             }
             Output::Frame(_) | Output::Serve(_) => {}
@@ -193,6 +218,12 @@ impl Bench {
         closed.map(|(_, record)| read_cdr(record.body.as_ref().unwrap()).unwrap()).collect()
     }
 
+    /// The keys of hot records on the disk of one server.
+    pub(crate) fn hot_keys(&self, who: usize) -> Vec<String> {
+        let hot = self.servers[who].records.iter().filter(|(_, r)| r.class == Class::Hot);
+        hot.map(|(key, _)| String::from_utf8_lossy(key).into_owned()).collect()
+    }
+
     pub(crate) fn add_user(&mut self, name: &str, number: &str) {
         let request = Admin::UserAdd {
             name: name.into(),
@@ -206,7 +237,10 @@ impl Bench {
     }
 
     pub(crate) fn send(&mut self, from: &str, message: impl Into<Message>) {
-        let (who, flow) = (self.active, flow(from));
+        let (who, mut flow) = (self.active, flow(from));
+        if self.on_tcp && from == ANNA {
+            flow.transport = Transport::Tcp;
+        }
         self.input(who, Input::Bytes { flow, bytes: message.into().to_bytes() });
     }
 
@@ -384,6 +418,17 @@ impl Server {
     }
 }
 
+/// What an entry changes, for people: see [`Bench::tell`].
+fn tell(now: Instant, entry: &Entry) {
+    let change = |op: &tandem_journal::Op| {
+        let key: String = String::from_utf8_lossy(&op.key).chars().take(12).collect();
+        let size = op.body.as_ref().map_or("gone".into(), |body| body.len().to_string());
+        format!("{key} {size}")
+    };
+    let changes: Vec<String> = entry.ops.iter().map(change).collect();
+    println!("{now} {}: {}", entry.stamp, changes.join(", "));
+}
+
 pub(crate) const ANNA: &str = "10.0.1.1:5070";
 pub(crate) const BEN: &str = "10.0.1.2:5070";
 /// Ben's second phone.
@@ -449,6 +494,16 @@ pub(crate) fn in_dialog(
         .with(HeaderName::CallId, invite.headers.get(&HeaderName::CallId).unwrap())
         .with(HeaderName::CSeq, format!("{cseq} {method}"))
         .with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"))
+}
+
+/// The caller gives up.
+pub(crate) fn cancel(invite: &Request) -> Request {
+    let mut cancel = invite.clone();
+    cancel.method = Method::Cancel;
+    cancel.body.clear();
+    let (number, _) = invite.headers.cseq().unwrap();
+    cancel.headers.set(HeaderName::CSeq, format!("{number} CANCEL"));
+    cancel
 }
 
 /// Ben's response.
