@@ -141,12 +141,14 @@ pub struct Journal {
     join: u32,
     /// When the peer was last heard on the link, and what its last tick said.
     heard: Option<(Instant, Role, Epoch, bool)>,
+    /// The twin was in sync and has not been heard for a while.
+    silent: bool,
     serving: bool,
     next_tick: Instant,
     disk_works: bool,
     ticket: u64,
     /// Own entries under way to the disk.
-    storing: BTreeMap<u64, Seq>,
+    storing: BTreeMap<u64, (Seq, bool)>,
     read: u64,
     /// When the store was asked for the read that is not answered yet.
     asked: Option<Instant>,
@@ -163,6 +165,9 @@ pub const STORING_MAX: usize = 65_536;
 
 /// An entry waits so long for the twin; then its messages leave and the pair is unprotected.
 pub const ACK_WAIT: Duration = Duration::from_millis(20);
+
+/// A twin that was not heard for so long has not got what it did not acknowledge.
+const TWIN_SILENT: Duration = Duration::from_millis(100);
 
 impl Journal {
     /// A passive server's journal, with what its store held.
@@ -181,6 +186,7 @@ impl Journal {
             link: false,
             join: 0,
             heard: None,
+            silent: false,
             serving: false,
             next_tick: now,
             disk_works: true,
@@ -209,6 +215,8 @@ impl Journal {
         self.forget_read();
         self.protected = false;
         self.known.learn(Stamp { epoch, seq: Seq::ZERO });
+        // What the dead server promised because it was in our memory must now be on our disk.
+        self.store(Write::Learn(self.known.clone()), true);
         self.hello();
     }
 
@@ -247,7 +255,7 @@ impl Journal {
         if self.storing.len() >= STORING_MAX {
             self.storing.pop_last();
         }
-        self.storing.insert(ticket, seq);
+        self.storing.insert(ticket, (seq, sync));
         seq
     }
 
@@ -374,10 +382,10 @@ impl Journal {
     pub fn handle_stored(&mut self, ticket: u64) {
         let later = self.storing.split_off(&(ticket + 1));
         let stored = core::mem::replace(&mut self.storing, later);
-        if let (Part::Lead { synced, .. }, Some((_, seq))) =
-            (&mut self.part, stored.last_key_value())
-        {
-            *synced = (*synced).max(*seq);
+        // A write that is synced takes all before it along; one that is not may still be lost.
+        let last = stored.into_values().rev().find(|(_, synced)| *synced);
+        if let (Part::Lead { synced, .. }, Some((seq, _))) = (&mut self.part, last) {
+            *synced = (*synced).max(seq);
             self.settle();
         }
     }
@@ -398,7 +406,10 @@ impl Journal {
             Frame::CaughtUp { join, known } if join == self.join => self.take_caught_up(&known),
             Frame::Entry(entry) => self.take_entry(now, entry),
             Frame::Ack(stamp) if stamp.epoch == self.epoch => self.take_ack(stamp.seq),
-            Frame::Tick { role, epoch, serving } => self.heard = Some((now, role, epoch, serving)),
+            Frame::Tick { role, epoch, serving } => {
+                self.heard = Some((now, role, epoch, serving));
+                self.twin_is_back();
+            }
             Frame::Aside(bytes) => self.outputs.push_back(Output::Aside(bytes)),
             // Of another catch-up or reign: the peer will hear of ours, or we of its.
             Frame::Records { .. }
@@ -434,8 +445,11 @@ impl Journal {
                 *overdue = *seq;
                 waiting.pop_front();
             }
-            if late && *twin == Twin::InSync {
-                *twin = if *acked == *appended { Twin::InSync } else { Twin::Lagging };
+            if late && *twin == Twin::InSync && *acked != *appended {
+                self.sync_what_the_twin_held();
+                if let Part::Lead { twin, .. } = &mut self.part {
+                    *twin = Twin::Lagging;
+                }
                 self.protect("the twin acknowledges too late");
             }
             if late {
@@ -467,9 +481,39 @@ impl Journal {
 
     fn tick(&mut self, now: Instant) {
         self.next_tick = now + TICK;
+        self.notice_silence(now);
         if self.link {
             let (role, epoch, serving) = (self.role(), self.epoch, self.serving);
             self.outputs.push_back(Output::Send(Frame::Tick { role, epoch, serving }));
+        }
+    }
+
+    /// A twin that says nothing acknowledges nothing either: nobody waits for the next entry to
+    /// find out.
+    fn notice_silence(&mut self, now: Instant) {
+        let silent = self.heard.is_none_or(|(at, ..)| at + TWIN_SILENT <= now);
+        if silent && matches!(self.part, Part::Lead { twin: Twin::InSync, .. }) {
+            self.sync_what_the_twin_held();
+            self.silent = true;
+            if let Part::Lead { twin, .. } = &mut self.part {
+                *twin = Twin::Lagging;
+            }
+            self.settle();
+            self.protect("the twin is silent");
+        }
+    }
+
+    /// It was silent and is heard again, on the same link: it has all it acknowledged.
+    fn twin_is_back(&mut self) {
+        if !core::mem::take(&mut self.silent) {
+            return;
+        }
+        if let Part::Lead { twin, acked, appended, .. } = &mut self.part
+            && *twin == Twin::Lagging
+            && acked == appended
+        {
+            *twin = Twin::InSync;
+            self.protect("the twin is heard again and has everything");
         }
     }
 
@@ -491,8 +535,20 @@ impl Journal {
         ticket
     }
 
+    /// The twin is not to be relied on any more: what was promised because it was in its memory must
+    /// now be on our disk.
+    fn sync_what_the_twin_held(&mut self) {
+        if let Part::Lead { twin: Twin::InSync, appended, .. } = &self.part {
+            let appended = *appended;
+            let ticket = self.store(Write::Learn(self.known.clone()), true);
+            self.storing.insert(ticket, (appended, true));
+        }
+    }
+
     fn forget_twin(&mut self, why: &'static str) {
         self.forget_read();
+        self.sync_what_the_twin_held();
+        self.silent = false;
         match &mut self.part {
             Part::Lead { twin, .. } => {
                 *twin = Twin::Absent;

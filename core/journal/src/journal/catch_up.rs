@@ -72,6 +72,8 @@ impl Journal {
             return;
         }
         self.join = join;
+        self.silent = false;
+        self.sync_what_the_twin_held();
         self.forget_read();
         if let Part::Lead { twin, acked, .. } = &mut self.part {
             *twin = Twin::Tail { known };
