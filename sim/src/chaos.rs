@@ -36,8 +36,18 @@ pub struct Report {
     pub story: Vec<String>,
 }
 
-/// Runs one seed.
+/// Runs one seed. A panic is a broken promise too.
 pub fn run(seed: u64, rules: Rules, record: bool) -> Report {
+    let run = std::panic::AssertUnwindSafe(|| run_through(seed, rules, record));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        let violations = vec![format!("a server or keeper panicked: {text}")];
+        Report { violations, seen: Seen::default(), story: Vec::new() }
+    })
+}
+
+fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
     let mut chaos = Chaos::new(seed, rules);
     if record {
         chaos.world.record();

@@ -260,9 +260,9 @@ impl World {
             return;
         }
         machine.end_server();
-        let lost = machine.disk.kill();
+        let crash = machine.disk.kill();
         self.set_server_wake(at);
-        self.watch_end(at, lost);
+        self.watch_end(at, crash);
         if let Some(keeper) = &self.machines[at].keeper {
             let life = keeper.life;
             let closed = self.micros(50, 200);
@@ -332,6 +332,8 @@ impl World {
     }
 
     fn drain_server(&mut self, at: usize) {
+        // A reign is judged by what was known before anything is said in it.
+        self.watch(at);
         let local = self.machines[at].local(self.now);
         while let Some(process) = &mut self.machines[at].server
             && let Some(output) = process.node.poll_output(local)
@@ -394,7 +396,8 @@ impl World {
             NodeOutput::Fact(fact) => {
                 let seat = self.machines[at].seat;
                 self.say(|| format!("{seat} server: {fact}"));
-                self.oracle.fact(at, &fact);
+                let saved = self.machines[at].saved_epoch;
+                self.oracle.fact(self.now, at, &fact, saved);
             }
         }
     }
@@ -488,6 +491,9 @@ impl World {
         let out = Port { machine: at, road: Road::Lan, way: Way::Out };
         if let Some(asker) = (0..2).find(|asker| probe_address(*asker) == flow.remote) {
             return self.probe_answered(at, asker, &bytes);
+        }
+        if !self.triggers.is_empty() && self.set_off(at, &bytes) {
+            return;
         }
         self.oracle.speaks(self.now, speaker, &bytes);
         let Some(phone) = self.phone_at(flow.remote) else { return };

@@ -56,6 +56,13 @@ pub(crate) enum Done {
     },
 }
 
+/// What a crash means for the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crash {
+    /// Entries that the memory of both servers was meant to hold meanwhile were not written.
+    pub(crate) hot_lost: bool,
+}
+
 #[derive(Debug)]
 enum Item {
     Write(Write, i64, bool, u64),
@@ -167,20 +174,20 @@ impl Disk {
         Some(Done::Stored { ticket: last, recovered, fetched })
     }
 
-    /// The process that writes is gone: what waits is lost. True where the memory of both servers
-    /// was meant to hold some of that meanwhile.
-    pub(crate) fn kill(&mut self) -> bool {
+    /// The process that writes is gone: what waits is lost.
+    pub(crate) fn kill(&mut self) -> Crash {
         let hot = |item: &Item| matches!(item, Item::Write(_, _, false, _));
-        let lost = self.queue.iter().chain(&self.working).any(hot);
+        let hot_lost = self.queue.iter().chain(&self.working).any(hot);
         self.queue.clear();
         self.working.clear();
         self.failing = false;
-        lost
+        Crash { hot_lost }
     }
 
-    /// Power is gone: also what was written and not synced is lost. True where there was any.
-    pub(crate) fn power_off(&mut self) -> bool {
-        let lost = self.kill() || !self.undo.is_empty();
+    /// Power is gone: also what was written and not synced is lost.
+    pub(crate) fn power_off(&mut self) -> Crash {
+        let mut crash = self.kill();
+        crash.hot_lost |= !self.undo.is_empty();
         while let Some((key, class, before)) = self.undo.pop() {
             let map = if class == Class::Log { &mut self.logs } else { &mut self.records };
             match before {
@@ -191,7 +198,7 @@ impl Disk {
         if let Some(known) = self.undo_known.take() {
             self.known = known;
         }
-        lost
+        crash
     }
 
     /// What a server reads when it starts.
@@ -353,11 +360,11 @@ mod tests {
         disk.write(entry(2, Class::Hot, "call/a"), 0, false, 2);
         run(&mut disk);
         disk.write(entry(3, Class::Hot, "call/b"), 0, false, 3);
-        assert!(disk.kill());
+        assert!(disk.kill().hot_lost);
         let (records, known) = disk.load(0);
         assert_eq!(records.len(), 2);
         assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(2)));
-        assert!(disk.power_off());
+        assert!(disk.power_off().hot_lost);
         let (records, known) = disk.load(0);
         assert_eq!(records.len(), 1);
         assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(1)));

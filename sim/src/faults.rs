@@ -25,10 +25,10 @@ impl World {
         machine.keeper = None;
         machine.holds_address = false;
         machine.end_server();
-        let lost = machine.disk.power_off();
+        let crash = machine.disk.power_off();
         self.set_keeper_wake(at);
         self.set_server_wake(at);
-        self.watch_end(at, lost);
+        self.watch_end(at, crash);
     }
 
     /// Kills the server process.

@@ -12,12 +12,16 @@ mod link;
 mod machine;
 mod network;
 mod oracle;
+mod orders;
 mod phone;
+mod story;
 mod watch;
 mod world;
 
 pub use machine::Rules;
 pub use network::{Counts, Network, Port, Road, Way, Weather};
 pub use oracle::{Oracle, Seen};
+pub use orders::Order;
 pub use phone::{Config as PhoneConfig, Habits, News, Phone};
+pub use story::{STORY_SEED, Story};
 pub use world::{World, new_user};

@@ -3,9 +3,9 @@
 
 use std::process::ExitCode;
 
-use tandem_sim::{Rules, Seen, chaos};
+use tandem_sim::{Rules, Seen, Story, chaos};
 
-const USAGE: &str = "usage: tandem-sim chaos --seeds FROM..TO | replay SEED";
+const USAGE: &str = "usage: tandem-sim chaos --seeds FROM..TO | replay SEED | story FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             Some((from, to)) => run_chaos(from, to),
             None => usage(),
         },
+        ["story", file] => play(file),
         ["replay", seed] => match seed.parse() {
             Ok(seed) => replay(seed),
             Err(_) => usage(),
@@ -55,4 +56,19 @@ fn replay(seed: u64) -> ExitCode {
     println!("{:?}", report.seen);
     report.violations.iter().for_each(|what| println!("BROKEN: {what}"));
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn play(file: &str) -> ExitCode {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+    match text.and_then(|text| Story::parse(&text)) {
+        Ok(story) => {
+            let (seen, kept) = story.play(tandem_sim::STORY_SEED);
+            print!("{seen}");
+            if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("{file}: {error}");
+            ExitCode::from(2)
+        }
+    }
 }

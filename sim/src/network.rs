@@ -62,7 +62,7 @@ pub struct Port {
 pub struct Weather {
     /// Packets lost, of a hundred.
     pub loss_percent: u64,
-    /// Packets that come twice, of a hundred.
+    /// Packets that come twice, of a hundred, the second time up to [`LATE`] later.
     pub twice_percent: u64,
     /// The shortest way, in microseconds.
     pub delay_micros: u64,
@@ -149,7 +149,8 @@ impl Network {
         let once = Some(self.delay());
         if self.weather.twice_percent > 0 && self.dice.chance(self.weather.twice_percent) {
             self.counts.doubled += 1;
-            return [once, Some(self.delay())];
+            let later = self.dice.below(u64::try_from(LATE.as_micros()).unwrap_or(0));
+            return [once, Some(self.delay() + Duration::from_micros(later))];
         }
         [once, None]
     }
@@ -169,6 +170,9 @@ impl Network {
         delay
     }
 }
+
+/// How late the copy of a packet may come.
+pub(crate) const LATE: Duration = Duration::from_millis(500);
 
 /// What a packet lost on the reliable link costs.
 const RETRANSMISSION: Duration = Duration::from_millis(15);

@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_node::{Fact, Request};
-use tandem_types::{Duration, Instant, Role, Stamp};
+use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
 use crate::phone::{Config, News};
 
@@ -154,6 +154,7 @@ pub struct Oracle {
     /// Since when the two have shared anything; `None`: they do not.
     shared_since: Option<Instant>,
     both_serve: bool,
+    reigns: BTreeSet<Epoch>,
     /// What was broken.
     pub violations: Vec<String>,
     /// What was seen.
@@ -172,6 +173,7 @@ impl Oracle {
             probe_lost: None,
             shared_since: Some(Instant::ZERO),
             both_serve: false,
+            reigns: BTreeSet::new(),
             violations: Vec::new(),
             seen: Seen { runs: 1, ..Seen::default() },
         }
@@ -381,8 +383,15 @@ impl Oracle {
         self.probe_lost = Some(now);
     }
 
-    pub(crate) fn fact(&mut self, _at: usize, fact: &Fact) {
-        if let Fact::RoleChanged { role: Role::Active, .. } = fact {
+    /// A server tells something. `saved`: the newest epoch on its machine's disk.
+    pub(crate) fn fact(&mut self, now: Instant, at: usize, fact: &Fact, saved: Epoch) {
+        if let Fact::RoleChanged { role: Role::Active, epoch, .. } = fact {
+            if *epoch > saved {
+                self.broken(now, &format!("{at} reigns in epoch {epoch}, on disk is {saved}"));
+            }
+            if !self.reigns.insert(*epoch) {
+                self.broken(now, &format!("{at} reigns in epoch {epoch}, which was used before"));
+            }
             self.seen.reigns += 1;
             self.seen.carried += self.calls.values().filter(|call| call.is_up()).count() as u64;
             let rings = |call: &&Call| call.rang && call.outcome.is_none();
@@ -399,8 +408,8 @@ impl Oracle {
         tip: Stamp,
         other_serves: bool,
     ) -> bool {
-        let other = self.sole[1 - at];
-        let lost = !other_serves && other.is_some_and(|promised| promised > tip);
+        let lacks = |promised: Option<Stamp>| promised.is_some_and(|promised| promised > tip);
+        let lost = lacks(self.sole[at]) || (!other_serves && lacks(self.sole[1 - at]));
         if lost {
             self.lose(now);
         }

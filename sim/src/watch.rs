@@ -4,6 +4,7 @@
 use tandem_types::{Role, Stamp};
 
 use crate::deeds::tip;
+use crate::disk::Crash;
 use crate::network::{Port, Road, Way};
 use crate::world::World;
 
@@ -52,8 +53,8 @@ impl World {
     }
 
     /// The server process of `at` is gone.
-    pub(crate) fn watch_end(&mut self, at: usize, unwritten: bool) {
-        if unwritten {
+    pub(crate) fn watch_end(&mut self, at: usize, crash: Crash) {
+        if crash.hot_lost {
             self.lost_unwritten(at);
         }
         if self.serves(1 - at) {

@@ -87,6 +87,10 @@ pub struct World {
     pub(crate) replies: BTreeMap<u64, Reply>,
     asked: BTreeMap<u64, Request>,
     next_call: u32,
+    /// What is set off by a message of a server.
+    pub(crate) triggers: Vec<crate::orders::Trigger>,
+    /// What is done when the present turn is over.
+    pub(crate) late_orders: Vec<crate::orders::Order>,
     /// The story of the run, where it is wanted.
     log: Option<Vec<String>>,
     pub(crate) dice: Dice,
@@ -145,6 +149,8 @@ impl World {
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_call: 0,
+            triggers: Vec::new(),
+            late_orders: Vec::new(),
             log: None,
             dice: split(),
         };
@@ -277,6 +283,9 @@ impl World {
             self.happen(event);
         } else if let Some(who) = self.wakes.iter().position(|wake| *wake == Some(next)) {
             self.wake(who);
+        }
+        for order in core::mem::take(&mut self.late_orders) {
+            self.obey(&order);
         }
         true
     }

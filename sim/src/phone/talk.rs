@@ -501,8 +501,11 @@ impl Phone {
     ) {
         let Some(talk) = self.talks.get_mut(&call) else { return };
         let number = request.headers.cseq().map_or(0, |(number, _)| number);
-        if talk.remote_cseq.is_some_and(|before| number <= before) {
-            self.complain(format!("CSeq of {} went back (call {call})", request.method));
+        if let Some(before) = talk.remote_cseq.filter(|before| number <= *before) {
+            // One that is lower may have been overtaken on its way; one that is equal was not.
+            if number == before {
+                self.complain(format!("CSeq {number} came twice (call {call})"));
+            }
             return self.reply(now, from, key, request, 500);
         }
         talk.remote_cseq = Some(number);

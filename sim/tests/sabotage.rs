@@ -1,0 +1,45 @@
+//! A simulator that finds nothing proves nothing: each rule is broken on purpose, and that is seen.
+
+use tandem_node::Sabotage;
+use tandem_sim::{Rules, chaos};
+
+/// A broken rule is noticed within so many seeds.
+const SEEDS: u64 = 60;
+
+/// How many of the seeds notice.
+fn noticed_by(rules: Rules) -> usize {
+    let reports = chaos::run_many(0..SEEDS, rules);
+    let noticed: Vec<_> =
+        reports.iter().filter(|(_, report)| !report.violations.is_empty()).collect();
+    if let Some((seed, report)) = noticed.first() {
+        println!("seed {seed}: {}", report.violations.join("\n"));
+    }
+    noticed.len()
+}
+
+#[test]
+fn an_answer_that_leaves_before_its_entry_is_committed_is_noticed() {
+    let rules = Rules { node_sabotage: Some(Sabotage::AnswerBeforeCommit), ..Rules::default() };
+    assert!(noticed_by(rules) > 0);
+}
+
+#[test]
+fn entries_that_are_acknowledged_and_thrown_away_are_noticed() {
+    let rules =
+        Rules { node_sabotage: Some(Sabotage::AcknowledgeWithoutKeeping), ..Rules::default() };
+    assert!(noticed_by(rules) > 0);
+}
+
+#[test]
+fn a_reign_whose_epoch_is_not_on_disk_is_noticed() {
+    let mut rules = Rules::default();
+    rules.pair_sabotage.skip_saving_epochs = true;
+    assert!(noticed_by(rules) > 0);
+}
+
+#[test]
+fn heartbeats_that_are_taken_too_late_are_noticed() {
+    let mut rules = Rules::default();
+    rules.pair_sabotage.accept_late_heartbeats = true;
+    assert!(noticed_by(rules) > 0);
+}
