@@ -41,6 +41,8 @@ pub(crate) struct Bench {
     pub(crate) sent: BTreeMap<String, VecDeque<Message>>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) facts: Vec<String>,
+    /// Who was told to bind (true) or release the virtual address.
+    pub(crate) serves: Vec<(usize, bool)>,
 }
 
 impl Bench {
@@ -65,6 +67,7 @@ impl Bench {
             sent: BTreeMap::new(),
             replies: Vec::new(),
             facts: Vec::new(),
+            serves: Vec::new(),
         };
         for who in 0..2 {
             bench.input(who, Input::Wall(1_700_000_000_000_000));
@@ -194,7 +197,8 @@ impl Bench {
                 }
                 self.servers[1 - who].frames.push_back(frame);
             }
-            Output::Frame(_) | Output::Serve(_) => {}
+            Output::Frame(_) => {}
+            Output::Serve(serve) => self.serves.push((who, serve)),
             Output::Store { write, ticket, .. } => {
                 self.servers[who].store(write);
                 self.servers[who].node.handle(now, Input::Stored(ticket));

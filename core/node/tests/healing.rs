@@ -1,0 +1,161 @@
+//! Both served while the two were apart; contact is back. One stays active, in a later reign; the
+//! other follows it, whichever epoch was the higher one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
+mod bench;
+
+use bench::{ANNA, BEN, Bench, answer, in_dialog, ok};
+use tandem_node::Input;
+use tandem_sip::{HeaderName, Method};
+use tandem_types::{Duration, Epoch, Role, Seat};
+
+impl Bench {
+    /// The link is cut and the standby becomes active too.
+    fn part(&mut self) {
+        for who in 0..2 {
+            self.input(who, Input::LinkDown);
+        }
+        let first = self.active;
+        self.crown(1 - first);
+    }
+
+    fn meet(&mut self) {
+        let now = self.now;
+        self.servers.iter_mut().for_each(|server| server.node.handle(now, Input::LinkUp));
+        self.run();
+    }
+
+    fn epoch_of(&self, who: usize) -> Epoch {
+        self.servers[who].node.status(self.now).epoch
+    }
+
+    /// The keeper's words after healing, in either order: `winner` has a new reign.
+    fn heal(&mut self, winner: usize, winner_first: bool) {
+        let loser = 1 - winner;
+        let demote = |bench: &mut Self| {
+            let epoch = bench.epoch_of(loser);
+            let until = bench.now;
+            bench.input(loser, Input::Lease { role: Role::Passive, epoch, until });
+        };
+        if !winner_first {
+            demote(self);
+        }
+        self.crown(winner);
+        if winner_first {
+            demote(self);
+        }
+        self.wait(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn the_loser_follows_the_later_reign_of_the_winner_whoever_it_is() {
+    for winner in 0..2 {
+        for winner_first in [true, false] {
+            for link_first in [true, false] {
+                let mut bench = Bench::new();
+                let (invite, got) = bench.ring();
+                let (to, target) = bench.answer(&invite, &got);
+                bench.part();
+                if link_first {
+                    bench.meet();
+                    bench.heal(winner, winner_first);
+                } else {
+                    bench.heal(winner, winner_first);
+                    bench.meet();
+                }
+                let case = format!("winner {winner}, {winner_first}, {link_first}");
+                let (winning, losing) = (winner, 1 - winner);
+                let status = bench.servers[winning].node.status(bench.now);
+                assert!(status.serving && status.in_sync, "{case}: {status:?}");
+                let status = bench.servers[losing].node.status(bench.now);
+                assert_eq!(status.role, Role::Passive, "{case}");
+                assert!(status.in_sync, "{case}: {status:?}");
+                assert_eq!(status.calls, 1, "{case}");
+                assert_eq!(bench.hot_keys(0), bench.hot_keys(1), "{case}");
+                // And the loser can take over.
+                bench.kill_active();
+                bench.sent.clear();
+                bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+                bench.response(ANNA, 200);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_that_ended_at_the_loser_is_over_at_the_winner_and_has_one_record() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    bench.part();
+    // The phones reach the standby only, and hang up there.
+    bench.sent.clear();
+    bench.active = 1;
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    let bye = bench.request(BEN, &Method::Bye);
+    bench.send(BEN, answer(&bye, 200));
+    bench.meet();
+    bench.heal(0, true);
+    assert_eq!(bench.servers[0].node.status(bench.now).calls, 0);
+    bench.wait(Duration::from_secs(100));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(0).len(), 1);
+    assert_eq!(bench.cdrs(0)[0].ending, Some(tandem_call::Ending::Caller));
+}
+
+#[test]
+fn a_call_that_only_the_loser_has_goes_on_and_leaves_nothing() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(ANNA, "anna");
+    bench.log_in(BEN, "ben");
+    bench.part();
+    bench.active = 1;
+    let (invite, got) = bench.ring_as(7);
+    let (to, target) = bench.answer(&invite, &got);
+    bench.send(ANNA, in_dialog(&invite, Method::Info, &to, &target, 3));
+    bench.meet();
+    bench.heal(0, false);
+    assert_eq!(bench.servers[0].node.status(bench.now).calls, 1);
+    bench.sent.clear();
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 4));
+    bench.response(ANNA, 200);
+    let bye = bench.request(BEN, &Method::Bye);
+    bench.send(BEN, answer(&bye, 200));
+    bench.wait(Duration::from_secs(100));
+    for who in 0..2 {
+        let keys = bench.hot_keys(who);
+        assert!(keys.iter().all(|key| key.starts_with("aor/")), "{keys:?}");
+    }
+    assert_eq!(bench.servers[0].node.holdings(), tandem_node::Holdings::default());
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(0).len(), 1);
+}
+
+#[test]
+fn a_later_reign_of_the_same_server_interrupts_nothing() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    bench.link_frozen = true;
+    bench.send(BEN, ok(&got));
+    assert!(bench.silent(ANNA));
+    bench.serves.clear();
+    bench.crown(0);
+    bench.link_frozen = false;
+    bench.run();
+    assert_eq!(bench.serves, Vec::<(usize, bool)>::new(), "the address is not given up");
+    let answered = bench.response(ANNA, 200);
+    let to = answered.headers.get(&HeaderName::To).unwrap().to_vec();
+    let target = format!("sip:20@{}", bench::VIRTUAL).parse().unwrap();
+    bench.send(ANNA, in_dialog(&invite, Method::Ack, &to, &target, 2));
+    bench.request(BEN, &Method::Ack);
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    let bye = bench.request(BEN, &Method::Bye);
+    assert!(bye.headers.cseq().unwrap().0 < 100, "no leap: nothing was taken over");
+    assert!(bench.servers[1].node.status(bench.now).in_sync);
+    assert_eq!(bench.epoch_of(0), Epoch { number: 2, seat: Seat::Master });
+}
