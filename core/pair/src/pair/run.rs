@@ -72,14 +72,15 @@ impl Pair {
         let (asked, next, until) = match self.probe {
             Probe::Asking { asked, next, until } => (asked, next, until),
             Probe::Answered { again } if now < again => return,
-            Probe::Unasked | Probe::Answered { .. } => (0, now, now + timings.probe),
+            Probe::Answered { .. } => (0, now, now + timings.long_probe()),
+            Probe::Unasked => (0, now, now + timings.probe),
         };
         if until <= now {
             self.step(now, Event::ProbeQuiet);
         } else if asked < PROBE_QUESTIONS && next <= now {
             self.outputs.push_back(Output::Probe);
-            let next =
-                if asked + 1 < PROBE_QUESTIONS { now + timings.probe_pause() } else { until };
+            let left = PROBE_QUESTIONS - asked;
+            let next = now + until.remaining_from(now) / left;
             self.probe = Probe::Asking { asked: asked + 1, next, until };
         }
     }
