@@ -77,6 +77,7 @@ impl Node {
             let outcome = cdr.outcome.map_or_else(String::new, |outcome| format!("{outcome:?}"));
             let talk_seconds = cdr.talk_seconds();
             self.change(Class::Log, record::cdr_key(&key), Some(record::encode(&cdr)));
+            self.calls.note_closed(&key);
             self.fact(Fact::CallEnded { call: key, outcome, talk_seconds });
         }
     }

@@ -1,6 +1,6 @@
 //! All calls that are up, and which message belongs to which.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tandem_call::{LegId, Side};
 use tandem_stack::{ClientId, DialogId, ServerId, TransactionId};
@@ -26,6 +26,10 @@ pub(crate) struct Calls {
     ended_order: BTreeSet<(Instant, DialogId)>,
     /// Calls that ended and whose record is not closed yet.
     over: Vec<CallKey>,
+    /// Calls whose record was closed here, the latest: what the twin still has of them after we
+    /// were apart is old.
+    closed: BTreeSet<CallKey>,
+    closed_order: VecDeque<CallKey>,
     /// Transactions tied since the last entry.
     fresh: Vec<TransactionId>,
     /// How many calls each caller has, by number.
@@ -34,6 +38,9 @@ pub(crate) struct Calls {
 
 /// Dialogs remembered after their end, at most; beyond that the oldest are forgotten.
 const ENDED_MAX: usize = 8_192;
+
+/// Closed calls remembered at most; beyond that the oldest are forgotten.
+const CLOSED_MAX: usize = 16_384;
 
 /// So long a dialog is remembered after its end: 64*T1, as long as a BYE is repeated.
 const ENDED_FOR: tandem_types::Duration = tandem_types::Duration::from_secs(32);
@@ -95,6 +102,23 @@ impl Calls {
     /// The call ended: its record must be closed.
     pub(crate) fn note_over(&mut self, key: &str) {
         self.over.push(key.to_owned());
+    }
+
+    /// The record of this call is closed.
+    pub(crate) fn note_closed(&mut self, key: &str) {
+        if self.closed.insert(key.to_owned()) {
+            self.closed_order.push_back(key.to_owned());
+        }
+        if self.closed_order.len() > CLOSED_MAX
+            && let Some(oldest) = self.closed_order.pop_front()
+        {
+            self.closed.remove(&oldest);
+        }
+    }
+
+    /// Whether the record of this call was closed here, as far as is remembered.
+    pub(crate) fn is_closed(&self, key: &str) -> bool {
+        self.closed.contains(key)
     }
 
     /// Calls that are over and whose record is not closed yet.

@@ -390,7 +390,10 @@ impl Node {
                 bytes: transmit.bytes,
                 transaction: transmit.transaction,
             };
-            self.stage(parcel);
+            // A request of ours promises nobody that something is on record: a BYE need not wait
+            // for the disk.
+            let promises = !matches!(transmit.transaction, Some(TransactionId::Client(_)));
+            self.outbox.stage(self.durable && promises, parcel);
         }
         self.durable = false;
     }

@@ -105,7 +105,7 @@ impl Node {
     pub(crate) fn adopt(&mut self, now: Instant, stray: Record) {
         let Some(body) = &stray.body else { return };
         match read(&stray.key, body) {
-            Some(Read::Call(key, saved)) if saved.recorded => drop(key),
+            Some(Read::Call(key, saved)) if saved.recorded || self.calls.is_closed(&key) => {}
             Some(Read::Call(key, mut saved)) => {
                 self.rehome_ties(&mut saved.ties);
                 saved.without_transactions();
@@ -135,6 +135,7 @@ impl Node {
     /// The twin closed the record of a call while we were apart: a phone hung up there. It is not
     /// closed a second time; whoever still believes in the call is told.
     fn ended_elsewhere(&mut self, now: Instant, key: &str) {
+        self.calls.note_closed(key);
         let Some(live) = self.calls.get_mut(key) else { return };
         live.recorded = true;
         let Some(leg) = live.call.answered_by() else {
@@ -151,6 +152,7 @@ impl Node {
         cdr.outcome = Some(Outcome::Failed);
         cdr.ending = Some(Ending::Failover);
         cdr.q850_cause = 41;
+        self.calls.note_closed(key);
         self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
     }
 

@@ -267,10 +267,8 @@ fn a_side_that_does_not_know_the_call_any_more_ends_it() {
     bench.response(ANNA, 100);
     let hold = bench.request(BEN, &Method::Invite);
     bench.send(BEN, answer(&hold, 481));
-    bench.response(ANNA, 481);
-    bench.send(ANNA, in_dialog(&invite, Method::Ack, &to, &target, 3));
-    let bye = bench.request(ANNA, &Method::Bye);
-    bench.send(ANNA, answer(&bye, 200));
+    // The BYE need not wait for the disk; the refusal does.
+    assert_eq!(bench.all(ANNA), "BYE 481");
     assert_eq!(bench.servers[0].node.status(bench.now).calls, 0);
 }
 
@@ -379,4 +377,17 @@ fn the_answer_to_an_administrator_is_given_also_where_the_role_is_lost() {
     let role = tandem_types::Role::Passive;
     bench.input(0, Input::Lease { role, epoch, until });
     assert!(matches!(bench.replies.pop(), Some(tandem_node::Reply::Refused { .. })));
+}
+
+#[test]
+fn a_bye_does_not_wait_for_the_disk_and_its_answer_does() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    bench.disk_frozen = true;
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.request(BEN, &Method::Bye);
+    assert!(bench.silent(ANNA), "the record of the call is not on disk");
+    bench.thaw();
+    bench.response(ANNA, 200);
 }

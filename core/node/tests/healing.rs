@@ -159,3 +159,22 @@ fn a_later_reign_of_the_same_server_interrupts_nothing() {
     assert!(bench.servers[1].node.status(bench.now).in_sync);
     assert_eq!(bench.epoch_of(0), Epoch { number: 2, seat: Seat::Master });
 }
+
+#[test]
+fn a_call_that_ended_at_the_winner_does_not_come_back_with_what_the_loser_had() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    bench.part();
+    // The standby hears Ben's phone ring on; the master hears Anna give up.
+    let mut ringing = answer(&got, 183);
+    ringing.headers.push(HeaderName::Contact, format!("<sip:ben@{BEN}>"));
+    bench.active = 1;
+    bench.send(BEN, ringing);
+    bench.active = 0;
+    bench.send(ANNA, bench::cancel(&invite));
+    bench.meet();
+    bench.heal(0, true);
+    bench.wait(Duration::from_secs(100));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(0)[0].outcome, Some(tandem_call::Outcome::Cancelled));
+}

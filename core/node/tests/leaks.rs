@@ -59,6 +59,18 @@ impl Bench {
         self.sent.clear();
     }
 
+    /// Ben's phone says 100, and 180 a moment later.
+    fn ring_on_trying(&mut self, number: u32) -> (Request, Request) {
+        let invite = self.begin(number, "sip:20@example.com");
+        self.response(ANNA, 100);
+        let got = self.request(BEN, &Method::Invite);
+        self.send(BEN, answer(&got, 100));
+        self.wait(Duration::from_millis(10));
+        self.send(BEN, answer(&got, 180));
+        self.response(ANNA, 180);
+        (invite, got)
+    }
+
     fn log_in_again(&mut self, number: u32) {
         self.renew();
         self.sent.clear();
@@ -228,4 +240,43 @@ fn phones_on_tcp_leave_nothing_either() {
     bench.wait(LONG);
     assert_eq!(bench.left_over(), Vec::<String>::new());
     assert_eq!(bench.servers[0].node.holdings(), Holdings::default());
+}
+
+#[test]
+fn in_a_busy_hour_a_call_costs_fewer_entries() {
+    const CALLS: u32 = 1_000;
+    let mut bench = crowd();
+    let before = bench.servers[0].entries;
+    // A call every 50 ms; each rings for a second and is hung up a second later.
+    let mut calls = Vec::new();
+    for step in 0..CALLS + 40 {
+        if step < CALLS {
+            let (invite, got) = bench.ring_on_trying(step);
+            calls.push((invite, got, None));
+        }
+        if let Some((invite, got, up)) =
+            step.checked_sub(20).and_then(|it| calls.get_mut(it as usize))
+        {
+            *up = Some(bench.answer(invite, got));
+        }
+        if let Some((invite, _, Some((to, target)))) =
+            step.checked_sub(40).and_then(|it| calls.get(it as usize))
+        {
+            bench.send(ANNA, in_dialog(invite, Method::Bye, to, target, 9));
+            bench.response(ANNA, 200);
+            bench.answer_next_bye();
+        }
+        bench.wait(Duration::from_millis(50));
+    }
+    bench.wait(LONG);
+    let after = bench.servers[0].entries;
+    let (entries, bytes) = (after.0 - before.0, after.1 - before.1);
+    let calls = CALLS as usize;
+    println!(
+        "a call among many: {} tenths of an entry, {} bytes",
+        entries * 10 / calls,
+        bytes / calls
+    );
+    assert_eq!(bench.cdrs(1).len(), calls);
+    assert!(entries < 8 * calls, "{entries} entries");
 }

@@ -33,6 +33,9 @@ pub(crate) struct Bench {
     epoch: Epoch,
     /// Frames between the servers stay where they are.
     pub(crate) link_frozen: bool,
+    /// Writes of the active server are not reported done.
+    pub(crate) disk_frozen: bool,
+    unreported: Option<(usize, u64)>,
     /// Anna's phone is on TCP.
     pub(crate) on_tcp: bool,
     /// Print every entry.
@@ -62,6 +65,8 @@ impl Bench {
             active: 0,
             epoch: Epoch::NEVER,
             link_frozen: false,
+            disk_frozen: false,
+            unreported: None,
             on_tcp: false,
             tell: false,
             sent: BTreeMap::new(),
@@ -82,6 +87,14 @@ impl Bench {
         self.epoch = self.epoch.next(SEATS[who]);
         let until = self.now + Duration::from_secs(1_000);
         self.input(who, Input::Lease { role: Role::Active, epoch: self.epoch, until });
+    }
+
+    /// The disk works again.
+    pub(crate) fn thaw(&mut self) {
+        self.disk_frozen = false;
+        if let Some((who, ticket)) = self.unreported.take() {
+            self.input(who, Input::Stored(ticket));
+        }
     }
 
     /// The keeper lets the active server go on.
@@ -201,7 +214,11 @@ impl Bench {
             Output::Serve(serve) => self.serves.push((who, serve)),
             Output::Store { write, ticket, .. } => {
                 self.servers[who].store(write);
-                self.servers[who].node.handle(now, Input::Stored(ticket));
+                if self.disk_frozen && who == self.active {
+                    self.unreported = Some((who, ticket));
+                } else {
+                    self.servers[who].node.handle(now, Input::Stored(ticket));
+                }
             }
             Output::Fetch { lacking, read, .. } => {
                 let records = self.servers[who].records.values();
