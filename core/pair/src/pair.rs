@@ -22,7 +22,7 @@ use crate::twin::{Dropped, Twin};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Probe {
     Unasked,
-    Asking { asked: u32, next: Instant, until: Instant },
+    Asking { next: Instant, until: Instant },
     Answered { again: Instant },
 }
 

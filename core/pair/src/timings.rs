@@ -142,6 +142,11 @@ impl Timings {
         self.lease
     }
 
+    /// Pause between the questions at the virtual address.
+    pub fn probe_pause(&self) -> Duration {
+        self.probe / PROBE_QUESTIONS
+    }
+
     /// How long an answer is waited for where somebody had answered before. If that server is gone
     /// it may be restarting beside us, cut off from us only, and ask as well: we must still be asking
     /// when it has begun to serve again.

@@ -69,19 +69,18 @@ impl Pair {
             return self.step(now, Event::ProbeQuiet);
         }
         let timings = &self.config.timings;
-        let (asked, next, until) = match self.probe {
-            Probe::Asking { asked, next, until } => (asked, next, until),
+        let (next, until) = match self.probe {
+            Probe::Asking { next, until } => (next, until),
             Probe::Answered { again } if now < again => return,
-            Probe::Answered { .. } => (0, now, now + timings.long_probe()),
-            Probe::Unasked => (0, now, now + timings.probe),
+            Probe::Answered { .. } => (now, now + timings.long_probe()),
+            Probe::Unasked => (now, now + timings.probe),
         };
         if until <= now {
             self.step(now, Event::ProbeQuiet);
-        } else if asked < PROBE_QUESTIONS && next <= now {
+        } else if next <= now {
             self.outputs.push_back(Output::Probe);
-            let left = PROBE_QUESTIONS - asked;
-            let next = now + until.remaining_from(now) / left;
-            self.probe = Probe::Asking { asked: asked + 1, next, until };
+            let next = until.min(now + timings.probe_pause());
+            self.probe = Probe::Asking { next, until };
         }
     }
 
