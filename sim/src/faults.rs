@@ -50,6 +50,7 @@ impl World {
         let Some(server) = &mut self.machines[at].server else { return };
         server.stalled = true;
         let life = server.life;
+        self.oracle.was_stalled(self.now + pause.unwrap_or_default());
         self.set_server_wake(at);
         if let Some(pause) = pause {
             self.plan(pause, Event::ServerGoesOn { at, life });

@@ -44,6 +44,8 @@ pub struct Seen {
     pub excused: u64,
     /// Moments at which that happened.
     pub losses: u64,
+    /// Times both served for a moment that no question could have prevented.
+    pub races: u64,
     /// Users saved.
     pub users: u64,
     /// Runs.
@@ -63,6 +65,7 @@ impl Seen {
         self.records += other.records;
         self.excused += other.excused;
         self.losses += other.losses;
+        self.races += other.races;
         self.users += other.users;
         self.runs += other.runs;
     }
@@ -114,10 +117,10 @@ impl Call {
         if self.caller == phone { self.hung_up } else { device.hung_up }
     }
 
-    /// Whether this phone has hung up or was hung up.
-    fn is_over_for(&self, phone: usize) -> bool {
-        let device = self.devices.get(&phone).copied().unwrap_or_default();
-        if self.caller == phone { self.left || self.hung_up } else { device.left || device.hung_up }
+    /// Whether either side has hung up, or was.
+    fn is_left(&self) -> bool {
+        let gone = |device: &Device| device.left || device.hung_up;
+        self.left || self.hung_up || self.devices.values().any(gone)
     }
 
     /// Whether it is up, as the caller knows.
@@ -154,6 +157,10 @@ pub struct Oracle {
     /// Since when the two have shared anything; `None`: they do not.
     shared_since: Option<Instant>,
     both_serve: bool,
+    /// When each server began its last reign.
+    began: [Instant; 2],
+    /// When a server was held up last.
+    stalled: Option<Instant>,
     reigns: BTreeSet<Epoch>,
     /// What was broken.
     pub violations: Vec<String>,
@@ -173,6 +180,8 @@ impl Oracle {
             probe_lost: None,
             shared_since: Some(Instant::ZERO),
             both_serve: false,
+            began: [Instant::ZERO; 2],
+            stalled: None,
             reigns: BTreeSet::new(),
             violations: Vec::new(),
             seen: Seen { runs: 1, ..Seen::default() },
@@ -309,7 +318,7 @@ impl Oracle {
             News::IsHungUp { .. } => call.devices.entry(phone).or_default().hung_up = true,
             News::HoldAnswered { status: 200 | 491 | 500 | 487, .. } => {}
             // It was on its way when the call ended.
-            News::HoldAnswered { .. } if call.is_over_for(phone) => {}
+            News::HoldAnswered { .. } if call.is_left() => {}
             News::HoldAnswered { status, .. } => {
                 broken = Some(format!("its re-INVITE was answered with {status}"));
             }
@@ -408,6 +417,7 @@ impl Oracle {
         tip: Stamp,
         other_serves: bool,
     ) -> bool {
+        self.began[at] = now;
         let lacks = |promised: Option<Stamp>| promised.is_some_and(|promised| promised > tip);
         let lost = lacks(self.sole[at]) || (!other_serves && lacks(self.sole[1 - at]));
         if lost {
@@ -450,16 +460,33 @@ impl Oracle {
         };
     }
 
-    /// Notes who serves now.
-    pub(crate) fn serving(&mut self, now: Instant, both: bool) {
+    /// A server was held up: it could not answer whoever asked for it.
+    pub(crate) fn was_stalled(&mut self, now: Instant) {
+        self.stalled = Some(now);
+    }
+
+    /// Notes who serves now. `hear`: whether the keepers hear each other.
+    ///
+    /// Without heartbeats all rests on questions asked within milliseconds. Two servers that begin
+    /// in the same moment, and one that could not answer because it was held up, are counted and
+    /// tolerated: the test limits how often.
+    pub(crate) fn serving(&mut self, now: Instant, both: bool, hear: bool) {
         if !both {
             self.both_serve = false;
             return;
         }
         let Some(since) = self.shared_since else { return };
         let excused = self.probe_lost.is_some_and(|at| now < at + PROBE_MEMORY);
-        if !self.both_serve && since + CONTACT < now && !excused {
-            self.both_serve = true;
+        if self.both_serve || now <= since + CONTACT || excused {
+            return;
+        }
+        self.both_serve = true;
+        let [one, two] = self.began;
+        let together = one.max(two) < one.min(two) + TOGETHER;
+        let stalled = self.stalled.is_some_and(|at| now < at + CONTACT);
+        if !hear && (together || stalled) {
+            self.seen.races += 1;
+        } else {
             self.broken(now, "both servers serve although they share something");
         }
     }
@@ -472,6 +499,9 @@ fn first_line(bytes: &[u8]) -> String {
 
 /// After contact is back both may serve for so long, until one has given up.
 const CONTACT: Duration = Duration::from_millis(1_000);
+
+/// Reigns that begin within this time begin in the same moment.
+const TOGETHER: Duration = Duration::from_millis(60);
 
 /// A takeover within this time of a lost question may rest on its loss.
 const PROBE_MEMORY: Duration = Duration::from_millis(300);

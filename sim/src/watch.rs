@@ -43,7 +43,8 @@ impl World {
         let shared = self.share_anything();
         self.oracle.share(self.now, shared);
         let both = self.serves(0) && self.serves(1);
-        self.oracle.serving(self.now, both);
+        let both_ways = [0, 1].iter().all(|from| self.network.passes(*from, Road::Heartbeat));
+        self.oracle.serving(self.now, both, both_ways);
     }
 
     fn say_lost(&mut self, lost: bool) {

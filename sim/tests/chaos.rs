@@ -34,6 +34,7 @@ fn whatever_happens_what_callers_were_promised_is_kept() {
     floor("records compared", seen.records, 10 * SEEDS);
     floor("answers of a passive server", seen.refused_by_passive, SEEDS / 2);
     floor("users saved", seen.users, 4 * SEEDS);
+    assert!(seen.races * 100 < SEEDS, "{} races of two servers", seen.races);
     let excused_percent = seen.excused * 100 / seen.calls;
     assert!(excused_percent < 30, "{excused_percent} % of all calls were excused");
 }
