@@ -250,3 +250,60 @@ fn a_side_is_taken_for_gone_only_after_three_questions_without_an_answer() {
         "#]],
     );
 }
+
+#[test]
+fn a_reinvite_that_is_cancelled_is_cancelled_on_the_other_side_and_ends_with_its_answer() {
+    check(
+        "answered 1; acked; invite 1 7 near; cancel-request 7; responded 7 487; cancel-request 7",
+        expect![[r#"
+            answered 1 -> cancel 2; caller: 200 of 1
+            acked -> ack 1 None
+            invite 1 7 near -> Invite to 1 Far, passed
+            cancel-request 7 -> cancel request 7
+            responded 7 487 -> respond 7 487
+            cancel-request 7 -> 
+        "#]],
+    );
+}
+
+#[test]
+fn a_device_that_hangs_up_before_the_ack_is_acknowledged_and_the_caller_hears_it_later() {
+    check(
+        "answered 1; bye 1 far",
+        expect![[r#"
+        answered 1 -> cancel 2; caller: 200 of 1
+        bye 1 far -> ack 1 None; bye 1 Near after its ack; ended
+        Answered Callee 0
+    "#]],
+    );
+}
+
+#[test]
+fn a_call_that_ends_cancels_the_reinvite_under_way() {
+    check(
+        "answered 1; acked; invite 1 7 near; bye 1 near",
+        expect![[r#"
+        answered 1 -> cancel 2; caller: 200 of 1
+        acked -> ack 1 None
+        invite 1 7 near -> Invite to 1 Far, passed
+        bye 1 near -> bye 1 Far; cancel request 7; respond 7 487; ended
+        Answered Caller 0
+    "#]],
+    );
+}
+
+#[test]
+fn a_side_that_answers_481_to_a_reinvite_is_gone_and_401_is_not_passed_on() {
+    check(
+        "answered 1; acked; info 1 6 near; responded 6 401; invite 1 7 near; responded 7 481",
+        expect![[r#"
+            answered 1 -> cancel 2; caller: 200 of 1
+            acked -> ack 1 None
+            info 1 6 near -> Info to 1 Far, passed
+            responded 6 401 -> respond 6 403
+            invite 1 7 near -> Invite to 1 Far, passed
+            responded 7 481 -> respond 7 481; bye 1 Near; ended
+            Answered Lost 0
+        "#]],
+    );
+}

@@ -251,7 +251,8 @@ impl Node {
         if request.method == Method::Options {
             response.headers.push(HeaderName::Allow, talk::ALLOW);
         }
-        if status == 500 {
+        let says_when = passing.headers.iter().any(|(name, _)| name == "Retry-After");
+        if status == 500 && !says_when {
             // RFC 3261 §14.2: an INVITE while another is open.
             response.headers.push(HeaderName::RetryAfter, "2");
         }

@@ -280,3 +280,30 @@ fn in_a_busy_hour_a_call_costs_fewer_entries() {
     assert_eq!(bench.cdrs(1).len(), calls);
     assert!(entries < 8 * calls, "{entries} entries");
 }
+
+#[test]
+fn after_a_takeover_calls_are_asked_after_one_by_one() {
+    let mut bench = crowd();
+    for number in 0..60 {
+        let (invite, got) = bench.ring_as(number);
+        bench.answer(&invite, &got);
+    }
+    bench.kill_active();
+    bench.sent.clear();
+    let mut asked = Vec::new();
+    for _ in 0..600 {
+        bench.wait(Duration::from_millis(100));
+        let mut now = 0;
+        for message in bench.sent.remove(BEN).unwrap_or_default() {
+            if let tandem_sip::Message::Request(request) = message
+                && request.method == Method::Options
+            {
+                now += 1;
+                bench.send(BEN, answer(&request, 200));
+            }
+        }
+        asked.push(now);
+    }
+    assert_eq!(asked.iter().sum::<i32>(), 60);
+    assert!(asked.iter().all(|now| *now <= 10), "{asked:?}");
+}
