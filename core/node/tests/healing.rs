@@ -172,6 +172,8 @@ fn a_call_that_ended_at_the_winner_does_not_come_back_with_what_the_loser_had() 
     bench.send(BEN, ringing);
     bench.active = 0;
     bench.send(ANNA, bench::cancel(&invite));
+    bench.send(BEN, answer(&got, 487));
+    bench.wait(Duration::from_secs(1));
     bench.meet();
     bench.heal(0, true);
     bench.wait(Duration::from_secs(100));
