@@ -252,6 +252,7 @@ impl ServerProcess {
             protected: status.role == tandem_types::Role::Active && status.in_sync,
             serving: status.serving,
             calls: count(status.calls),
+            phone_heard: status.phone_heard,
             bindings: count(status.bindings),
             link_heard: status.link_heard,
             peer_serving: status.peer_serving,

@@ -332,6 +332,7 @@ impl Keeper {
             protected: progress.is_some_and(|p| p.protected),
             holds: holds.or(self.died),
             calls: progress.map_or(0, |p| p.calls),
+            phone_heard: self.progress.and_then(|(at, p)| Some(at - p.phone_heard?)),
             link,
         }
     }

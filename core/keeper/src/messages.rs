@@ -50,6 +50,8 @@ pub struct Progress {
     pub serving: bool,
     /// Calls that are up.
     pub calls: u32,
+    /// Active: how long ago a phone was heard; `None`: not in this reign.
+    pub phone_heard: Option<Duration>,
     /// Contacts that are registered.
     pub bindings: u32,
     /// How long ago the twin's server was heard on the journal link; `None`: never.

@@ -114,6 +114,7 @@ mod tests {
             serving: true,
             protected: true,
             calls: u32::MAX,
+            reached: true,
             silence_micros: u32::MAX,
             late_micros: u32::MAX,
             locked: true,

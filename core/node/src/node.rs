@@ -35,6 +35,8 @@ pub struct Node {
     lease: Instant,
     /// Whether the lease ran out while active.
     suspended: bool,
+    /// When a phone was heard last in this reign.
+    phone_heard: Option<Instant>,
     /// TCP connections that phones opened to this server.
     pub(crate) connections: BTreeSet<Flow>,
     /// The clock on the wall, and when it was read.
@@ -83,6 +85,7 @@ impl Node {
             epoch: Epoch::NEVER,
             lease: Instant::ZERO,
             suspended: false,
+            phone_heard: None,
             connections: BTreeSet::new(),
             wall: (now, 0),
             ops: Vec::new(),
@@ -219,6 +222,7 @@ impl Node {
             peer_serving: heard.map(|(.., serving)| serving),
             peer_epoch: heard.map(|(_, _, epoch, _)| epoch),
             calls,
+            phone_heard: self.phone_heard.map(|at| at.elapsed_until(now)),
             bindings,
             users,
             disk_works: self.journal.disk_works(),
@@ -259,6 +263,9 @@ impl Node {
             Role::Active if !self.suspended && self.lease > now => {
                 if flow.transport.is_reliable() && self.connections.len() < CONNECTIONS_MAX {
                     self.connections.insert(flow);
+                }
+                if self.config.virtual_addresses.contains(&flow.local) {
+                    self.phone_heard = Some(now);
                 }
                 self.stack.handle_bytes(now, flow, bytes);
             }
@@ -319,6 +326,7 @@ impl Node {
     fn begin(&mut self, now: Instant, epoch: Epoch) {
         self.role = Role::Active;
         self.epoch = epoch;
+        self.phone_heard = None;
         self.suspended = false;
         self.fail_asides();
         self.journal.activate(epoch);

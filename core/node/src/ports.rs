@@ -320,6 +320,8 @@ pub struct Status {
     pub peer_epoch: Option<Epoch>,
     /// Calls that are up.
     pub calls: usize,
+    /// Active: how long ago a phone was heard on a virtual address; `None`: not in this reign.
+    pub phone_heard: Option<Duration>,
     /// Devices logged in.
     pub bindings: usize,
     /// Users.

@@ -69,6 +69,9 @@ pub struct Beat {
     pub protected: bool,
     /// Calls that are up at its server.
     pub calls: u32,
+    /// Whether a phone was heard since we were heard last before the present or latest silence: a
+    /// server that was cut off from everybody carries no call, whatever it holds.
+    pub reached: bool,
     /// The sender must be silent so long, at least, before it may be judged gone: its lease is
     /// shorter.
     pub silence_micros: u32,

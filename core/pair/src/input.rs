@@ -68,6 +68,8 @@ pub struct Own {
     pub holds: Option<Stamp>,
     /// Calls that are up.
     pub calls: u32,
+    /// When a phone was heard last in our reign.
+    pub phone_heard: Option<Instant>,
     /// The journal link.
     pub link: Link,
 }
@@ -81,6 +83,7 @@ impl Default for Own {
             protected: false,
             holds: None,
             calls: 0,
+            phone_heard: None,
             link: Link::default(),
         }
     }

@@ -47,7 +47,11 @@ pub struct Pair {
     reigned_with_this_server: bool,
     own: Own,
     /// Calls that our last heartbeat told.
-    told_calls: u32,
+    told: (bool, u32),
+    /// Since when the link says that the twin serves too, in a later reign.
+    rival_on_link: Option<Instant>,
+    /// When the twin was heard last before the present or latest silence.
+    lost_at: Option<Instant>,
     carrier: bool,
     locked: bool,
     unfit_until: Option<Instant>,
@@ -120,7 +124,9 @@ impl Pair {
             mint_from: now,
             reigned_with_this_server: false,
             own: Own::default(),
-            told_calls: 0,
+            told: (false, 0),
+            rival_on_link: None,
+            lost_at: None,
             carrier: true,
             locked: config.locked,
             unfit_until: None,
@@ -247,6 +253,7 @@ impl Pair {
             self.twin.lease_end(timings.silence),
             self.unfit_until,
             Some(self.mint_from),
+            self.rival_on_link.map(|since| since + timings.both_ways()),
         ];
         let turns = turns.into_iter().flatten().filter(|at| *at > self.now);
         deeds.into_iter().flatten().chain(turns).min()
@@ -359,6 +366,8 @@ impl Pair {
             self.burst = Some((now, 0));
         }
         self.own = own;
+        let rival = self.is_later_rival_on_link();
+        self.rival_on_link = rival.then(|| self.rival_on_link.unwrap_or(now));
         // Our server may have seen a reign that no heartbeat told of: on its disk, or on the link.
         let on_disk = own.holds.map(|holds| holds.epoch);
         for epoch in [on_disk, own.link.epoch].into_iter().flatten() {

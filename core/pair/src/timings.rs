@@ -142,6 +142,11 @@ impl Timings {
         self.lease
     }
 
+    /// Where heartbeats pass, they have come and been echoed within this time.
+    pub fn both_ways(&self) -> Duration {
+        self.beat * 4
+    }
+
     /// Pause between the questions at the virtual address.
     pub fn probe_pause(&self) -> Duration {
         self.probe / PROBE_QUESTIONS

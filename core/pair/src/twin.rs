@@ -176,6 +176,7 @@ mod tests {
             serving: state == State::Active,
             protected: true,
             calls: 0,
+            reached: false,
             silence_micros: 100_000,
             late_micros: 0,
             locked: false,

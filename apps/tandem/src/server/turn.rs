@@ -251,6 +251,7 @@ impl<'a> Server<'a> {
             protected: status.role == Role::Active && status.in_sync,
             serving: status.serving,
             calls: count(status.calls),
+            phone_heard: status.phone_heard,
             bindings: count(status.bindings),
             link_heard: status.link_heard,
             peer_serving: status.peer_serving,

@@ -528,6 +528,7 @@ impl World {
             protected: serving && word.is_some_and(|word| word.in_sync),
             serving,
             calls: server.calls,
+            phone_heard: serving.then_some(Duration::ZERO),
             bindings: 0,
             link_heard: server.heard.map(|(heard, _)| heard.elapsed_until(now)),
             peer_serving: server.heard.map(|(_, word)| word.serving),

@@ -7,7 +7,6 @@ use crate::address::Address;
 use crate::beat::Beat;
 use crate::output::{Change, Notice, Output};
 use crate::table::{Event, Row, State, find};
-use crate::timings::PROBE_QUESTIONS;
 
 /// More steps than the longest way through the table that needs no new input.
 const STEPS_MAX: usize = 8;
@@ -174,6 +173,13 @@ impl Pair {
         }
     }
 
+    /// Whether phones reached us while the twin did not. Whatever cut us off from both did so up to
+    /// a heartbeat's pause, and a late one, after the twin was heard last.
+    fn is_reached(&self) -> bool {
+        let margin = self.config.timings.beat * 2;
+        self.own.phone_heard.is_some_and(|at| self.lost_at.is_none_or(|lost| at > lost + margin))
+    }
+
     fn tell_about_twin(&mut self, now: Instant) {
         let case = self.situation(now);
         let heard = self.heard_twin(now).is_some();
@@ -181,6 +187,9 @@ impl Pair {
             self.twin_was_heard = heard;
             let notice = if heard { Notice::TwinHeard } else { Notice::TwinSilent };
             self.outputs.push_back(Output::Notice(notice));
+            if !heard {
+                self.lost_at = self.twin.heard_at();
+            }
             if heard {
                 // Who was cut off may have announced the address while we could not be heard.
                 self.address.announce(now);
@@ -189,7 +198,7 @@ impl Pair {
         let rival = matches!(case, Event::RivalWeaker | Event::RivalDeaf);
         if rival && !self.rival_seen {
             let twin_calls = self.twin.beat().map_or(0, |beat| beat.calls);
-            let own_calls = self.told_calls;
+            let (_, own_calls) = self.told;
             self.outputs.push_back(Output::Notice(Notice::Rival { twin_calls, own_calls }));
         }
         if self.rival_seen && !rival {
@@ -216,7 +225,7 @@ impl Pair {
         }
         self.next_beat = Some(now + self.config.timings.beat);
         self.seq += 1;
-        self.told_calls = self.own.calls;
+        self.told = (self.is_reached(), self.own.calls);
         let beat = self.own_beat(now);
         self.outputs.push_back(Output::Beat(beat));
     }
@@ -239,6 +248,7 @@ impl Pair {
             serving: self.own.serving,
             protected: self.own.protected,
             calls: self.own.calls,
+            reached: self.is_reached(),
             silence_micros: micros(self.config.timings.silence),
             late_micros: micros(self.late.worst()),
             locked: self.locked,

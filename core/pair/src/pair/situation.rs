@@ -91,7 +91,10 @@ impl Pair {
         }
         let twin_stays = match self.config.healing {
             // What both have told each other counts, so that both come to the same answer.
-            Healing::LiveCalls => (beat.calls, beat.reign) > (self.told_calls, self.reign),
+            Healing::LiveCalls => {
+                let (reached, calls) = self.told;
+                (beat.reached, beat.calls, beat.reign) > (reached, calls, self.reign)
+            }
             Healing::Master => self.config.seat == Seat::Standby,
         };
         if twin_stays { Event::RivalStronger } else { Event::RivalWeaker }
@@ -159,11 +162,18 @@ impl Pair {
         heard_at.is_some_and(|at| now < at + self.config.timings.silence)
     }
 
-    /// Whether we serve, and the link says that the twin does so too, in a later reign.
+    /// Whether we serve, and the link has said for a while that the twin does so too, in a later
+    /// reign. Where heartbeats pass they have come both ways by then, and they tell more.
     fn has_later_rival_on_link(&self, now: Instant) -> bool {
+        let settled = |since: Instant| since + self.config.timings.both_ways() <= now;
+        self.is_linked(now)
+            && self.is_later_rival_on_link()
+            && self.rival_on_link.is_some_and(settled)
+    }
+
+    pub(super) fn is_later_rival_on_link(&self) -> bool {
         let link = self.own.link;
         self.state == State::Active
-            && self.is_linked(now)
             && link.serving == Some(true)
             && link.epoch.is_some_and(|epoch| epoch > self.reign)
     }

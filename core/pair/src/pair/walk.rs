@@ -94,6 +94,7 @@ impl Walk {
             protected: serves(own) && !serves(twin),
             holds: Some(Stamp { epoch: own.highest, seq }),
             calls: 1,
+            phone_heard: Some(self.now),
             link: Link {
                 heard_at: (!self.link_cut).then_some(self.now),
                 serving: Some(serves(twin)),
@@ -116,6 +117,7 @@ impl Walk {
             protected: self.dice.chance(50),
             holds: self.one_of(&[None, Some(stamp)]),
             calls: self.one_of(&[0, 1, 2]),
+            phone_heard: self.one_of(&[None, Some(self.now)]),
             link: Link { heard_at, serving, epoch: Some(epoch) },
         }
     }
