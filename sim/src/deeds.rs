@@ -221,7 +221,11 @@ impl World {
              From: <sip:keeper@{from}>;tag={branch}\r\nTo: <sip:{to}>\r\nCall-ID: {branch}\r\n\
              CSeq: 1 OPTIONS\r\nMax-Forwards: 1\r\nContent-Length: 0\r\n\r\n"
         );
-        let Some(owner) = self.switch.filter(|owner| *owner != at) else { return };
+        // It asks the LAN who has the address, whatever was announced before.
+        let owner = 1 - at;
+        if !self.machines[owner].holds_address {
+            return;
+        }
         let ports = [
             Port { machine: at, road: Road::Lan, way: Way::Out },
             Port { machine: owner, road: Road::Lan, way: Way::In },

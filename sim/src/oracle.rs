@@ -157,6 +157,8 @@ pub struct Oracle {
     /// Since when the two have shared anything; `None`: they do not.
     shared_since: Option<Instant>,
     both_serve: bool,
+    /// Whether both ever served at one time, connected or not.
+    pub(crate) split: bool,
     /// When each server began its last reign.
     began: [Instant; 2],
     /// When a server was held up last.
@@ -180,6 +182,7 @@ impl Oracle {
             probe_lost: None,
             shared_since: Some(Instant::ZERO),
             both_serve: false,
+            split: false,
             began: [Instant::ZERO; 2],
             stalled: None,
             reigns: BTreeSet::new(),
@@ -471,6 +474,7 @@ impl Oracle {
     /// in the same moment, and one that could not answer because it was held up, are counted and
     /// tolerated: the test limits how often.
     pub(crate) fn serving(&mut self, now: Instant, both: bool, hear: bool) {
+        self.split |= both;
         if !both {
             self.both_serve = false;
             return;

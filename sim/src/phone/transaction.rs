@@ -154,7 +154,9 @@ impl Phone {
         let tag = response.headers.to().ok().and_then(|to| to.tag().map(<[u8]>::to_vec));
         let answer = (response.status, tag.unwrap_or_default());
         if let Some(before) = &client.answer {
-            if *before != answer {
+            // Two servers may each ask who we are: a question rests on no state.
+            let questions = matches!((before.0, answer.0), (401, 401) | (407, 407));
+            if *before != answer && !questions {
                 let what = format!(
                     "two answers to one {}: {} and {}",
                     client.request.method, before.0, answer.0
@@ -172,7 +174,10 @@ impl Phone {
         if invite && !response.is_success() {
             self.ack_refusal(&key, &response);
         }
-        if matches!(response.status, 401 | 407) && !proven {
+        let asked = matches!(response.status, 401 | 407);
+        let stale = |name| response.headers.challenges(&name).any(|it| it.is_stale);
+        let stale = stale(HeaderName::WwwAuthenticate) || stale(HeaderName::ProxyAuthenticate);
+        if asked && (stale || !proven) {
             self.try_again(now, &key, &response);
         } else {
             self.answered(now, &key.0, what, Some(&response));
