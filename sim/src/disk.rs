@@ -207,6 +207,11 @@ impl Disk {
         (records, self.known.clone())
     }
 
+    /// What it says that it has.
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// Hot and table records, by key.
     pub(crate) fn records(&self) -> &BTreeMap<Vec<u8>, Kept> {
         &self.records

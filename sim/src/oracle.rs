@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tandem_journal::Known;
 use tandem_node::{Fact, Request};
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
@@ -411,17 +412,27 @@ impl Oracle {
         }
     }
 
-    /// The server of `at` begins a reign, knowing entries up to `tip`: are all promises there? Where
+    /// The server of `at` begins a reign, knowing entries up to `tip`, and of earlier reigns what its
+    /// disk says: are all promises there? Where
     /// the other one serves on, it keeps them, until it gives up or ends.
     pub(crate) fn begins_reign(
         &mut self,
         now: Instant,
         at: usize,
-        tip: Stamp,
+        (tip, known): (Stamp, &Known),
         other_serves: bool,
     ) -> bool {
         self.began[at] = now;
-        let lacks = |promised: Option<Stamp>| promised.is_some_and(|promised| promised > tip);
+        // Two reigns that knew nothing of each other are in no order: each entry counts.
+        let lacks = |promised: Option<Stamp>| {
+            promised.is_some_and(|promised| {
+                if promised.epoch == tip.epoch {
+                    promised.seq > tip.seq
+                } else {
+                    !known.covers(promised)
+                }
+            })
+        };
         let lost = lacks(self.sole[at]) || (!other_serves && lacks(self.sole[1 - at]));
         if lost {
             self.lose(now);

@@ -28,6 +28,7 @@ impl World {
             (false, Role::Active) => {
                 let known = before.map_or(glance.tip, |before| before.tip);
                 let other_serves = self.serves(1 - at) && self.reaches_phones(1 - at);
+                let known = (known, self.machines[at].disk.known());
                 self.oracle.begins_reign(self.now, at, known, other_serves)
             }
             (true, Role::Passive) => self.oracle.gave_up_reign(self.now, at),
