@@ -84,6 +84,26 @@ pub(crate) enum Saved {
     Accepted { answers: Vec<Answer>, timer_m: Duration },
 }
 
+impl Saved {
+    /// The message of ours that is sent again, if there is one.
+    pub(crate) fn request(&self) -> Option<&Octets> {
+        match self {
+            Self::Calling { request, .. } | Self::Proceeding { request, .. } => Some(request),
+            Self::Completed { ack, .. } => Some(ack),
+            Self::Accepted { .. } => None,
+        }
+    }
+
+    /// The ACKs for 2xx, and where they go.
+    pub(crate) fn acks(&mut self) -> impl Iterator<Item = &mut (Flow, Octets)> {
+        let answers = match self {
+            Self::Accepted { answers, .. } => answers.as_mut_slice(),
+            Self::Calling { .. } | Self::Proceeding { .. } | Self::Completed { .. } => &mut [],
+        };
+        answers.iter_mut().filter_map(|answer| answer.ack.as_mut())
+    }
+}
+
 impl InviteClient {
     /// Sends the INVITE `request`.
     pub(crate) fn new(

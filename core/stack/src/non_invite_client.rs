@@ -65,6 +65,13 @@ pub(crate) struct Saved {
     proceeding: bool,
 }
 
+impl Saved {
+    /// The request.
+    pub(crate) fn request(&self) -> &Octets {
+        &self.request
+    }
+}
+
 impl NonInviteClient {
     /// Sends `request`.
     pub(crate) fn new(

@@ -69,6 +69,17 @@ impl Stack {
         request.headers.push_front(HeaderName::Via, via);
     }
 
+    /// What is still to be sent for a request of ours goes here from now on.
+    pub fn move_request(&mut self, id: &ClientId, flow: Flow) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let old = std::mem::replace(&mut client.flow, flow);
+        if old != flow {
+            self.by_flow.remove(&(old, *id));
+            self.by_flow.insert((flow, *id));
+            self.changes.insert((*id).into());
+        }
+    }
+
     /// Gives up an INVITE: CANCEL is sent as soon as a provisional response is there (RFC 3261
     /// §9.1). The final response, usually 487, still comes as an event; where none comes within
     /// 64*T1, [`Event::Failed`].

@@ -15,7 +15,7 @@ use crate::stack::{ClientMachine, Server, ServerMachine, Stack, Subject};
 use crate::timing::Octets;
 use crate::{invite_client, invite_server, non_invite_client, non_invite_server};
 use serde::{Deserialize, Serialize};
-use tandem_sip::Message;
+use tandem_sip::{ContactValue, Message, Uri};
 use tandem_types::{Duration, Flow, Instant};
 
 /// One transaction as the twin keeps it. Plain data; its inside is this crate's affair.
@@ -47,6 +47,56 @@ impl Checkpoint {
             Saved::InviteServer(id, ..) | Saved::NonInviteServer(id, ..) => (*id).into(),
         }
     }
+
+    /// The connections of the server that wrote this ended with it. `find` says where the other
+    /// side of one is reached now, from the address that it gave itself (RFC 3261 §18.2.2) and the
+    /// connection. What needs no connection stays as it is.
+    pub fn reroute(&mut self, mut find: impl FnMut(&Uri, Flow) -> Flow) {
+        let mut reroute = |address: Option<Uri>, flow: &mut Flow| {
+            if let Some(address) = address.filter(|_| flow.transport.is_reliable()) {
+                *flow = find(&address, *flow);
+            }
+        };
+        let (server, last) = match &mut self.0 {
+            Saved::InviteClient(_, flow, saved) => {
+                reroute(saved.request().and_then(goal), flow);
+                for (flow, ack) in saved.acks() {
+                    reroute(goal(ack), flow);
+                }
+                return;
+            }
+            Saved::NonInviteClient(_, flow, saved) => {
+                reroute(goal(saved.request()), flow);
+                return;
+            }
+            Saved::InviteServer(_, server, saved) => (server, saved.response()),
+            Saved::NonInviteServer(_, server, saved) => (server, saved.response()),
+        };
+        let address = server.sketch.as_ref().or(last).and_then(sender);
+        let mut reply = server.reply.unwrap_or(server.flow);
+        reroute(address, &mut reply);
+        server.reply = (reply != server.flow).then_some(reply);
+    }
+}
+
+/// Where a request of ours goes.
+fn goal(request: &Octets) -> Option<Uri> {
+    match reread(&request.0)? {
+        Message::Request(request) => Some(request.uri),
+        Message::Response(_) => None,
+    }
+}
+
+/// Who sent a request: its Contact; of our answer, which has ours in that place, its Via.
+fn sender(message: &Octets) -> Option<Uri> {
+    let message = reread(&message.0)?;
+    if let Message::Request(request) = &message
+        && let Some(ContactValue::Addr(contact)) = request.headers.contacts().ok()?.first()
+    {
+        return Some(contact.uri.clone());
+    }
+    let via = message.headers().via().ok()?;
+    Some(Uri::sip(None, &via.host, via.port))
 }
 
 impl Stack {

@@ -1,6 +1,6 @@
 //! Takeovers: what the twin is told, and that it goes on as if nothing had happened.
 
-use crate::bench::{Bench, Phone, describe, ours, parse};
+use crate::bench::{Bench, Phone, describe, flow, ours, parse};
 use expect_test::expect;
 use std::collections::BTreeMap;
 use tandem_sip::{HeaderName, Message, Request};
@@ -91,6 +91,72 @@ fn the_twin_can_answer_a_request_it_never_heard() {
         0.000s INVITE from udp:192.0.2.9:5060
         takeover
         0.000s -> udp:192.0.2.9:5060 SIP/2.0 200 OK
+    "#]]);
+}
+
+/// A phone on a connection that ends with the server: where the twin sends to.
+fn rerouted(bench: &mut Bench, records: &Records) {
+    bench.stack = Stack::new(Config::new("pbx.example"), Dice::from_number(2));
+    for (_, bytes) in records.0.values() {
+        let mut checkpoint: Checkpoint = postcard::from_bytes(bytes).unwrap();
+        checkpoint.reroute(|uri, flow| {
+            let port = uri.port().unwrap_or(5060);
+            Flow { remote: (flow.remote.ip(), port).into(), ..flow }
+        });
+        bench.stack.restore(bench.now, checkpoint, Duration::ZERO);
+    }
+    bench.seen += "takeover\n";
+    bench.note();
+}
+
+#[test]
+fn who_waits_for_an_answer_on_a_lost_connection_gets_it_where_it_listens() {
+    let (mut bench, mut records) = (Bench::new(), Records::default());
+    bench.flow = flow(Transport::Tcp, "192.0.2.9:41234");
+    let via = "SIP/2.0/TCP 192.0.2.9:5070;rport".into();
+    bench.hear(&Phone { via, ..Phone::default() }.says("INVITE")).respond(180);
+    records.write(bench.now, &mut bench.stack);
+    rerouted(&mut bench, &records);
+    bench.respond(200);
+    bench.want(&expect![[r#"
+        0.000s INVITE from tcp:192.0.2.9:41234
+        0.000s -> tcp:192.0.2.9:41234 SIP/2.0 180 Ringing
+        takeover
+        0.000s -> tcp:192.0.2.9:5070 SIP/2.0 180 Ringing again
+        0.000s -> tcp:192.0.2.9:5070 SIP/2.0 200 OK
+    "#]]);
+}
+
+#[test]
+fn a_request_that_waits_on_a_lost_connection_goes_where_the_phone_listens() {
+    let (mut bench, mut records) = (Bench::new(), Records::default());
+    bench.flow = flow(Transport::Tcp, "192.0.2.9:41234");
+    let id = bench.request(ours("INVITE", ""));
+    records.write(bench.now, &mut bench.stack);
+    rerouted(&mut bench, &records);
+    bench.stack.move_request(&id, flow(Transport::Tcp, "192.0.2.9:41235"));
+    bench.answer(&bench.last_request(), 180, "c");
+    bench.stack.cancel(bench.now, &id);
+    bench.note();
+    bench.want(&expect![[r#"
+        0.000s -> tcp:192.0.2.9:41234 INVITE sip:carol@192.0.2.7 SIP/2.0
+        takeover
+        0.000s -> tcp:192.0.2.9:5060 INVITE sip:carol@192.0.2.7 SIP/2.0 again
+        0.000s 180 Ringing
+        0.000s -> tcp:192.0.2.9:41235 CANCEL sip:carol@192.0.2.7 SIP/2.0
+    "#]]);
+}
+
+#[test]
+fn datagrams_need_no_other_way() {
+    let (mut bench, mut records) = (Bench::new(), Records::default());
+    bench.request(ours("INVITE", ""));
+    records.write(bench.now, &mut bench.stack);
+    rerouted(&mut bench, &records);
+    bench.want(&expect![[r#"
+        0.000s -> udp:192.0.2.9:5060 INVITE sip:carol@192.0.2.7 SIP/2.0
+        takeover
+        0.000s -> udp:192.0.2.9:5060 INVITE sip:carol@192.0.2.7 SIP/2.0 again
     "#]]);
 }
 
