@@ -10,7 +10,7 @@ use crate::facts::Fact;
 use crate::live::{Live, Port, Purpose, ends_with_response, head};
 use crate::node::Node;
 use crate::record;
-use crate::talk::{self, apply, contact, next_hop};
+use crate::talk::{self, apply, contact};
 
 impl Node {
     /// Something happened to a call: tell it, and do what it says.
@@ -94,7 +94,9 @@ impl Node {
 
     fn cancel_leg(&mut self, now: Instant, key: &str, leg: LegId) {
         let port = self.calls.get(key).and_then(|live| live.ties.ports.get(&leg));
-        if let Some(invite) = port.map(|port| port.invite) {
+        if let Some(Port { uri, flow, invite, .. }) = port {
+            let (invite, flow) = (*invite, self.reach(uri, *flow));
+            self.stack.move_request(&invite, flow);
             self.stack.cancel(now, &invite);
         }
     }
@@ -136,9 +138,8 @@ impl Node {
         };
         let seen = flow_of(&live.ties.flow, port, side);
         let Some(dialog) = port.dialog(side) else { return };
-        let mut ack = dialog.make_ack(cseq);
-        let open = self.connections.contains(&seen);
-        let flow = next_hop(dialog.next_hop(), seen, open);
+        let (mut ack, next) = (dialog.make_ack(cseq), dialog.next_hop().clone());
+        let flow = self.reach(&next, seen);
         apply(&mut ack.headers, &mut ack.body, passing);
         self.stack.acknowledge(now, &id, flow, ack);
     }
@@ -169,9 +170,8 @@ impl Node {
         };
         let dialog = port.dialog(side)?;
         let refreshes = matches!(method, Method::Invite | Method::Update);
-        let mut request = dialog.make_request(method);
-        let open = self.connections.contains(&seen);
-        let flow = next_hop(dialog.next_hop(), seen, open);
+        let (mut request, next) = (dialog.make_request(method), dialog.next_hop().clone());
+        let flow = self.reach(&next, seen);
         if refreshes {
             request.headers.push(HeaderName::Contact, contact(&user, flow));
             request.headers.push(HeaderName::Allow, talk::ALLOW);

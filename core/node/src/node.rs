@@ -110,6 +110,9 @@ impl Node {
                 self.connections.remove(&flow);
                 self.stack.handle_flow_failed(now, flow);
             }
+            Input::FlowClosed(flow) => {
+                self.connections.remove(&flow);
+            }
             Input::Lease { role, epoch, until } => self.lease(now, role, epoch, until),
             Input::LinkUp => self.journal.handle_link_up(now),
             Input::LinkDown => {

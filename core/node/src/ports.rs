@@ -89,6 +89,8 @@ pub enum Input {
     },
     /// Nothing can be sent on this flow: refused, reset, timed out.
     FlowFailed(Flow),
+    /// A connection ended. What was sent on it may have arrived; what follows takes another way.
+    FlowClosed(Flow),
     /// The keeper's word on our role. Without a valid lease an active node stops serving.
     Lease {
         /// The role.

@@ -53,6 +53,30 @@ impl Node {
         }
     }
 
+    /// Where to send to a phone at `uri` that was last heard on `seen`.
+    ///
+    /// Where its connection is gone (with the twin, say), how it logged in tells more than `uri`,
+    /// which may name the port of that very connection: it is reached on the connection of its
+    /// last login, or where its login says that it listens.
+    pub(crate) fn reach(&self, uri: &Uri, seen: Flow) -> Flow {
+        let open = self.connections.contains(&seen);
+        let by_uri = talk::next_hop(uri, seen, open);
+        if open || seen.transport == Transport::Udp {
+            return by_uri;
+        }
+        let is_it = |binding: &&tandem_registrar::Binding| {
+            binding.flow.transport == Transport::Tcp
+                && binding.flow.remote.ip() == seen.remote.ip()
+                && binding.contact.user() == uri.user()
+        };
+        let logins = self.registrar.all().map(|(_, binding)| binding);
+        match logins.filter(is_it).max_by_key(|binding| binding.renewed) {
+            Some(login) if self.connections.contains(&login.flow) => login.flow,
+            Some(login) => self.rehome(login.fallback().unwrap_or(by_uri)),
+            None => by_uri,
+        }
+    }
+
     /// The devices of a user, by contact, and where each is reached.
     pub(crate) fn devices(&self, now: Instant, user: &UserName) -> Vec<(Uri, Flow)> {
         let aor = Aor::new(user.as_str());

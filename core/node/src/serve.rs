@@ -241,7 +241,7 @@ impl Node {
         let Some(port) = port.filter(|_| response.is_success()) else { return };
         let Ok(mut dialog) = dialog_with(port, response) else { return };
         let cseq = port.request.headers.cseq().map_or(0, |(cseq, _)| cseq);
-        let next = talk::next_hop(dialog.next_hop(), flow, self.connections.contains(&flow));
+        let next = self.reach(dialog.next_hop(), flow);
         self.stack.acknowledge(now, &id, next, dialog.make_ack(cseq));
         let bye = self.stack.request(now, next, dialog.make_request(Method::Bye));
         self.calls.tie(bye, key, Purpose::Farewell);

@@ -76,7 +76,11 @@ impl Node {
                 self.rehome_ties(&mut saved.ties);
                 self.calls.restore(key, Live::restore(now, *saved, age));
             }
-            Read::Transaction(saved) => self.stack.restore(now, saved, age),
+            Read::Transaction(mut saved) => {
+                // Logins come before transactions in the order of keys.
+                saved.reroute(|uri, flow| self.reach(uri, self.rehome(flow)));
+                self.stack.restore(now, saved, age);
+            }
             Read::Binding(user, saved) => self.registrar.restore(now, user, saved, age),
             Read::User(account) => self.directory.restore(account),
         }

@@ -113,7 +113,8 @@ impl<'a> Server<'a> {
                     self.node.handle(now, Input::Bytes { flow, bytes });
                 }
                 NetEvent::Failed { flow, .. } => self.node.handle(now, Input::FlowFailed(flow)),
-                NetEvent::Opened { .. } | NetEvent::Closed { .. } => {}
+                NetEvent::Closed { flow, .. } => self.node.handle(now, Input::FlowClosed(flow)),
+                NetEvent::Opened { .. } => {}
             }
         }
         for event in batch.link.drain(..) {

@@ -259,7 +259,7 @@ impl Bench {
 
     pub(crate) fn send(&mut self, from: &str, message: impl Into<Message>) {
         let (who, mut flow) = (self.active, flow(from));
-        if self.on_tcp && from == ANNA {
+        if (self.on_tcp && from == ANNA) || from == BEN_STREAM || from == BEN_ANEW {
             flow.transport = Transport::Tcp;
         }
         self.input(who, Input::Bytes { flow, bytes: message.into().to_bytes() });
@@ -452,6 +452,9 @@ fn tell(now: Instant, entry: &Entry) {
 
 pub(crate) const ANNA: &str = "10.0.1.1:5070";
 pub(crate) const BEN: &str = "10.0.1.2:5070";
+/// Connections that Ben's phone opened.
+pub(crate) const BEN_STREAM: &str = "10.0.1.2:41000";
+pub(crate) const BEN_ANEW: &str = "10.0.1.2:42000";
 /// Ben's second phone.
 pub(crate) const BEN_AT_HOME: &str = "10.0.1.3:5070";
 
