@@ -125,6 +125,16 @@ impl Control {
         Ok(&self.events)
     }
 
+    /// Nobody waits for what has come until now.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub fn pass(&mut self) -> Result<()> {
+        self.passed = self.events()?.len();
+        Ok(())
+    }
+
     /// Reads for a moment; returns the answer to a command where that came.
     fn read(&mut self) -> Result<Option<Message>> {
         ensure!(!wait::asked_to_stop(), "stopped by a signal");

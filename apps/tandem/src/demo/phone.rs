@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use tandem_types::Transport;
 
 use super::child::Child;
 use super::control::{Control, Event};
@@ -74,7 +75,9 @@ impl Phone {
         std::fs::write(folder.join("contacts"), "")?;
         let recording = Recording::of(folder)?;
         let log = folder.join("baresip.log");
-        let arguments = [Path::new("-f"), folder];
+        let mut arguments = vec![Path::new("-f"), folder];
+        // Without this it offers its audio at an IPv4 address that it does not have.
+        arguments.extend(setup.address.is_ipv6().then_some(Path::new("-6")));
         let mut child = Child::start(setup.user, &program, &arguments, setup.space, &log)?;
         let address = SocketAddr::new(setup.address, CONTROL_PORT);
         let control = wait::until("the phone's control port", START_LIMIT, || {
@@ -103,9 +106,18 @@ impl Phone {
     ///
     /// Refused, or no answer within `limit`.
     pub fn log_in(&mut self, limit: Duration) -> Result<Duration> {
+        self.log_in_over(Transport::Udp, limit)
+    }
+
+    /// As [`Phone::log_in`], over this transport.
+    ///
+    /// # Errors
+    ///
+    /// Refused, or no answer within `limit`.
+    pub fn log_in_over(&mut self, transport: Transport, limit: Duration) -> Result<Duration> {
         let begun = Instant::now();
         let account = format!(
-            "<sip:{}@{};transport=udp>;auth_pass={};regint=3600",
+            "<sip:{}@{};transport={transport}>;auth_pass={};regint=3600",
             self.user, self.server, self.password
         );
         self.control.command("uanew", &account)?;
@@ -141,6 +153,15 @@ impl Phone {
         self.control.command("hangup", "").map(drop)
     }
 
+    /// Gives another command of baresip's, as `hold`; returns what it prints.
+    ///
+    /// # Errors
+    ///
+    /// The phone refuses.
+    pub fn command(&mut self, command: &str, parameters: &str) -> Result<String> {
+        self.control.command(command, parameters)
+    }
+
     /// Waits for the next event of this kind.
     ///
     /// # Errors
@@ -149,6 +170,15 @@ impl Phone {
     pub fn expect(&mut self, kind: &str, limit: Duration) -> Result<Event> {
         let event = self.control.expect(kind, limit);
         event.with_context(|| format!("{}'s phone", self.user))
+    }
+
+    /// Nobody waits for the events until now.
+    ///
+    /// # Errors
+    ///
+    /// The connection to the phone is lost.
+    pub fn pass_events(&mut self) -> Result<()> {
+        self.control.pass()
     }
 
     /// How many events of this kind there were.
@@ -212,10 +242,11 @@ pub fn installed() -> Result<(PathBuf, PathBuf)> {
 fn configuration(setup: &Setup<'_>, modules: &Path) -> String {
     let Setup { user, address, folder, .. } = setup;
     let (modules, folder) = (modules.display(), folder.display());
+    let [sip, control] = [SIP_PORT, CONTROL_PORT].map(|port| SocketAddr::new(*address, port));
     format!(
         "poll_method epoll\n\
          net_interface {address}\n\
-         sip_listen {address}:{SIP_PORT}\n\
+         sip_listen {sip}\n\
          call_local_timeout 120\n\
          call_max_calls 4\n\
          audio_source ausine,400\n\
@@ -236,7 +267,7 @@ fn configuration(setup: &Setup<'_>, modules: &Path) -> String {
          module_app account.so\n\
          module_app menu.so\n\
          module_app ctrl_tcp.so\n\
-         ctrl_tcp_listen {address}:{CONTROL_PORT}\n\
+         ctrl_tcp_listen {control}\n\
          snd_path {folder}\n"
     )
 }

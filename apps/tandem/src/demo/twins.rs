@@ -79,7 +79,22 @@ impl Twins {
     ///
     /// The folder cannot be written.
     pub fn set_up(program: &Path, folder: &Path, place: &Place) -> Result<Self> {
+        Self::set_up_with(program, folder, place, &[])
+    }
+
+    /// As [`Twins::set_up`], with more virtual addresses.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written.
+    pub fn set_up_with(
+        program: &Path,
+        folder: &Path,
+        place: &Place,
+        more: &[Prefix],
+    ) -> Result<Self> {
         let (interface, length) = place.interface();
+        let first = Prefix { ip: place.address(VIRTUAL), length };
         let blank = InitArgs {
             seat: SeatArg::Master,
             address: Vec::new(),
@@ -94,7 +109,7 @@ impl Twins {
         let master = set_up(InitArgs {
             address: vec![place.address(MASTER)],
             peer: vec![place.address(STANDBY)],
-            virtual_addresses: vec![Prefix { ip: place.address(VIRTUAL), length }],
+            virtual_addresses: [&[first], more].concat(),
             realm: Some(REALM.to_owned()),
             ..blank.clone()
         })?;
