@@ -174,9 +174,9 @@ impl Pair {
     }
 
     /// Whether phones reached us while the twin did not. Whatever cut us off from both did so up to
-    /// a heartbeat's pause, and a late one, after the twin was heard last.
+    /// a few lost heartbeats after the twin was heard last; a takeover comes later than that.
     fn is_reached(&self) -> bool {
-        let margin = self.config.timings.beat * 2;
+        let margin = self.config.timings.silence;
         self.own.phone_heard.is_some_and(|at| self.lost_at.is_none_or(|lost| at > lost + margin))
     }
 
