@@ -55,10 +55,14 @@ fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
     if chaos.begin() {
         chaos.trouble();
         chaos.world.judge();
-        if chaos.fair && chaos.world.oracle.seen.losses > 0 {
+        let seen = &chaos.world.oracle.seen;
+        if chaos.fair && seen.losses > seen.healing_losses {
             let now = chaos.world.now();
             chaos.world.oracle.broken(now, "state was lost although faults came one by one");
         }
+    }
+    if !chaos.fair {
+        chaos.world.oracle.seen.healing_losses = 0;
     }
     let story = chaos.world.take_log();
     let oracle = chaos.world.oracle;

@@ -59,8 +59,9 @@ pub(crate) enum Done {
 /// What a crash means for the disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crash {
-    /// Entries that the memory of both servers was meant to hold meanwhile were not written.
-    pub(crate) hot_lost: bool,
+    /// Something was not written, or not synced when it had to be. The memory of the other server
+    /// may have it.
+    pub(crate) lost: bool,
 }
 
 #[derive(Debug)]
@@ -176,18 +177,18 @@ impl Disk {
 
     /// The process that writes is gone: what waits is lost.
     pub(crate) fn kill(&mut self) -> Crash {
-        let hot = |item: &Item| matches!(item, Item::Write(_, _, false, _));
-        let hot_lost = self.queue.iter().chain(&self.working).any(hot);
+        let write = |item: &Item| matches!(item, Item::Write(..));
+        let lost = self.queue.iter().chain(&self.working).any(write);
         self.queue.clear();
         self.working.clear();
         self.failing = false;
-        Crash { hot_lost }
+        Crash { lost }
     }
 
     /// Power is gone: also what was written and not synced is lost.
     pub(crate) fn power_off(&mut self) -> Crash {
         let mut crash = self.kill();
-        crash.hot_lost |= !self.undo.is_empty();
+        crash.lost |= !self.undo.is_empty();
         while let Some((key, class, before)) = self.undo.pop() {
             let map = if class == Class::Log { &mut self.logs } else { &mut self.records };
             match before {
@@ -220,6 +221,11 @@ impl Disk {
     /// Log records, by key.
     pub(crate) fn logs(&self) -> &BTreeMap<Vec<u8>, Kept> {
         &self.logs
+    }
+
+    /// Whether it refuses what it is given.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing
     }
 
     /// Whether everything handed in is written.
@@ -365,11 +371,11 @@ mod tests {
         disk.write(entry(2, Class::Hot, "call/a"), 0, false, 2);
         run(&mut disk);
         disk.write(entry(3, Class::Hot, "call/b"), 0, false, 3);
-        assert!(disk.kill().hot_lost);
+        assert!(disk.kill().lost);
         let (records, known) = disk.load(0);
         assert_eq!(records.len(), 2);
         assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(2)));
-        assert!(disk.power_off().hot_lost);
+        assert!(disk.power_off().lost);
         let (records, known) = disk.load(0);
         assert_eq!(records.len(), 1);
         assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(1)));

@@ -62,7 +62,7 @@ pub struct Port {
 pub struct Weather {
     /// Packets lost, of a hundred.
     pub loss_percent: u64,
-    /// Packets that come twice, of a hundred, the second time up to [`LATE`] later.
+    /// Packets that come twice, of a hundred.
     pub twice_percent: u64,
     /// The shortest way, in microseconds.
     pub delay_micros: u64,
@@ -149,7 +149,11 @@ impl Network {
         let once = Some(self.delay());
         if self.weather.twice_percent > 0 && self.dice.chance(self.weather.twice_percent) {
             self.counts.doubled += 1;
-            let later = self.dice.below(u64::try_from(LATE.as_micros()).unwrap_or(0));
+            // Only the heartbeats' road goes a long way round: an INVITE that comes again half a
+            // second after its ACK is remembered by no twin.
+            let long = ports.first().is_some_and(|port| port.road == Road::Heartbeat);
+            let latest = if long { LATE } else { SOON };
+            let later = self.dice.below(u64::try_from(latest.as_micros()).unwrap_or(0));
             return [once, Some(self.delay() + Duration::from_micros(later))];
         }
         [once, None]
@@ -171,8 +175,11 @@ impl Network {
     }
 }
 
-/// How late the copy of a packet may come.
-pub(crate) const LATE: Duration = Duration::from_millis(500);
+/// How late the copy of a heartbeat may come.
+const LATE: Duration = Duration::from_millis(500);
+
+/// How late the copy of any other packet may come.
+const SOON: Duration = Duration::from_millis(20);
 
 /// What a packet lost on the reliable link costs.
 const RETRANSMISSION: Duration = Duration::from_millis(15);

@@ -45,6 +45,8 @@ pub struct Seen {
     pub excused: u64,
     /// Moments at which that happened.
     pub losses: u64,
+    /// Of these, in fair runs, when a split was healed and the side that spoke to phones gave up.
+    pub healing_losses: u64,
     /// Times both served for a moment that no question could have prevented.
     pub races: u64,
     /// Users saved.
@@ -66,6 +68,7 @@ impl Seen {
         self.records += other.records;
         self.excused += other.excused;
         self.losses += other.losses;
+        self.healing_losses += other.healing_losses;
         self.races += other.races;
         self.users += other.users;
         self.runs += other.runs;
@@ -160,6 +163,8 @@ pub struct Oracle {
     both_serve: bool,
     /// Whether both ever served at one time, connected or not.
     pub(crate) split: bool,
+    /// A while after both served last.
+    both_until: Option<Instant>,
     /// When each server began its last reign.
     began: [Instant; 2],
     /// When a server was held up last.
@@ -184,6 +189,7 @@ impl Oracle {
             shared_since: Some(Instant::ZERO),
             both_serve: false,
             split: false,
+            both_until: None,
             began: [Instant::ZERO; 2],
             stalled: None,
             reigns: BTreeSet::new(),
@@ -313,6 +319,9 @@ impl Oracle {
             News::HangsUp { .. } if calls => call.left = true,
             News::HangsUp { .. } => call.devices.entry(phone).or_default().left = true,
             News::HangUpAnswered { status: 200, .. } => self.seen.hung_up += 1,
+            // Two servers serve for a moment, and the one that is about to give up was asked.
+            News::HangUpAnswered { status: 481, .. } | News::HoldAnswered { status: 481, .. }
+                if self.both_until.is_some_and(|until| now < until) => {}
             // The other side's BYE came first: this phone's own is late.
             News::HangUpAnswered { status: 481, .. } if call.was_hung_up(phone) => {}
             News::HangUpAnswered { status, .. } => {
@@ -450,6 +459,7 @@ impl Oracle {
         let lost = self.sole[at].is_some();
         if lost {
             self.lose(now);
+            self.seen.healing_losses += 1;
         }
         lost
     }
@@ -485,7 +495,10 @@ impl Oracle {
     /// in the same moment, and one that could not answer because it was held up, are counted and
     /// tolerated: the test limits how often.
     pub(crate) fn serving(&mut self, now: Instant, both: bool, hear: bool) {
-        self.split |= both;
+        if both {
+            self.split = true;
+            self.both_until = Some(now + CONTACT);
+        }
         if !both {
             self.both_serve = false;
             return;

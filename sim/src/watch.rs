@@ -56,7 +56,7 @@ impl World {
 
     /// The server process of `at` is gone.
     pub(crate) fn watch_end(&mut self, at: usize, crash: Crash) {
-        if crash.hot_lost {
+        if crash.lost {
             self.lost_unwritten(at);
         }
         if self.serves(1 - at) {
