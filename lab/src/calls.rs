@@ -146,7 +146,8 @@ impl Calls {
         Ok(Self { callers, phones, rhythm, callers_wire, phones_wire })
     }
 
-    /// Waits until calls ring and calls are answered at this moment; returns how many.
+    /// Waits until as many calls as begin in a second ring at this moment, and twice as many are
+    /// answered; returns how many.
     ///
     /// # Errors
     ///
@@ -156,7 +157,8 @@ impl Calls {
             self.callers.still_runs()?;
             self.phones.still_runs()?;
             let (ringing, answered) = twins.calls(index)?;
-            Ok((ringing > 0 && answered > 0).then_some((ringing, answered)))
+            let enough = ringing >= self.rhythm.rate && answered >= 2 * self.rhythm.rate;
+            Ok(enough.then_some((ringing, answered)))
         })
     }
 

@@ -13,7 +13,6 @@
 mod bench;
 mod calls;
 mod fault;
-
 mod meter;
 mod ordeal;
 mod outage;
@@ -23,7 +22,7 @@ mod stage;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use tandem::demo::report::{Report, Voice};
 use tandem::demo::wait;
@@ -113,50 +112,64 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<bool> {
     wait::catch_signals()?;
     let voice = Voice::of(cli.json);
-    let under = |fault, runs, rate| Ordeal { fault, runs, rate };
-    let all: Vec<Report> = match cli.command {
-        Command::Kill { runs, rate } => vec![under(Fault::Kill, runs, rate).undergo(voice)],
-        Command::Stop(Load { runs, rate }) => vec![under(Fault::Hang, runs, rate).undergo(voice)],
-        Command::LinkDown(Load { runs, rate }) => {
-            vec![under(Fault::LinkDown, runs, rate).undergo(voice)]
+    let mut done = Done { voice, held: true, reports: Vec::new() };
+    let under = |fault, runs, rate| Ordeal { fault, runs, rate }.undergo(voice);
+    match cli.command {
+        Command::Kill { runs, rate } => done.add(under(Fault::Kill, runs, rate))?,
+        Command::Stop(Load { runs, rate }) => done.add(under(Fault::Hang, runs, rate))?,
+        Command::LinkDown(Load { runs, rate }) => done.add(under(Fault::LinkDown, runs, rate))?,
+        Command::Baresip { runs } => stories(runs, &mut done)?,
+        Command::Outage { runs, only } => done.add(outage::measure(runs, only, voice))?,
+        Command::Bench { requests, calls } => done.add(bench::measure(requests, calls, voice))?,
+        Command::Ci => {
+            done.add(under(Fault::Kill, 3, 20))?;
+            done.add(under(Fault::Hang, 1, 20))?;
+            done.add(under(Fault::LinkDown, 1, 20))?;
         }
-        Command::Baresip { runs } => stage::stories(runs, voice)?,
-        Command::Outage { runs, only } => vec![outage::measure(runs, only, voice)],
-        Command::Bench { requests, calls } => vec![bench::measure(requests, calls, voice)],
-        Command::Ci => vec![
-            under(Fault::Kill, 3, 20).undergo(voice),
-            under(Fault::Hang, 1, 20).undergo(voice),
-            under(Fault::LinkDown, 1, 20).undergo(voice),
-        ],
         Command::All => {
-            let mut all = vec![
-                under(Fault::Kill, 50, 20).undergo(voice),
-                under(Fault::Hang, 10, 20).undergo(voice),
-                under(Fault::LinkDown, 10, 20).undergo(voice),
-            ];
-            all.extend(stage::stories(3, voice)?);
-            all.push(outage::measure(10, None, voice));
-            all.push(bench::measure(2000, 2000, voice));
-            all
+            done.add(under(Fault::Kill, 50, 20))?;
+            done.add(under(Fault::Hang, 10, 20))?;
+            done.add(under(Fault::LinkDown, 10, 20))?;
+            stories(3, &mut done)?;
+            done.add(outage::measure(10, None, voice))?;
+            done.add(bench::measure(2000, 2000, voice))?;
         }
-    };
-    finish(all, voice)
+    }
+    done.finish()
 }
 
-/// Prints what is left to print.
-fn finish(all: Vec<Report>, voice: Voice) -> Result<bool> {
-    let mut held = !all.is_empty();
-    let mut data = Vec::new();
-    for mut report in all {
-        held &= report.close();
-        match voice {
-            Voice::Data => data.push(serde_json::to_value(&report)?),
+fn stories(runs: usize, done: &mut Done) -> Result<()> {
+    (0..runs).try_for_each(|_| done.add(stage::story(done.voice)?))
+}
+
+/// The reports so far.
+#[derive(Debug)]
+struct Done {
+    voice: Voice,
+    held: bool,
+    reports: Vec<serde_json::Value>,
+}
+
+impl Done {
+    /// One more; what is left of it to print is printed. Ctrl-C ends the run here.
+    fn add(&mut self, mut report: Report) -> Result<()> {
+        self.held &= report.close();
+        self.reports.push(serde_json::to_value(&report)?);
+        match self.voice {
+            Voice::Data => {}
             Voice::Colours | Voice::Plain => print!("{}", report.summary()),
         }
+        ensure!(!wait::asked_to_stop(), "stopped by a signal");
+        Ok(())
     }
-    if voice == Voice::Data {
-        let all = serde_json::json!({ "held": held, "reports": data });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+
+    /// Whether all held.
+    fn finish(self) -> Result<bool> {
+        let held = self.held && !self.reports.is_empty();
+        if self.voice == Voice::Data {
+            let all = serde_json::json!({ "held": held, "reports": self.reports });
+            println!("{}", serde_json::to_string_pretty(&all)?);
+        }
+        Ok(held)
     }
-    Ok(held)
 }
