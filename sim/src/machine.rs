@@ -202,12 +202,12 @@ impl Machine {
             nonce_key: NONCE_KEY,
             digest: tandem_node::Digest::Both,
             devices_per_user_max: DEVICES_MAX,
-            sabotage: rules.node_sabotage,
         };
         let (records, known): (Vec<Record>, Known) = self.disk.load(self.wall(now));
         let dice = Dice::from_number(self.dice.next_u64());
         let local = self.local(now);
-        let node = Node::new(local, config, dice, records, known);
+        let mut node = Node::new(local, config, dice, records, known);
+        node.sabotage(rules.node_sabotage);
         self.server = Some(ServerProcess {
             node,
             life,

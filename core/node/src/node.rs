@@ -39,6 +39,9 @@ pub struct Node {
     phone_heard: Option<Instant>,
     /// TCP connections that phones opened to this server.
     pub(crate) connections: BTreeSet<Flow>,
+    /// The rule that a test breaks.
+    #[cfg(feature = "sabotage")]
+    sabotage: Option<crate::ports::Sabotage>,
     /// The clock on the wall, and when it was read.
     wall: (Instant, i64),
     /// Changes that are not in the journal yet.
@@ -95,6 +98,8 @@ impl Node {
             asides: BTreeMap::new(),
             next_aside: 0,
             outputs: VecDeque::new(),
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
             config,
             dice,
         }
@@ -469,14 +474,20 @@ impl Node {
         }
     }
 
+    /// Breaks a rule on purpose, to prove that the tests would notice.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, rule: Option<crate::ports::Sabotage>) {
+        self.sabotage = rule;
+    }
+
     #[cfg(feature = "sabotage")]
     fn throws_entries_away(&self) -> bool {
-        self.config.sabotage == Some(crate::ports::Sabotage::AcknowledgeWithoutKeeping)
+        self.sabotage == Some(crate::ports::Sabotage::AcknowledgeWithoutKeeping)
     }
 
     fn marks(&self) -> (tandem_types::Seq, tandem_types::Seq) {
         #[cfg(feature = "sabotage")]
-        if self.config.sabotage == Some(crate::ports::Sabotage::AnswerBeforeCommit) {
+        if self.sabotage == Some(crate::ports::Sabotage::AnswerBeforeCommit) {
             let last = self.journal.last().seq;
             return (last, last);
         }

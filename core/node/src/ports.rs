@@ -27,9 +27,6 @@ pub struct Config {
     pub digest: Digest,
     /// Devices that may be logged in at once for one user.
     pub devices_per_user_max: usize,
-    /// How to break a rule on purpose, to prove that the tests would notice. `None` in a product.
-    #[cfg(feature = "sabotage")]
-    pub sabotage: Option<Sabotage>,
 }
 
 /// Which digest algorithms a phone is offered (RFC 8760). What is kept of a password serves all.

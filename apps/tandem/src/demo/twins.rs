@@ -312,7 +312,8 @@ impl Twins {
         let serde_json::Value::Array(mut records) = all else {
             bail!("`tandem cdr list --json` did not print a list");
         };
-        records.sort_by_key(|record| (record["start"].as_i64(), word(record, "call_id").to_owned()));
+        records
+            .sort_by_key(|record| (record["start"].as_i64(), word(record, "call_id").to_owned()));
         Ok(records)
     }
 }

@@ -471,8 +471,6 @@ fn config(who: usize) -> Config {
         nonce_key: [7; 32],
         digest: tandem_node::Digest::Both,
         devices_per_user_max: 4,
-        #[cfg(feature = "sabotage")]
-        sabotage: None,
     }
 }
 
