@@ -10,6 +10,7 @@ use tandem_types::{Dice, Duration, Instant};
 use crate::machine::Rules;
 use crate::network::{Port, Road, Way, Weather};
 use crate::oracle::Seen;
+use crate::orders::{Order, Trigger};
 use crate::phone::Habits;
 use crate::world::{World, new_user};
 
@@ -113,6 +114,8 @@ enum Remedy {
     PowerOn(usize),
     Plug(usize),
     Mend,
+    /// What waits for a message waits no longer.
+    Disarm,
     Disk(usize),
     Weather,
 }
@@ -231,7 +234,7 @@ impl Chaos {
         let at = self.pick(2);
         let at = if self.dice.chance(60) { self.world.active().unwrap_or(at) } else { at };
         let millis = Duration::from_millis(20 + self.dice.below(400));
-        let which = self.dice.below(18);
+        let which = self.dice.below(22);
         self.world.say(|| format!("---- fault {which} at {at}"));
         match which {
             0..=3 if self.kills[at] < KILLS_MAX => {
@@ -283,15 +286,35 @@ impl Chaos {
                 self.after(100, 1_500, Remedy::Weather);
             }
             17 => self.world.order_switch(at, false),
+            18..=21 => self.fault_at_a_message(at),
             _ => {}
         }
     }
 
+    /// Something happens in the very moment in which a server says something.
+    fn fault_at_a_message(&mut self, from: usize) {
+        let status = ["200", "200", "180", "487"][self.pick(4)];
+        let method = if status == "200" { ["INVITE", "BYE"][self.pick(2)] } else { "INVITE" };
+        let (order, remedy) = match self.dice.below(4) {
+            0 => (Order::Cut(from, Road::ALL.to_vec(), true), Remedy::Mend),
+            1 => (Order::PowerOff(from), Remedy::PowerOn(from)),
+            2 => (Order::Unplug(from, true), Remedy::Plug(from)),
+            _ => (Order::KillServer(from), Remedy::Disarm),
+        };
+        let before = self.dice.chance(50);
+        self.world.say(|| format!("---- at {status} {method} ({before}): {order}"));
+        let (status, method) = (status.to_owned(), method.to_owned());
+        self.world.triggers = vec![Trigger { before, status, method, from, order }];
+        self.after(700, 2_500, remedy);
+    }
+
     fn remedy(&mut self, remedy: Remedy) {
         self.world.say(|| format!("---- over: {remedy:?}"));
+        self.world.triggers.clear();
         match remedy {
             Remedy::PowerOn(at) => self.world.power_on(at),
             Remedy::Plug(at) => self.world.unplug(at, false),
+            Remedy::Disarm => {}
             Remedy::Mend => self.world.network.open_all(),
             Remedy::Disk(at) => {
                 self.world.fill_disk(at, false);

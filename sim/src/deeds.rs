@@ -267,6 +267,7 @@ impl World {
         machine.end_server();
         let crash = machine.disk.kill();
         self.set_server_wake(at);
+        self.link_end_died(at);
         self.watch_end(at, crash);
         if let Some(keeper) = &self.machines[at].keeper {
             let life = keeper.life;
@@ -527,12 +528,18 @@ impl World {
         }
     }
 
+    /// A server's process is gone: what it has not got across is lost.
+    pub(crate) fn link_end_died(&mut self, at: usize) {
+        let held_up = !self.network.passes(at, Road::Link);
+        let most = if held_up { Duration::ZERO } else { self.network.weather.longest() };
+        self.link.end_died(at, self.now + most);
+    }
+
     fn frame_arrives(&mut self, to: usize, generation: u64) {
         if self.link.generation != generation || !self.link.waits(to) {
             return;
         }
         if !self.network.passes(1 - to, Road::Link) {
-            // What the sender's process no longer repeats is lost with it.
             self.plan(HELD_UP, Event::LinkFrame { to, generation });
             return;
         }
@@ -564,9 +571,9 @@ impl World {
 
     /// Tells the processes that still believe in the old connection.
     fn end_link(&mut self, lives: [u64; 2]) {
-        for at in 0..2 {
-            let theirs = self.link.up[at] && self.link.lives[at] == lives[at];
-            if theirs && self.is_server(at, lives[at]) {
+        for (at, life) in lives.into_iter().enumerate() {
+            let theirs = self.link.up[at] && self.link.lives[at] == life;
+            if theirs && self.is_server(at, life) {
                 self.server_turn(at, ServerInput::Node(NodeInput::LinkDown));
             }
         }

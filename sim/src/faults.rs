@@ -28,6 +28,7 @@ impl World {
         let crash = machine.disk.power_off();
         self.set_keeper_wake(at);
         self.set_server_wake(at);
+        self.link_end_died(at);
         self.watch_end(at, crash);
     }
 

@@ -70,6 +70,12 @@ impl Link {
         since + IDLE <= now
     }
 
+    /// The process at this end is gone: what it would have had to send again never arrives, nor
+    /// anything behind it. `arrivals`: until when the rest is there.
+    pub(crate) fn end_died(&mut self, at: usize, arrivals: Instant) {
+        self.queues[1 - at].retain(|(due, _)| *due <= arrivals);
+    }
+
     /// Both ends have given it up.
     pub(crate) fn close(&mut self) {
         self.generation += 1;

@@ -74,6 +74,11 @@ impl Weather {
     /// A quiet LAN: nothing is lost and nothing overtakes.
     pub const CALM: Self =
         Self { loss_percent: 0, twice_percent: 0, delay_micros: 100, jitter_micros: 0 };
+
+    /// The longest way of a packet that is not lost.
+    pub(crate) const fn longest(&self) -> Duration {
+        Duration::from_micros(self.delay_micros + self.jitter_micros)
+    }
 }
 
 /// The state of all roads.

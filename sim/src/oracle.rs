@@ -121,6 +121,10 @@ impl Call {
         if self.caller == phone { self.hung_up } else { device.hung_up }
     }
 
+    fn is_answered_by(&self, name: &str) -> bool {
+        matches!(&self.outcome, Some(Outcome::Answered { device }) if device == name)
+    }
+
     /// Whether either side has hung up, or was.
     fn is_left(&self) -> bool {
         let gone = |device: &Device| device.left || device.hung_up;
@@ -332,6 +336,8 @@ impl Oracle {
             News::HoldAnswered { status: 200 | 491 | 500 | 487, .. } => {}
             // It was on its way when the call ended.
             News::HoldAnswered { .. } if call.is_left() => {}
+            // It answered too late, another device had the call: it is about to be hung up.
+            News::HoldAnswered { .. } if !calls && !call.is_answered_by(&who) => {}
             News::HoldAnswered { status, .. } => {
                 broken = Some(format!("its re-INVITE was answered with {status}"));
             }

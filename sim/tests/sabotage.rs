@@ -11,8 +11,8 @@ fn noticed_by(rules: Rules) -> usize {
     let reports = chaos::run_many(0..SEEDS, rules);
     let noticed: Vec<_> =
         reports.iter().filter(|(_, report)| !report.violations.is_empty()).collect();
-    if let Some((seed, report)) = noticed.first() {
-        println!("seed {seed}: {}", report.violations.join("\n"));
+    for (seed, report) in &noticed {
+        println!("seed {seed}: {}", report.violations.first().map_or("", String::as_str));
     }
     noticed.len()
 }

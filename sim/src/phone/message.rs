@@ -90,9 +90,10 @@ impl Phone {
 
     /// Adds the proof of identity that `challenge` asks for.
     pub(super) fn prove(&mut self, request: &mut Request, challenge: &Challenge, count: u32) {
-        let name = match request.method {
-            Method::Register => HeaderName::Authorization,
-            _ => HeaderName::ProxyAuthorization,
+        let name = if request.method == Method::Register {
+            HeaderName::Authorization
+        } else {
+            HeaderName::ProxyAuthorization
         };
         let cnonce = self.dice.hex(4);
         let credentials = respond(
