@@ -66,6 +66,9 @@ impl Ordeal {
         let mut seen = Seen::default();
         for turn in 0..self.runs {
             if let Err(error) = self.fault_once(&mut stage, &mut calls, &mut seen) {
+                if wait::asked_to_stop() {
+                    return Err(error);
+                }
                 stage.folder.keep();
                 return Err(error.context(format!("fault {} (logs in {kept})", turn + 1)));
             }

@@ -39,6 +39,7 @@ fn repeat(fault: Fault, runs: usize, report: &mut Report) -> Result<()> {
                 seen.push(probed);
                 protected.push(millis(time));
             }
+            Err(error) if wait::asked_to_stop() => return Err(error),
             Err(error) => {
                 stage.folder.keep();
                 let path = stage.folder.path().display();

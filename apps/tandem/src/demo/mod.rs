@@ -69,7 +69,8 @@ pub fn run(args: DemoArgs) -> Result<ExitCode> {
         if space::is_root() { Place::machines(&["alice", "bob"])? } else { Place::loopback()? };
     let mut folder = Folder::new(args.keep.as_deref())?;
     let held = story::tell(&program, folder.path(), &place, voice)?.finish()?;
-    if !held {
+    // Nobody wants to look at a story that was broken off by Ctrl-C.
+    if !held && !wait::asked_to_stop() {
         folder.keep();
         eprintln!("configuration and logs are kept in {}", folder.path().display());
     }

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -29,6 +30,9 @@ pub const SIP_PORT: u16 = 5060;
 
 /// Loopback networks 127.64.0.0/24 to 127.127.255.0/24 are tried, this many of them.
 const TRIES: u32 = 64;
+
+/// Temporary folders made so far.
+static TURN: AtomicU32 = AtomicU32::new(0);
 
 /// A place.
 #[derive(Debug)]
@@ -132,7 +136,12 @@ impl Folder {
         use std::os::unix::fs::DirBuilderExt as _;
         let path = match keep {
             Some(path) => std::path::absolute(path)?,
-            None => std::env::temp_dir().join(format!("tandem-demo-{}", std::process::id())),
+            None => {
+                // One that was kept must not be in the way of the next.
+                let turn = TURN.fetch_add(1, Ordering::Relaxed);
+                let name = format!("tandem-demo-{}-{turn}", std::process::id());
+                std::env::temp_dir().join(name)
+            }
         };
         // It will hold the pair's secret.
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);

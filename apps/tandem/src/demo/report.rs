@@ -141,6 +141,12 @@ impl Report {
         });
     }
 
+    /// Whether a check did not hold.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.checks.iter().any(|check| !check.held)
+    }
+
     /// Does a step that the next ones build on; one that fails is a check that did not hold.
     ///
     /// # Errors
@@ -172,7 +178,7 @@ impl Report {
 
     /// Ends the report: whether everything held.
     pub fn close(&mut self) -> bool {
-        self.held = !self.checks.is_empty() && self.checks.iter().all(|check| check.held);
+        self.held = !self.checks.is_empty() && !self.is_broken();
         self.held
     }
 

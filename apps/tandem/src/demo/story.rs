@@ -44,10 +44,11 @@ const BEFORE_FAULT: Duration = Duration::from_millis(500);
 pub fn tell(program: &Path, folder: &Path, place: &Place, voice: Voice) -> Result<Report> {
     let mut report = Report::new("A pair you can call through", voice);
     voice.say(&format!("  {}\n", place.describe()));
-    // A step that failed is in the report already, with its reason.
-    let told = chapters(&mut report, program, folder, place);
-    if told.is_err() && wait::asked_to_stop() {
-        report.check("the story is told to its end", false, "stopped by a signal");
+    if let Err(error) = chapters(&mut report, program, folder, place)
+        && !report.is_broken()
+    {
+        // Not a step of its own, or it would be in the report already.
+        report.check("the story is told to its end", false, &format!("{error:#}"));
     }
     Ok(report)
 }
