@@ -234,6 +234,11 @@ impl Stack {
                     self.transmit(flow, bytes, Some(id.into()), repeat);
                 }
                 Output::SendTo { flow, bytes, repeat } => {
+                    // An answer that comes again on another connection: the first one is gone.
+                    let flow = match &subject {
+                        Subject::Response(came, _) if flow.transport.is_reliable() => *came,
+                        Subject::Response(..) | Subject::Ack(..) | Subject::None => flow,
+                    };
                     self.transmit(flow, bytes, Some(id.into()), repeat);
                 }
                 Output::Deliver => {

@@ -148,6 +148,30 @@ fn a_request_that_waits_on_a_lost_connection_goes_where_the_phone_listens() {
 }
 
 #[test]
+fn an_answer_that_comes_again_on_a_new_connection_is_acknowledged_on_that() {
+    let (mut bench, mut records) = (Bench::new(), Records::default());
+    bench.flow = flow(Transport::Tcp, "192.0.2.9:41234");
+    let id = bench.request(ours("INVITE", ""));
+    let invite = bench.last_request();
+    bench.answer(&invite, 200, "c");
+    let mut ack = ours("ACK", "");
+    ack.headers.set(HeaderName::To, "<sip:carol@pbx.example>;tag=c");
+    bench.stack.acknowledge(bench.now, &id, bench.flow, ack);
+    bench.note();
+    records.write(bench.now, &mut bench.stack);
+    rerouted(&mut bench, &records);
+    bench.flow = flow(Transport::Tcp, "192.0.2.9:42345");
+    bench.answer(&invite, 200, "c");
+    bench.want(&expect![[r#"
+        0.000s -> tcp:192.0.2.9:41234 INVITE sip:carol@192.0.2.7 SIP/2.0
+        0.000s 200 OK
+        0.000s -> tcp:192.0.2.9:41234 ACK sip:carol@192.0.2.7 SIP/2.0
+        takeover
+        0.000s -> tcp:192.0.2.9:42345 ACK sip:carol@192.0.2.7 SIP/2.0 again
+    "#]]);
+}
+
+#[test]
 fn datagrams_need_no_other_way() {
     let (mut bench, mut records) = (Bench::new(), Records::default());
     bench.request(ours("INVITE", ""));
