@@ -171,12 +171,17 @@ pub fn sum_up(asked: &[Asked], fault: Instant) -> Result<Seen> {
     ensure!(answers.first().is_some_and(|at| *at <= fault), "no answer before the fault");
     let lost = asked.iter().filter(|one| one.answer.is_none()).count();
     let refused = asked.iter().filter(|one| one.answer.is_some() && good(one).is_none()).count();
-    let mut pauses = answers.windows(2).filter(|pair| pair[1] > fault).peekable();
-    let around = pauses.peek().copied();
-    let longest = pauses.max_by_key(|pair| pair[1].saturating_duration_since(pair[0]));
-    // A fault needs a moment to take effect, so the pause that it made may begin after it. Where
-    // nothing was lost, the pause is no longer than others by chance, and is the one around it.
-    let made = if lost + refused == 0 { around } else { longest };
+    let length = |pair: &&[Instant]| pair[1].saturating_duration_since(pair[0]);
+    let after = || answers.windows(2).filter(|pair| pair[1] > fault);
+    // A fault needs a moment to take effect, so the pause that it made may begin after it: it is
+    // one in which a request went unanswered, or the one around the fault. (Other pauses may be as
+    // long by chance where the machine is busy.)
+    let unanswered: Vec<_> = asked.iter().filter(|one| good(one).is_none()).copied().collect();
+    let is_made = |pair: &&[Instant]| {
+        let within = |one: &Asked| (pair[0]..=pair[1]).contains(&one.at);
+        pair[0] <= fault || unanswered.iter().any(within)
+    };
+    let (made, longest) = (after().filter(is_made).max_by_key(length), after().max_by_key(length));
     let (Some(&[_, served]), Some(&[last, next])) = (made, longest) else {
         bail!("no answer after the fault");
     };
