@@ -13,6 +13,7 @@
 mod bench;
 mod calls;
 mod fault;
+mod interop;
 mod meter;
 mod ordeal;
 mod outage;
@@ -91,6 +92,12 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         calls: usize,
     },
+    /// Real phones over UDP and TCP on IPv4 and IPv6, across kills
+    Interop {
+        /// Only checks whose name has this in it
+        #[arg(long, default_value = "", hide_default_value = true)]
+        only: String,
+    },
     /// A short version of everything but the bench: correctness only
     Ci,
     /// Everything, in full
@@ -121,16 +128,19 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Baresip { runs } => stories(runs, &mut done)?,
         Command::Outage { runs, only } => done.add(outage::measure(runs, only, voice))?,
         Command::Bench { requests, calls } => done.add(bench::measure(requests, calls, voice))?,
+        Command::Interop { ref only } => done.add(interop::run(only, voice))?,
         Command::Ci => {
             done.add(under(Fault::Kill, 3, 20))?;
             done.add(under(Fault::Hang, 1, 20))?;
             done.add(under(Fault::LinkDown, 1, 20))?;
+            done.add(interop::run("", voice))?;
         }
         Command::All => {
             done.add(under(Fault::Kill, 50, 20))?;
             done.add(under(Fault::Hang, 10, 20))?;
             done.add(under(Fault::LinkDown, 10, 20))?;
             stories(3, &mut done)?;
+            done.add(interop::run("", voice))?;
             done.add(outage::measure(10, None, voice))?;
             done.add(bench::measure(2000, 2000, voice))?;
         }

@@ -231,7 +231,11 @@ fn parse(text: &str) -> Result<Seen> {
 }
 
 /// Where SIPp is.
-fn program() -> Result<PathBuf> {
+///
+/// # Errors
+///
+/// It is not installed.
+pub(crate) fn program() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut programs = std::env::split_paths(&path).map(|folder| folder.join("sipp"));
     let found = programs.find(|program| program.is_file());
