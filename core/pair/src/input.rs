@@ -38,7 +38,7 @@ pub struct Start {
     /// Greater than at every earlier start: the greater of the saved one plus one, and the
     /// wall clock in milliseconds.
     pub boot: u64,
-    /// The last [`Output::SaveEpoch`] that was put on disk.
+    /// The last [`Output::SaveEpoch`](crate::Output::SaveEpoch) that was put on disk.
     pub saved: Epoch,
 }
 

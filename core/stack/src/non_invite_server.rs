@@ -31,7 +31,7 @@
 //! Invariant: once a response is sent, a repeated request gets that response, also from the twin.
 
 use crate::machine::{Class, Output, RespondError};
-use crate::timing::{LIFE, Octets};
+use crate::timing::{LIFE, Octets, T1};
 use serde::{Deserialize, Serialize};
 use tandem_types::{Duration, Instant};
 
@@ -171,7 +171,9 @@ impl NonInviteServer {
             }
         };
         let machine = Self { reliable, state };
-        if machine.next_timeout().is_none_or(|end| end > now) {
+        // The answer may be lost with the twin, so it goes out again; an older one did arrive, or
+        // is asked for again by a repeated request, which comes T1 after the first.
+        if age < T1 && machine.next_timeout().is_none_or(|end| end > now) {
             machine.handle_retransmission(out);
         }
         machine
@@ -256,14 +258,14 @@ mod tests {
             UDP,
             "respond 100; again; respond 183; again; respond 404; again; wait 40",
             expect![[r#"
-                0.000s -> 100
-                0.000s -> 100 again
-                0.000s -> 183
-                0.000s -> 183 again
-                0.000s -> 404
-                0.000s -> 404 again
-                32.000s terminated
-            "#]],
+            0.000s -> 100
+            0.000s -> 100 again
+            0.000s -> 183
+            0.000s -> 183 again
+            0.000s -> 404
+            0.000s -> 404 again
+            32.000s terminated
+        "#]],
         );
     }
 
@@ -295,14 +297,27 @@ mod tests {
     }
 
     #[test]
-    fn the_twin_sends_the_answer_again_and_repeats_it_as_long_as_is_left() {
+    fn the_twin_sends_a_fresh_answer_again() {
+        check(
+            false,
+            "respond 200; twin; again",
+            expect![[r#"
+            0.000s -> 200
+            0.000s twin takes over
+            0.000s -> 200 again
+            0.000s -> 200 again
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_twin_repeats_an_old_answer_when_it_is_asked_for_as_long_as_is_left() {
         check(
             UDP,
             "respond 200; wait 10; twin 2; again; wait 20; again; wait 1",
             expect![[r#"
             0.000s -> 200
             10.000s twin takes over
-            10.000s -> 200 again
             10.000s -> 200 again
             30.000s terminated
         "#]],
@@ -323,14 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn the_twin_sends_a_provisional_answer_again() {
+    fn the_twin_repeats_an_old_provisional_answer_when_it_is_asked_for() {
         check(
             UDP,
             "respond 180; wait 100; twin 5; again; respond 200",
             expect![[r#"
             0.000s -> 180
             100.000s twin takes over
-            100.000s -> 180 again
             100.000s -> 180 again
             100.000s -> 200
         "#]],

@@ -124,6 +124,16 @@ impl Pair {
         }
         let overdue = self.is_overdue(now, beat);
         let both_cold = self.state == State::Cold && beat.state == State::Cold;
+        // After both were down: a master whose disk lacks what the standby has does not lead, and it
+        // waits for a while to hear what that is.
+        let (masters, standbys) = match self.config.seat {
+            Seat::Master => (self.own.holds, beat.holds),
+            Seat::Standby => (beat.holds, self.own.holds),
+        };
+        if both_cold && self.config.seat == Seat::Master && standbys.is_none() && !overdue {
+            return Event::TwinReviving;
+        }
+        let both_cold = both_cold && (masters.is_none() || standbys <= masters);
         if both_cold && !self.is_whole(now) && !beat.whole && (beat.fit || !overdue) {
             return Event::BothCold;
         }
