@@ -236,6 +236,10 @@ impl Chaos {
         let millis = Duration::from_millis(20 + self.dice.below(400));
         let which = self.dice.below(22);
         self.world.say(|| format!("---- fault {which} at {at}"));
+        if matches!(which, 5 | 7 | 8) {
+            // The next fault of a fair run waits until this one is over.
+            self.after(500, 600, Remedy::Disarm);
+        }
         match which {
             0..=3 if self.kills[at] < KILLS_MAX => {
                 self.kills[at] += 1;

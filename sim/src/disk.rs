@@ -89,8 +89,6 @@ pub(crate) struct Disk {
     /// Whether each sync takes long now.
     pub(crate) slow: bool,
     dice: Dice,
-    /// Every different content a call record was ever stored with.
-    pub(crate) closings: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
 }
 
 impl Disk {
@@ -108,7 +106,6 @@ impl Disk {
             failing: false,
             slow: false,
             dice,
-            closings: BTreeMap::new(),
         }
     }
 
@@ -303,14 +300,6 @@ impl Disk {
 
     fn put(&mut self, key: Vec<u8>, kept: Kept) {
         let class = kept.class;
-        if class == Class::Log
-            && let Some(body) = &kept.body
-        {
-            let bodies = self.closings.entry(key.clone()).or_default();
-            if !bodies.contains(body) {
-                bodies.push(body.clone());
-            }
-        }
         let map = if class == Class::Log { &mut self.logs } else { &mut self.records };
         let before = map.insert(key.clone(), kept);
         self.undo.push((key, class, before));

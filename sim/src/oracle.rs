@@ -165,8 +165,6 @@ pub struct Oracle {
     /// Since when the two have shared anything; `None`: they do not.
     shared_since: Option<Instant>,
     both_serve: bool,
-    /// Whether both ever served at one time, connected or not.
-    pub(crate) split: bool,
     /// A while after both served last.
     both_until: Option<Instant>,
     /// When each server began its last reign.
@@ -192,7 +190,6 @@ impl Oracle {
             probe_lost: None,
             shared_since: Some(Instant::ZERO),
             both_serve: false,
-            split: false,
             both_until: None,
             began: [Instant::ZERO; 2],
             stalled: None,
@@ -269,7 +266,7 @@ impl Oracle {
             News::LoginFailed { .. } | News::IsAsked { .. } | News::IsHeld { .. } => {}
             News::Complaint(what) => {
                 let who = self.name(phone).to_owned();
-                if self.seen.losses == 0 {
+                if self.seen.losses == 0 && !self.both_until.is_some_and(|until| now < until) {
                     self.broken(now, &format!("{who} complains: {what}"));
                 }
             }
@@ -502,7 +499,6 @@ impl Oracle {
     /// tolerated: the test limits how often.
     pub(crate) fn serving(&mut self, now: Instant, both: bool, hear: bool) {
         if both {
-            self.split = true;
             self.both_until = Some(now + CONTACT);
         }
         if !both {

@@ -161,6 +161,8 @@ impl Phone {
                     "two answers to one {}: {} and {}",
                     client.request.method, before.0, answer.0
                 );
+                // Once is enough; the server goes on repeating it.
+                client.answer = Some(answer);
                 self.complain(what);
             } else if let Some(ack) = client.ack.clone() {
                 self.transmits.push_back(ack);
