@@ -12,10 +12,11 @@ fn an_epoch_that_is_not_saved_is_used_twice() {
     let mut world = World::new(1);
     world.sabotage = Sabotage { skip_saving_epochs: true, ..Sabotage::default() };
     for _ in 0..2 {
-        // Alone: a twin would remember the epoch and tell it.
+        // Alone, and its server's disk is lost: a twin or a journal would remember the epoch.
         world.boot(MASTER);
         world.run(ms(2_000));
         world.kill_machine(MASTER);
+        world.lose_journal(MASTER);
     }
 }
 

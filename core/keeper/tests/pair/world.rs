@@ -277,6 +277,12 @@ impl World {
         self.machines[at].keeper = None;
     }
 
+    /// The server's disk is empty when it comes back.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn lose_journal(&mut self, at: usize) {
+        self.machines[at].server.holds = Stamp { epoch: Epoch::NEVER, seq: Seq::ZERO };
+    }
+
     /// The whole machine is gone.
     pub(crate) fn kill_machine(&mut self, at: usize) {
         self.kill_keeper(at);
