@@ -104,7 +104,16 @@ impl Pair {
             // The long wait was for a word of the twin.
             self.judge_from = now;
         }
-        self.probe = Probe::Unasked;
+        // Who handed over asks for longer: the twin may be asking too, and was told to serve.
+        self.probe = match from {
+            State::Yielding => Probe::Answered { again: now },
+            State::Cold
+            | State::Passive
+            | State::Probing
+            | State::Claiming
+            | State::Active
+            | State::Stopped => Probe::Unasked,
+        };
         self.yield_until = None;
         // A reign is explained by what led to the claim, not by the disk having done its work.
         let why = if event == Event::EpochSaved { self.why } else { row.why };
