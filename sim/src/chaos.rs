@@ -125,7 +125,8 @@ impl Chaos {
         let mut dice = Dice::from_number(seed ^ 0x7a0d_e355);
         let weather = weather(&mut dice);
         let fair = seed % 3 != 2;
-        let world = World::new(seed, rules, weather, &USERS);
+        let mut world = World::new(seed, rules, weather, &USERS);
+        world.oracle.strict = fair;
         Self { world, dice, fair, kills: [0; 2], remedies: Vec::new(), users: 0 }
     }
 

@@ -398,7 +398,7 @@ impl World {
                     process.bound = serve;
                 }
             }
-            NodeOutput::Answer { id, reply } => self.replied(at, id, reply),
+            NodeOutput::Answer { id, reply } => self.replied(id, reply),
             NodeOutput::Fact(fact) => {
                 let seat = self.machines[at].seat;
                 self.say(|| format!("{seat} server: {fact}"));

@@ -116,9 +116,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn was_hung_up(&self, phone: usize) -> bool {
+    fn was_hung_up_by_other(&self, phone: usize) -> bool {
         let device = self.devices.get(&phone).copied().unwrap_or_default();
-        if self.caller == phone { self.hung_up } else { device.hung_up }
+        let left = |device: &Device| device.left;
+        if self.caller == phone {
+            self.hung_up || self.devices.values().any(left)
+        } else {
+            device.hung_up || self.left
+        }
     }
 
     fn is_answered_by(&self, name: &str) -> bool {
@@ -165,6 +170,8 @@ pub struct Oracle {
     /// Since when the two have shared anything; `None`: they do not.
     shared_since: Option<Instant>,
     both_serve: bool,
+    /// Since when heartbeats pass both ways.
+    hear_since: Option<Instant>,
     /// A while after both served last.
     both_until: Option<Instant>,
     /// When each server began its last reign.
@@ -172,6 +179,8 @@ pub struct Oracle {
     /// When a server was held up last.
     stalled: Option<Instant>,
     reigns: BTreeSet<Epoch>,
+    /// Whether faults came one by one.
+    pub(crate) strict: bool,
     /// What was broken.
     pub violations: Vec<String>,
     /// What was seen.
@@ -190,10 +199,12 @@ impl Oracle {
             probe_lost: None,
             shared_since: Some(Instant::ZERO),
             both_serve: false,
+            hear_since: None,
             both_until: None,
             began: [Instant::ZERO; 2],
             stalled: None,
             reigns: BTreeSet::new(),
+            strict: true,
             violations: Vec::new(),
             seen: Seen { runs: 1, ..Seen::default() },
         }
@@ -266,7 +277,7 @@ impl Oracle {
             News::LoginFailed { .. } | News::IsAsked { .. } | News::IsHeld { .. } => {}
             News::Complaint(what) => {
                 let who = self.name(phone).to_owned();
-                if self.seen.losses == 0 && !self.both_until.is_some_and(|until| now < until) {
+                if self.seen.losses == 0 && self.both_until.is_none_or(|until| until <= now) {
                     self.broken(now, &format!("{who} complains: {what}"));
                 }
             }
@@ -323,8 +334,10 @@ impl Oracle {
             // Two servers serve for a moment, and the one that is about to give up was asked.
             News::HangUpAnswered { status: 481, .. } | News::HoldAnswered { status: 481, .. }
                 if self.both_until.is_some_and(|until| now < until) => {}
-            // The other side's BYE came first: this phone's own is late.
-            News::HangUpAnswered { status: 481, .. } if call.was_hung_up(phone) => {}
+            // The other side's BYE came first, though it may not have reached this phone: its own is
+            // late.
+            News::HangUpAnswered { status: 481, .. } if call.was_hung_up_by_other(phone) => {}
+            News::HangUpAnswered { status: 481, .. } if !calls && !call.is_answered_by(&who) => {}
             News::HangUpAnswered { status, .. } => {
                 broken = Some(format!("its BYE was answered with {status}"));
             }
@@ -498,6 +511,7 @@ impl Oracle {
     /// in the same moment, and one that could not answer because it was held up, are counted and
     /// tolerated: the test limits how often.
     pub(crate) fn serving(&mut self, now: Instant, both: bool, hear: bool) {
+        self.hear_since = if hear { self.hear_since.or(Some(now)) } else { None };
         if both {
             self.both_until = Some(now + CONTACT);
         }
@@ -511,6 +525,7 @@ impl Oracle {
             return;
         }
         self.both_serve = true;
+        let hear = self.hear_since.is_some_and(|since| since + CONTACT < now);
         let [one, two] = self.began;
         let together = one.max(two) < one.min(two) + TOGETHER;
         let stalled = self.stalled.is_some_and(|at| now < at + CONTACT);

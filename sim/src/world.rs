@@ -219,9 +219,9 @@ impl World {
         self.replies.get(&id)
     }
 
-    pub(crate) fn replied(&mut self, at: usize, id: u64, reply: Reply) {
-        // A server whose disk is broken and whose twin is away says "done" from memory alone.
-        let memory_only = self.machines[at].disk.is_failing() && !self.is_healthy();
+    pub(crate) fn replied(&mut self, id: u64, reply: Reply) {
+        // A server whose disk is broken says "done" from memory alone, its own and its twin's.
+        let memory_only = self.machines.iter().any(|machine| machine.disk.is_failing());
         let done = matches!(reply, Reply::Done { .. }) && !memory_only;
         if let (Some(request), true) = (self.asked.remove(&id), done) {
             self.oracle.saved(&request);

@@ -28,8 +28,8 @@ users anna ben
 0.500s ben hangs up
     ben: hangs up (call 1)
     master server: call record: Answered
-    ben: has hung up: 200 (call 1)
     anna: is hung up (call 1)
+    ben: has hung up: 200 (call 1)
 1.000s add user emil at master
 1.200s anna calls ben
     anna: calls ben (call 2)

@@ -27,8 +27,8 @@ users anna ben
 1.500s anna hangs up
     anna: hangs up (call 1)
     master server: call record: Answered
-    anna: has hung up: 200 (call 1)
     ben: is hung up (call 1)
+    anna: has hung up: 200 (call 1)
 2.500s expect active master
 3.000s disk free master
     master server: the store writes again

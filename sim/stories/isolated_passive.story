@@ -23,8 +23,8 @@ users anna ben carol dora
     anna: talks to ben (call 1)
     ben: is acknowledged (call 1)
 1.000s cut all standby
-    standby keeper: passive -> probing
     master server: unprotected
+    standby keeper: passive -> probing
     standby keeper: probing -> claiming
     standby keeper: claiming -> active
     standby server: serves: 1 calls and 4 logins

@@ -22,12 +22,12 @@ users anna ben
 1.000s anna hangs up
     anna: hangs up (call 1)
     master server: call record: Answered
+    ben: is hung up (call 1)
     at this moment: kill server master
     master keeper: active -> passive
     standby keeper: passive -> claiming
     standby keeper: claiming -> active
     standby server: serves: 0 calls and 2 logins
-    ben: is hung up (call 1)
     anna: has hung up: 200 (call 1)
     standby server: protected
 2.500s expect anna idle

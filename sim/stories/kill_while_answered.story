@@ -30,8 +30,8 @@ users anna ben
 2.000s ben hangs up
     ben: hangs up (call 1)
     standby server: call record: Answered
-    ben: has hung up: 200 (call 1)
     anna: is hung up (call 1)
+    ben: has hung up: 200 (call 1)
 2.500s expect anna idle
 3.000s expect protected
 peace

@@ -31,8 +31,8 @@ users anna ben
 3.000s anna hangs up
     anna: hangs up (call 1)
     standby server: call record: Answered
-    anna: has hung up: 200 (call 1)
     ben: is hung up (call 1)
+    anna: has hung up: 200 (call 1)
 4.000s expect protected
 peace
     every promise was kept

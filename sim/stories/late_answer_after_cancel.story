@@ -19,14 +19,13 @@ users anna ben
 1.000s ben picks up
     ben: picks up (call 1)
     master server: call record: Cancelled
-    ben: is acknowledged (call 1)
-    ben: is hung up (call 1)
     at this moment: kill server master
-    at this moment: hang server master for 20ms
+    ben: stops ringing (call 1)
     master keeper: active -> passive
     standby keeper: passive -> claiming
     standby keeper: claiming -> active
     standby server: serves: 0 calls and 2 logins
+    ben: is hung up (call 1)
     anna: is refused: 487 (call 1)
     standby server: protected
 3.000s expect anna idle

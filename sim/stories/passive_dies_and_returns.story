@@ -31,8 +31,8 @@ users anna ben
 1.600s anna hangs up
     anna: hangs up (call 1)
     master server: call record: Answered
-    anna: has hung up: 200 (call 1)
     ben: is hung up (call 1)
+    anna: has hung up: 200 (call 1)
 2.000s ben calls anna
     ben: calls anna (call 2)
     ben: hears 100 (call 2)

@@ -4,7 +4,7 @@ use tandem_node::Sabotage;
 use tandem_sim::{Rules, chaos};
 
 /// A broken rule is noticed within so many seeds.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 100;
 
 /// How many of the seeds notice.
 fn noticed_by(rules: Rules) -> usize {
