@@ -33,6 +33,9 @@ pub const PASSWORD_MIN: usize = 12;
 /// Requests handed to the other server that are not answered yet, at most.
 const ASIDES_MAX: usize = 64;
 
+const NO_DISK: &str =
+    "the disk of the active server cannot be written; nothing is changed until it can";
+
 const NO_TWIN: &str =
     "this server is passive and cannot reach the active one; try there, or when the link is back";
 
@@ -90,10 +93,9 @@ impl Node {
         self.journal.send_aside(record::encode(&Aside::Tell { id, reply }));
     }
 
-    /// The role is lost while answers wait for their changes to be safe: nobody knows whether they
-    /// are.
-    pub(crate) fn answer_doubtful(&mut self, parcel: Parcel) {
-        let why = "this server lost its role; whether it was done shows on the active one";
+    /// The role or the disk is lost while answers wait for their changes to be safe: nobody knows
+    /// whether they are.
+    pub(crate) fn answer_doubtful(&mut self, parcel: Parcel, why: &str) {
         let reply = Reply::Refused { why: why.to_owned() };
         match parcel {
             Parcel::Message { .. } => {}
@@ -112,6 +114,9 @@ impl Node {
     }
 
     fn decide(&mut self, now: Instant, request: Request) -> Reply {
+        if request.changes() && !self.journal.disk_works() {
+            return Reply::Refused { why: NO_DISK.to_owned() };
+        }
         let done = match request {
             Request::UserAdd { name, display, numbers, password } => {
                 self.user_add(&name, &display, &numbers, password)

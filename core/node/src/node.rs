@@ -134,6 +134,11 @@ impl Node {
             },
             Input::Stored(ticket) => self.journal.handle_stored(ticket),
             Input::Disk(works) => {
+                if !works && !self.journal.in_sync() {
+                    for parcel in self.outbox.take_answers() {
+                        self.answer_doubtful(parcel, LOST_DISK);
+                    }
+                }
                 self.journal.handle_disk(works);
                 self.fact(Fact::Disk { works });
             }
@@ -367,7 +372,7 @@ impl Node {
         self.ops.clear();
         self.write_at = None;
         for parcel in self.outbox.clear() {
-            self.answer_doubtful(parcel);
+            self.answer_doubtful(parcel, LOST_ROLE);
         }
         self.stack.clear();
         self.registrar.clear();
@@ -571,6 +576,11 @@ const ENTRY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Calls whose time has come that are handled in one go; the others follow at once.
 const CALLS_DUE_MAX: usize = 64;
+
+/// Told to whoever waits for an answer that rests on a change nobody may have.
+const LOST_ROLE: &str = "this server lost its role; whether it was done shows on the active one";
+const LOST_DISK: &str =
+    "the disk failed while this was being saved; it is in effect, and may be lost at a restart";
 
 /// What the passive server tells a phone to wait before it tries again.
 const PASSIVE_RETRY_AFTER_SECONDS: &str = "1";

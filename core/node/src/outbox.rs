@@ -106,6 +106,15 @@ impl Outbox {
         Some(parcel)
     }
 
+    /// Takes out what administrators wait for; messages stay.
+    pub(crate) fn take_answers(&mut self) -> Vec<Parcel> {
+        let is_message = |parcel: &Parcel| matches!(parcel, Parcel::Message { .. });
+        let (stay, answers): (VecDeque<_>, VecDeque<_>) =
+            core::mem::take(&mut self.durable).into_iter().partition(|(_, p)| is_message(p));
+        self.durable = stay;
+        answers.into_iter().map(|(_, parcel)| parcel).collect()
+    }
+
     /// Empties it: a server that lost its role says nothing more to phones. What was in it is
     /// returned, for the administrators who wait.
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = Parcel> + use<> {

@@ -337,3 +337,28 @@ fn nobody_calls_without_a_proof_or_in_another_name() {
     bench.response(ANNA, 407);
     assert!(bench.cdrs(0).is_empty());
 }
+
+#[test]
+fn nothing_is_called_saved_while_the_disk_cannot_be_written() {
+    let mut bench = Bench::new();
+    let add = |name: &str| tandem_node::Request::UserAdd {
+        name: name.into(),
+        display: String::new(),
+        numbers: vec![],
+        password: None,
+    };
+    bench.switch_off(1);
+    bench.disk_frozen = true;
+    bench.input(0, Input::Admin { id: 1, request: add("carl") });
+    assert!(bench.replies.is_empty(), "not saved yet");
+    bench.input(0, Input::Disk(false));
+    bench.input(0, Input::Admin { id: 2, request: add("dora") });
+    let whys: Vec<String> = bench.replies.iter().map(|reply| format!("{reply:?}")).collect();
+    assert!(whys[0].contains("may be lost at a restart"), "{whys:?}");
+    assert!(whys[1].contains("nothing is changed until it can"), "{whys:?}");
+    bench.input(0, Input::Disk(true));
+    bench.disk_frozen = false;
+    bench.replies.clear();
+    bench.input(0, Input::Admin { id: 3, request: add("dora") });
+    assert!(matches!(bench.replies[0], tandem_node::Reply::Done { .. }));
+}
