@@ -3,6 +3,7 @@
 use core::fmt;
 use std::collections::BTreeMap;
 
+use crate::emergency::{EMERGENCY_NUMBERS_MAX, Emergency};
 use crate::user::{
     Account, Credentials, DisplayName, Invalid, NUMBERS_PER_USER_MAX, Number, User, UserName,
 };
@@ -37,6 +38,12 @@ pub enum DirectoryError {
     NoSuchUser(UserName),
     /// There are [`USERS_MAX`] users already.
     Full,
+    /// No emergency number, or more than [`EMERGENCY_NUMBERS_MAX`].
+    EmergencyNumbers,
+    /// Nobody who may be called has the name or number where emergency calls shall ring.
+    EmergencyNowhere(String),
+    /// Emergency calls ring at this user and would lead nowhere then.
+    EmergencyRingsHere(UserName),
 }
 
 impl fmt::Display for DirectoryError {
@@ -55,6 +62,16 @@ impl fmt::Display for DirectoryError {
             }
             Self::NoSuchUser(name) => write!(f, "there is no user \"{name}\""),
             Self::Full => write!(f, "there are {USERS_MAX} users already, the most there can be"),
+            Self::EmergencyNumbers => {
+                write!(f, "emergency numbers: expected 1 to {EMERGENCY_NUMBERS_MAX}")
+            }
+            Self::EmergencyNowhere(to) => {
+                write!(f, "emergency calls: there is no user or number \"{to}\" that may be called")
+            }
+            Self::EmergencyRingsHere(name) => write!(
+                f,
+                "emergency calls ring at user \"{name}\": say first where else they shall ring"
+            ),
         }
     }
 }
@@ -97,12 +114,13 @@ pub struct Directory {
     accounts: BTreeMap<UserName, Account>,
     /// Each number and who claims it; the last one has it. More than one only after a merge.
     claims: BTreeMap<Number, Vec<UserName>>,
+    pub(crate) emergency: Emergency,
 }
 
 impl Directory {
     /// Without users.
-    pub const fn new() -> Self {
-        Self { accounts: BTreeMap::new(), claims: BTreeMap::new() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// A new user.
@@ -132,7 +150,8 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// When there is no such user or a new number is taken. Nothing has changed then.
+    /// When there is no such user, a new number is taken, or emergency calls would ring nowhere.
+    /// Nothing has changed then.
     pub fn set(&mut self, name: &UserName, change: Change) -> Result<&Account, DirectoryError> {
         let unknown = || DirectoryError::NoSuchUser(name.clone());
         let mut account = self.accounts.get(name).cloned().ok_or_else(unknown)?;
@@ -143,6 +162,7 @@ impl Directory {
         account.user.display = change.display.unwrap_or(account.user.display);
         account.user.enabled = change.enabled.unwrap_or(account.user.enabled);
         account.credentials = change.credentials.unwrap_or(account.credentials);
+        self.keep_emergency(name, Some(&account.user))?;
         self.restore(account);
         self.accounts.get(name).ok_or_else(unknown)
     }
@@ -151,10 +171,16 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// When there is no such user.
+    /// When there is no such user, or emergency calls ring there.
     pub fn remove(&mut self, name: &UserName) -> Result<Account, DirectoryError> {
+        self.keep_emergency(name, None)?;
+        self.forget(name).ok_or_else(|| DirectoryError::NoSuchUser(name.clone()))
+    }
+
+    /// Takes the removal of a user as it stands, from the twin; `None`: gone here already.
+    pub fn forget(&mut self, name: &UserName) -> Option<Account> {
         self.withdraw(name);
-        self.accounts.remove(name).ok_or_else(|| DirectoryError::NoSuchUser(name.clone()))
+        self.accounts.remove(name)
     }
 
     /// Takes an account as it stands, from the disk or from the twin, in place of one of that name.
@@ -173,7 +199,7 @@ impl Directory {
         self.accounts.insert(name, account);
     }
 
-    /// Forgets everybody, before everything is restored anew.
+    /// Forgets everybody and every setting, before everything is restored anew.
     pub fn clear(&mut self) {
         *self = Self::new();
     }

@@ -4,7 +4,7 @@
 //!   "2-01", "Anna" ──> Directory::route ──> RoutePlan { caller, destination } ──> the call
 //!                           │      └──────> Refusal (403, 404, 480)
 //!                        Directory
-//!                 users, numbers, credentials
+//!                 users, numbers, credentials; emergency numbers
 //! ```
 //!
 //! Names are lower case and unique; what somebody dials is compared without regard to case. A number
@@ -15,10 +15,12 @@
 //! the destination is logged in is asked elsewhere.
 
 mod directory;
+mod emergency;
 mod route;
 mod user;
 
 pub use directory::{Change, Conflict, Directory, DirectoryError, USERS_MAX};
+pub use emergency::{EMERGENCY_NUMBERS_MAX, Emergency};
 pub use route::{Party, Refusal, RoutePlan};
 pub use user::{
     Account, Credentials, DISPLAY_CHARS_MAX, DisplayName, Invalid, NAME_BYTES_MAX,

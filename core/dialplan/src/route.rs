@@ -75,7 +75,8 @@ impl Directory {
     ///
     /// `dialled` is the user part of the request's address, unescaped: a number (with or without
     /// the separators of RFC 3966 §5.1.1) or a name (in any case). Parameters that stand within the
-    /// user part (`201;phone-context=...`) are ignored.
+    /// user part (`201;phone-context=...`) are ignored. An emergency number rings at the user who
+    /// has it, else where [`crate::Emergency`] says.
     ///
     /// # Errors
     ///
@@ -83,7 +84,10 @@ impl Directory {
     pub fn route(&self, caller: &UserName, dialled: &str) -> Result<RoutePlan, Refusal> {
         let caller = self.get(caller).filter(|account| account.user.enabled);
         let caller = Party::of(&caller.ok_or(Refusal::Forbidden)?.user, None);
-        let (user, number) = self.find(dialled).ok_or(Refusal::Unknown)?;
+        let found = self.find(dialled);
+        let rings = found.as_ref().is_some_and(|(user, _)| user.enabled);
+        let found = if rings { found } else { self.find_emergency(dialled).or(found) };
+        let (user, number) = found.ok_or(Refusal::Unknown)?;
         if !user.enabled {
             return Err(Refusal::Disabled);
         }
@@ -91,7 +95,7 @@ impl Directory {
     }
 
     /// Whom a dialled number or name means, and the number where it was one.
-    fn find(&self, dialled: &str) -> Option<(&User, Option<Number>)> {
+    pub(crate) fn find(&self, dialled: &str) -> Option<(&User, Option<Number>)> {
         let dialled = dialled.split(';').next().unwrap_or(dialled);
         if let Some(number) = digits(dialled)
             && let Some(account) = self.find_by_number(&number)
@@ -104,7 +108,7 @@ impl Directory {
 }
 
 /// The number in `dialled` without visual separators, if it is a number.
-fn digits(dialled: &str) -> Option<Number> {
+pub(crate) fn digits(dialled: &str) -> Option<Number> {
     let is_separator = |letter: char| matches!(letter, '-' | '.' | '(' | ')' | ' ');
     Number::parse(&dialled.replace(is_separator, "")).ok()
 }

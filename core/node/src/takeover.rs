@@ -179,7 +179,7 @@ impl Node {
             None => {
                 if let Ok(name) = UserName::parse(name) {
                     // Gone here already is as good.
-                    let _ = self.directory.remove(&name);
+                    self.directory.forget(&name);
                 }
             }
         }
