@@ -1,7 +1,7 @@
 //! Logging in: REGISTER, and where a user's devices are.
 
 use tandem_dialplan::UserName;
-use tandem_registrar::{Aor, Refused};
+use tandem_registrar::{Admit, Aor, Refused};
 use tandem_sip::{HeaderName, Request, Uri};
 use tandem_stack::{ServerId, make_response};
 use tandem_types::{Flow, Instant, Transport};
@@ -19,7 +19,7 @@ impl Node {
         let aor = Aor::new(user.as_str());
         let known = |node: &Self| node.registrar.bindings(now, &aor).any(|b| b.flow == flow);
         let (was_known, before) = (known(self), self.registrar.bindings(now, &aor).count());
-        let response = match self.registrar.register(now, &aor, flow, request) {
+        let response = match self.registrar.register(now, &aor, flow, request, Admit::All) {
             Ok(registered) => {
                 let mut response = make_response(request, 200, None);
                 for binding in &registered.bindings {

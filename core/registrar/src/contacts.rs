@@ -27,6 +27,8 @@ pub enum Refused {
     TooBrief(u32),
     /// Older than what is there already (RFC 3261 §10.3 step 7): 500.
     OutOfOrder,
+    /// A device that is not logged in, while none is admitted: 503.
+    NotAdmitted,
 }
 
 impl Refused {
@@ -37,6 +39,7 @@ impl Refused {
             Self::TooManyDevices => 403,
             Self::TooBrief(_) => 423,
             Self::OutOfOrder => 500,
+            Self::NotAdmitted => 503,
         }
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Refused {
             Self::TooManyDevices => f.write_str("too many devices are logged in"),
             Self::TooBrief(least) => write!(f, "less than {least} seconds"),
             Self::OutOfOrder => f.write_str("older than the registration that is there"),
+            Self::NotAdmitted => f.write_str("no further device may log in now"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   REGISTER ──> register(aor, flow, request) ──> Registered { bindings }   200
-//!                        │       └──────────────> Refused                   400 403 423 500
+//!                        │       └──────────────> Refused                   400 403 423 500 503
 //!                    Registrar ──> take_changes() ──> checkpoint(aor) ──> the twin ──> restore(aor)
 //!                        └──> bindings(aor): newest first, each with where to send to
 //! ```
@@ -22,4 +22,4 @@ mod registrar;
 
 pub use binding::{Aor, AorCheckpoint, Binding};
 pub use contacts::{CALL_ID_BYTES_MAX, CONTACT_BYTES_MAX, Refused, USER_AGENT_BYTES_MAX};
-pub use registrar::{Config, Registered, Registrar};
+pub use registrar::{Admit, Config, Registered, Registrar};

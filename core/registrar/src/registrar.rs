@@ -32,6 +32,15 @@ impl Default for Config {
     }
 }
 
+/// Who may be logged in by a REGISTER.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Admit {
+    /// Every device.
+    All,
+    /// Devices that are logged in: they may renew, move and log out.
+    Known,
+}
+
 /// What a REGISTER led to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Registered {
@@ -83,6 +92,7 @@ impl Registrar {
         aor: &Aor,
         flow: Flow,
         request: &Request,
+        admit: Admit,
     ) -> Result<Registered, Refused> {
         let call_id = contacts::call_id(request)?;
         let (cseq, _) = request.headers.cseq()?;
@@ -97,7 +107,7 @@ impl Registrar {
                 Vec::new()
             }
             Wish::Change(contacts) => {
-                let proto = Proto { now, flow, call_id, cseq, request };
+                let proto = Proto { now, flow, call_id, cseq, request, admit };
                 self.changed_by(&before, contacts, &proto)?
             }
         };
@@ -192,6 +202,10 @@ impl Registrar {
         let mut drafts: Vec<Draft> = before.iter().map(draft).collect();
         for contact in contacts {
             let at = drafts.iter().position(|old| proto.is_same_phone(old, &contact, only_one));
+            let is_new = at.is_none() && contact.seconds > 0;
+            if is_new && proto.admit == Admit::Known {
+                return Err(Refused::NotAdmitted);
+            }
             if let Some(old) = at.map(|at| &drafts[at])
                 && !old.fresh
                 && old.binding.call_id == proto.call_id
@@ -235,6 +249,7 @@ struct Proto<'a> {
     call_id: &'a [u8],
     cseq: u32,
     request: &'a Request,
+    admit: Admit,
 }
 
 impl Proto<'_> {

@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 
 use tandem_registrar::{
-    Aor, Binding, CALL_ID_BYTES_MAX, CONTACT_BYTES_MAX, Config, Refused, Registered, Registrar,
-    USER_AGENT_BYTES_MAX,
+    Admit, Aor, Binding, CALL_ID_BYTES_MAX, CONTACT_BYTES_MAX, Config, Refused, Registered,
+    Registrar, USER_AGENT_BYTES_MAX,
 };
 use tandem_sip::{HeaderName, Method, Request, Uri};
 use tandem_types::{Duration, Flow, Instant, Transport};
@@ -45,6 +45,31 @@ fn a_star_logs_out_everywhere() {
     assert_eq!(world.register(&star("b", 6)), Err(Refused::OutOfOrder));
     assert_eq!(world.registrar.bindings_total(), 2, "all or nothing");
     assert_eq!(world.ok(&star("b", 8)).bindings, []);
+}
+
+#[test]
+fn while_no_device_is_admitted_those_that_are_in_renew_move_and_log_out() {
+    let mut world = World::new();
+    world.ok(&rq("a", 1, &["<sip:anna@10.0.0.1>"]));
+    world.ok(&rq("b", 1, &["<sip:anna@10.0.0.2>"]));
+    world.admit = Admit::Known;
+    let new = [
+        rq("c", 1, &["<sip:anna@10.0.0.3>"]),
+        rq("a", 2, &["<sip:anna@10.0.0.1>", "<sip:anna@10.0.0.3>"]),
+    ];
+    for request in new {
+        let refused = world.register(&request).unwrap_err();
+        assert_eq!((&refused, refused.status()), (&Refused::NotAdmitted, 503));
+        assert_eq!(world.registrar.bindings_total(), 2, "all or nothing");
+    }
+    world.ok(&rq("restarted", 1, &["<sip:anna@10.0.0.1>"]));
+    let moved = world.ok(&rq("b", 2, &["<sip:anna@10.0.0.9>"]));
+    assert_eq!(moved.bindings.len(), 2);
+    assert_eq!(world.ok(&rq("question", 1, &[])).bindings.len(), 2);
+    assert_eq!(world.ok(&rq("b", 3, &["<sip:anna@10.0.0.9>;expires=0"])).bindings.len(), 1);
+    assert!(world.register(&rq("b", 4, &["<sip:anna@10.0.0.9>"])).is_err(), "it is out now");
+    let absent = world.ok(&rq("d", 1, &["<sip:anna@10.0.0.4>;expires=0"]));
+    assert!(!absent.changed);
 }
 
 #[test]
@@ -336,6 +361,7 @@ struct World {
     registrar: Registrar,
     now: Instant,
     flow: Flow,
+    admit: Admit,
 }
 
 impl World {
@@ -345,11 +371,12 @@ impl World {
             registrar: Registrar::new(Config::default()),
             now: Instant::from_micros(1_000_000),
             flow: Flow { transport: Transport::Udp, local, remote },
+            admit: Admit::All,
         }
     }
 
     fn register(&mut self, request: &Request) -> Result<Registered, Refused> {
-        self.registrar.register(self.now, &anna(), self.flow, request)
+        self.registrar.register(self.now, &anna(), self.flow, request, self.admit)
     }
 
     #[track_caller]
