@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use tandem_pair::{Change, Notice};
 use tandem_types::Duration;
 
+use crate::messages::ServerFact;
+use crate::reign::Begun;
 use crate::supervisor::Exit;
 
 /// Something that happened.
@@ -13,6 +15,8 @@ use crate::supervisor::Exit;
 pub enum Fact {
     /// The pair's state changed.
     Role(Change),
+    /// A reign has begun: the server serves.
+    Begun(Begun),
     /// Something about the pair.
     Pair(Notice),
     /// The server runs as this process.
@@ -70,18 +74,59 @@ pub enum Fact {
         /// Also if the twin is not in sync.
         force: bool,
     },
+    /// A switchover was asked for and not begun.
+    SwitchRefused {
+        /// The sentence that the operator got.
+        why: String,
+    },
     /// The maintenance lock was set or taken off.
     Locked {
         /// Set.
         on: bool,
     },
+    /// Something that the server has to tell; it is in the server's log already.
+    Server(ServerFact),
+}
+
+impl Fact {
+    /// A name that stays, for events and metrics.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Role(_) => "role_changed",
+            Self::Begun(_) => "reign_begun",
+            Self::Pair(notice) => notice.kind(),
+            Self::ServiceStarted { .. } => "server_started",
+            Self::ServiceReady { .. } => "server_ready",
+            Self::ServiceExited { .. } => "server_ended",
+            Self::ServiceHung { .. } => "server_hung",
+            Self::ServiceRestarts { .. } => "server_restarts",
+            Self::ServiceFailing { .. } => "server_failing",
+            Self::DiskRefused { .. } => "disk_refused",
+            Self::AddressRefused { .. } => "address_refused",
+            Self::Strangers { .. } => "strangers",
+            Self::OtherVersion { .. } => "other_version",
+            Self::SwitchOrdered { .. } => "switch_ordered",
+            Self::SwitchRefused { .. } => "switch_refused",
+            Self::Locked { on: true } => "locked",
+            Self::Locked { on: false } => "unlocked",
+            Self::Server(fact) => &fact.kind,
+        }
+    }
 }
 
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Role(Change { from, to, reign, why }) => {
+            Self::Role(Change { from, to, reign, why, .. }) => {
                 write!(f, "{from} -> {to} (reign {reign}): {why}")
+            }
+            Self::Begun(begun) => {
+                write!(f, "serves in reign {}", begun.reign)?;
+                if begun.unserved.is_some() {
+                    let total = begun.total().as_millis();
+                    write!(f, ", {total} ms after the twin was heard to serve last")?;
+                }
+                Ok(())
             }
             Self::Pair(notice) => notice.fmt(f),
             Self::ServiceStarted { pid } => write!(f, "server started, process {pid}"),
@@ -108,6 +153,8 @@ impl fmt::Display for Fact {
             }
             Self::SwitchOrdered { force: false } => f.write_str("switchover ordered"),
             Self::SwitchOrdered { force: true } => f.write_str("switchover ordered, by force"),
+            Self::SwitchRefused { why } => write!(f, "switchover refused: {why}"),
+            Self::Server(fact) => f.write_str(&fact.sentence),
             Self::Locked { on: true } => f.write_str("maintenance lock set"),
             Self::Locked { on: false } => f.write_str("maintenance lock taken off"),
         }

@@ -13,6 +13,7 @@ use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 use crate::contract::{Config, Input, Output, PATHS_MAX};
 use crate::fact::Fact;
 use crate::messages::{KeeperMessage, OperatorAnswer, OperatorRequest, Progress, ServerMessage};
+use crate::reign::Beginning;
 use crate::seal::{BadBeat, Seal};
 use crate::status::{Counters, HISTORY_MAX};
 use crate::supervisor::{Exit, Order, Phase, Supervisor};
@@ -56,6 +57,8 @@ pub struct Keeper {
     strangers_told: Option<Instant>,
     other_version: Option<u8>,
     history: VecDeque<(Instant, Change)>,
+    /// The reign that is about to begin here.
+    beginning: Option<Beginning>,
     ending: Ending,
     outputs: VecDeque<Output>,
 }
@@ -83,6 +86,7 @@ impl Keeper {
             strangers_told: None,
             other_version: None,
             history: VecDeque::new(),
+            beginning: None,
             ending: Ending::No,
             outputs: VecDeque::new(),
         };
@@ -111,6 +115,7 @@ impl Keeper {
                 self.pair.handle(now, PairInput::EpochNotSaved(epoch));
             }
             Input::AddressClaimed => {
+                self.beginning = self.beginning.map(|begins| begins.claimed(now));
                 self.pair.handle(now, PairInput::Claimed);
                 self.lend(now);
             }
@@ -245,6 +250,7 @@ impl Keeper {
             }
             // It says why it will be gone; that it is gone tells its exit.
             ServerMessage::Stopping => {}
+            ServerMessage::Fact(fact) => self.fact(Fact::Server(fact)),
         }
     }
 
@@ -256,7 +262,11 @@ impl Keeper {
                     self.fact(Fact::SwitchOrdered { force });
                     OperatorAnswer::Done
                 }
-                Err(refused) => OperatorAnswer::Refused(refusal(refused).into()),
+                Err(refused) => {
+                    let why = refusal(refused);
+                    self.fact(Fact::SwitchRefused { why: why.into() });
+                    OperatorAnswer::Refused(why.into())
+                }
             },
             OperatorRequest::Lock { on } => {
                 if on != self.pair.is_locked() {
@@ -288,6 +298,10 @@ impl Keeper {
         if own != self.own {
             self.own = own;
             self.pair.handle(now, PairInput::Own(own));
+        }
+        if let Some(begun) = self.beginning.filter(|_| own.serving).and_then(|b| b.serves(now)) {
+            self.beginning = None;
+            self.fact(Fact::Begun(begun));
         }
         self.forward_pair(now);
         self.go_on_ending(now);
@@ -368,6 +382,7 @@ impl Keeper {
                 PairOutput::Probe => self.outputs.push_back(Output::Probe),
                 PairOutput::Changed(change) => {
                     self.lend(now);
+                    self.beginning = Beginning::changed(self.beginning, now, &change);
                     self.history.push_front((now, change.clone()));
                     self.history.truncate(HISTORY_MAX);
                     self.fact(Fact::Role(change));
@@ -435,7 +450,7 @@ impl Keeper {
             }
             Ending::Stopping if self.server.phase() == Phase::Off => {
                 self.ending = Ending::Telling(now + FAREWELL);
-            }
+            },
             Ending::Telling(until) if until <= now => {
                 self.ending = Ending::Done;
                 self.outputs.push_back(Output::ReleaseAddress);

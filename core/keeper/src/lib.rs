@@ -16,20 +16,24 @@
 //! process does is turning [`Output`] into deeds and what happens into [`Input`].
 
 mod contract;
+mod event;
 mod fact;
 mod keeper;
 mod messages;
+mod reign;
 mod seal;
 mod status;
 mod supervisor;
 
 pub use contract::{Config, Input, Output, PATHS_MAX};
+pub use event::{Event, KIND_MAX, Known, SENTENCE_MAX, case_name};
 pub use fact::Fact;
 pub use keeper::Keeper;
 pub use messages::{
-    KeeperMessage, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Progress, Refused, ServerMessage,
-    VERSION, decode, encode,
+    KeeperMessage, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Progress, Refused, ServerFact,
+    ServerMessage, VERSION, decode, encode,
 };
+pub use reign::Begun;
 pub use seal::{BEAT_MAX, BadBeat, Seal};
 pub use status::{
     Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, TwinStatus, When,

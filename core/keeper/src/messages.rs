@@ -18,7 +18,7 @@ pub const VERSION: u8 = 1;
 pub const MESSAGE_MAX: usize = 64 * 1024;
 
 /// From the server to its keeper.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum ServerMessage {
     /// Can be given the role. Sent once, with a `Progress` right behind it: before that it is given
     /// nothing, because the next epoch must be above what it holds.
@@ -28,6 +28,17 @@ pub enum ServerMessage {
     Progress(Progress),
     /// It stops by itself.
     Stopping,
+    /// Something that operators may want to know; the keeper keeps it with its own events.
+    Fact(ServerFact),
+}
+
+/// Something that the server tells operators.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServerFact {
+    /// A name that stays.
+    pub kind: String,
+    /// For people; persons' numbers are masked.
+    pub sentence: String,
 }
 
 /// How the server is.

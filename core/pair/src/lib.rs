@@ -32,7 +32,7 @@ pub use beat::{Beat, Echo, Life, Server};
 #[cfg(feature = "sabotage")]
 pub use input::Sabotage;
 pub use input::{Config, Healing, Input, Link, Own, Start, SwitchRefused};
-pub use output::{Change, Notice, Output};
+pub use output::{Change, Evidence, Notice, Output};
 pub use pair::Pair;
 pub use table::{Event, ROWS, Row, State, find};
 pub use timings::{Profile, RELAX, Timings};

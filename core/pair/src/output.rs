@@ -5,8 +5,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use tandem_types::{Duration, Epoch};
 
-use crate::beat::Beat;
-use crate::table::State;
+use crate::beat::{Beat, Server};
+use crate::table::{Event, State};
 
 /// What the caller must do. Take these until there is none left.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,6 +43,35 @@ pub struct Change {
     pub reign: Epoch,
     /// The sentence of the table.
     pub why: String,
+    /// What was known at that moment.
+    pub evidence: Evidence,
+}
+
+/// What was known when the state changed: what the decision rested on.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Evidence {
+    /// The case that the table answered.
+    pub case: Event,
+    /// Since a heartbeat of the twin came; `None`: none since we started or woke up.
+    pub twin_heard: Option<Duration>,
+    /// What the newest heartbeat said that the twin does.
+    pub twin_said: Option<State>,
+    /// What it said of the twin's server.
+    pub twin_server: Option<Server>,
+    /// Since the twin was heard to serve.
+    pub twin_served: Option<Duration>,
+    /// Since the twin's server was heard on the journal link; `None`: never.
+    pub link_heard: Option<Duration>,
+    /// Whether that served, as it said last.
+    pub link_serving: Option<bool>,
+    /// For how long it was asked at the virtual address; `None`: not asked.
+    pub probed: Option<Duration>,
+    /// Our own server.
+    pub server: Server,
+    /// Whether our network has a carrier.
+    pub carrier: bool,
+    /// How late our own timers were of late.
+    pub late: Duration,
 }
 
 /// What people want to know about the pair beside changes of state.
@@ -73,6 +102,25 @@ pub enum Notice {
     },
     /// A heartbeat carries our own seat: both machines are configured alike.
     SameSeat,
+}
+
+impl Notice {
+    /// A name that stays, for events and metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::TwinHeard => "twin_heard",
+            Self::TwinSilent => "twin_silent",
+            Self::SomebodyServes => "somebody_serves",
+            Self::Stalled(_) => "keeper_stalled",
+            Self::Slept(_) => "keeper_slept",
+            Self::Carrier(true) => "network_back",
+            Self::Carrier(false) => "network_lost",
+            Self::EpochNotSaved(_) => "epoch_not_saved",
+            Self::ClaimFailed => "claim_failed",
+            Self::Rival { .. } => "both_served",
+            Self::SameSeat => "same_seat",
+        }
+    }
 }
 
 impl fmt::Display for Notice {

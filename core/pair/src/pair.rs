@@ -386,7 +386,8 @@ impl Pair {
         }
         if self.state == State::Active {
             let why = find(State::Active, Event::EpochSaved, self.config.seat).why;
-            self.changed(State::Active, why);
+            let evidence = self.evidence(now, Event::EpochSaved);
+            self.changed(State::Active, why, evidence);
             self.burst = Some((now, 0));
         }
         self.step(now, Event::EpochSaved);

@@ -67,7 +67,8 @@ impl fmt::Display for State {
 
 /// What can happen to us, or what can be the case. "Fit" means: its server is up, its network is
 /// there, its disk takes the epoch, and no maintenance lock is set.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// This process was held up longer than its lease.
     Slept,

@@ -99,10 +99,10 @@ impl Service {
                 Ok(Received::Closed) | Err(_) => None,
             };
             // A server that speaks another version is as good as gone: it is started anew.
-            heard.push(said.map_or(Heard::Closed, Heard::Said));
             if said.is_none() {
                 self.line = None;
             }
+            heard.push(said.map_or(Heard::Closed, Heard::Said));
         }
         heard
     }

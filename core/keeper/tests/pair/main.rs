@@ -1,6 +1,7 @@
 //! Two keepers in made-up time: one misfortune at a time (situations), and all at random (chaos).
 
 mod chaos;
+mod facts;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod situations;

@@ -5,7 +5,7 @@ use tandem_types::{Duration, Instant};
 use super::{BURST_AT, Pair, Probe};
 use crate::address::Address;
 use crate::beat::Beat;
-use crate::output::{Change, Notice, Output};
+use crate::output::{Change, Evidence, Notice, Output};
 use crate::table::{Event, Row, State, find};
 
 /// More steps than the longest way through the table that needs no new input.
@@ -95,6 +95,7 @@ impl Pair {
 
     /// The only place where the state changes.
     fn enter(&mut self, now: Instant, to: State, event: Event, row: &'static Row) {
+        let evidence = self.evidence(now, event);
         let from = core::mem::replace(&mut self.state, to);
         self.since = now;
         if to.is_idle() && !from.is_idle() {
@@ -132,7 +133,7 @@ impl Pair {
         if to != State::Probing {
             self.somebody_serves = false;
         }
-        self.changed(from, why);
+        self.changed(from, why, evidence);
         // The word goes out before the kernel is asked for anything: the twin may be waiting for it.
         self.burst = Some((now, 0));
         self.beat_if_due(now);
@@ -148,10 +149,31 @@ impl Pair {
         }
     }
 
-    pub(super) fn changed(&mut self, from: State, why: &'static str) {
+    pub(super) fn changed(&mut self, from: State, why: &'static str, evidence: Evidence) {
         self.why = why;
         let (to, reign) = (self.state, self.reign);
-        self.outputs.push_back(Output::Changed(Change { from, to, reign, why: why.into() }));
+        let change = Change { from, to, reign, why: why.into(), evidence };
+        self.outputs.push_back(Output::Changed(change));
+    }
+
+    /// What is known at `now`, before the state changes because of `case`.
+    pub(super) fn evidence(&self, now: Instant, case: Event) -> Evidence {
+        let ago = |at: Instant| at.elapsed_until(now);
+        let beat = self.twin.beat();
+        let asks = self.state == State::Probing && self.config.probe;
+        Evidence {
+            case,
+            twin_heard: self.twin.heard_at().map(ago),
+            twin_said: beat.map(|beat| beat.state),
+            twin_server: beat.map(|beat| beat.server),
+            twin_served: self.twin.served_at().map(ago),
+            link_heard: self.own.link.heard_at.map(ago),
+            link_serving: self.own.link.serving,
+            probed: asks.then(|| ago(self.since)),
+            server: self.own.server,
+            carrier: self.carrier,
+            late: self.late.worst(),
+        }
     }
 
     fn release(&mut self) {

@@ -1,0 +1,73 @@
+//! What the keepers tell of a misfortune: what a change rested on, and how long its steps took.
+
+use tandem_keeper::pair::{Change, Event as Case, State, Timings};
+use tandem_keeper::{
+    Begun, Event, Fact, Input, Known, OperatorAnswer, OperatorRequest, ServerFact, ServerMessage,
+};
+use tandem_types::{Duration, Seat};
+
+use crate::world::{MASTER, STANDBY, World, ms};
+
+fn changes(world: &World, at: usize) -> Vec<&Change> {
+    let facts = world.machines[at].facts.iter();
+    facts
+        .filter_map(|(_, fact)| if let Fact::Role(change) = fact { Some(change) } else { None })
+        .collect()
+}
+
+fn begun(world: &World, at: usize) -> Vec<Begun> {
+    let facts = world.machines[at].facts.iter();
+    facts
+        .filter_map(|(_, fact)| if let Fact::Begun(begun) = fact { Some(*begun) } else { None })
+        .collect()
+}
+
+#[test]
+fn a_takeover_from_a_dead_machine_shows_both_silences_and_the_quiet_probe() {
+    let mut world = World::settled(1);
+    world.kill_machine(MASTER);
+    world.run_until(ms(1_000), |world| world.serving() == [STANDBY]);
+    world.run(ms(50));
+    let changes = changes(&world, STANDBY);
+    let claim = changes.iter().find(|c| c.to == State::Claiming).expect("it took over");
+    let silence = Timings::default().silence;
+    let known = claim.evidence;
+    assert_eq!(known.case, Case::ProbeQuiet);
+    assert!(known.twin_heard.is_some_and(|ago| ago >= silence), "{known:?}");
+    assert!(known.link_heard.is_some_and(|ago| ago >= silence), "{known:?}");
+    assert!(known.probed.is_some_and(|long| long >= Timings::default().probe), "{known:?}");
+    assert_eq!((known.twin_said, known.carrier), (Some(State::Active), true));
+    let event = Event::of(Seat::Standby, 5, &Fact::Role((*claim).clone()));
+    assert_eq!(event.kind, "role_changed");
+    assert_eq!(event.evidence["case"], Known::Word("probe_quiet".into()));
+    let Known::Number(ago) = event.evidence["twin_heard_ms_ago"] else { panic!("{event:?}") };
+    assert!((100..200).contains(&ago), "{ago}");
+}
+
+#[test]
+fn the_steps_of_a_takeover_are_told_once_and_add_up() {
+    let mut world = World::settled(2);
+    assert_eq!(begun(&world, MASTER).len(), 1, "the cold start");
+    assert_eq!(begun(&world, MASTER)[0].unserved, None, "nobody served before");
+    world.kill_machine(MASTER);
+    let took = world.run_until(ms(1_000), |world| world.serving() == [STANDBY]);
+    world.run(ms(500));
+    let [begun] = begun(&world, STANDBY)[..] else { panic!("{}", world.story()) };
+    assert_eq!(begun.case, Case::ProbeQuiet);
+    assert!(begun.unserved.is_some_and(|long| long >= Timings::default().machine_death()));
+    assert!(begun.saved > Duration::ZERO && begun.claimed == ms(2), "{begun:?}");
+    // The server's word that it serves is a moment under way; the last heartbeat was one before.
+    let slack = ms(30);
+    assert!(begun.total() < took + slack && took < begun.total() + slack, "{begun:?} {took:?}");
+}
+
+#[test]
+fn what_the_server_tells_and_a_refused_switchover_are_facts() {
+    let mut world = World::settled(3);
+    let told = ServerFact { kind: "lease_lost".into(), sentence: "no lease".into() };
+    world.tell(STANDBY, Input::ServiceSaid(ServerMessage::Fact(told.clone())));
+    assert_eq!(world.count(STANDBY, |fact| *fact == Fact::Server(told.clone())), 1);
+    let answer = world.order(STANDBY, OperatorRequest::Switch { force: false });
+    let OperatorAnswer::Refused(why) = answer else { panic!("{answer:?}") };
+    assert_eq!(world.count(STANDBY, |fact| *fact == Fact::SwitchRefused { why: why.clone() }), 1);
+}
