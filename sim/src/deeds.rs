@@ -309,6 +309,13 @@ impl World {
                 }
                 ServerInput::Node(NodeInput::Lease { role, epoch, until })
             }
+            KeeperMessage::HandOver { epoch, valid_until_micros } => {
+                let until = Instant::from_micros(valid_until_micros);
+                if let Some(server) = &mut self.machines[at].server {
+                    server.lease_until = until;
+                }
+                ServerInput::Node(NodeInput::HandOver { epoch, until })
+            }
             KeeperMessage::Stop => ServerInput::Stop,
         };
         self.server_turn(at, input);

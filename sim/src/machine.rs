@@ -199,9 +199,11 @@ impl Machine {
             realm: REALM.to_owned(),
             virtual_addresses: vec![virtual_address()],
             own_addresses: vec![own_address(index)],
+            retry_after_seconds: 1,
             nonce_key: NONCE_KEY,
             digest: tandem_node::Digest::Both,
             devices_per_user_max: DEVICES_MAX,
+            lingers: true,
         };
         let (records, known): (Vec<Record>, Known) = self.disk.load(self.wall(now));
         let dice = Dice::from_number(self.dice.next_u64());

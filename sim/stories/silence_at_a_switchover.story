@@ -22,8 +22,9 @@ users anna ben
 1.000s cut between standby
 1.000s switch master
     master keeper: active -> yielding
-    master server: serves no more
     master keeper: yielding -> probing
+    master server: serves no more
+    master server: unprotected
     standby keeper: passive -> probing
     standby keeper: probing -> claiming
     standby keeper: claiming -> active

@@ -95,9 +95,11 @@ async fn serve(
         realm: config.realm.clone(),
         virtual_addresses: config.virtual_sip(),
         own_addresses: config.own_sip(),
+        retry_after_seconds: config.retry_after_seconds,
         nonce_key: secret.nonce_key(),
         digest: config.digest,
         devices_per_user_max: config.devices_per_user,
+        lingers: config.interface.is_some(),
     };
     let node = Node::new(clock::now(), node, Dice::from_seed(seed), loaded.records, loaded.known);
     let events = Events::new(net_events, link_events, store_events, questions, keeper, signals)?;

@@ -425,21 +425,35 @@ impl Keeper {
             // and it would take its phones for gone.
             return;
         }
-        let lease = if self.pair.state() == State::Active {
-            self.lease_until = now + self.timings.lease;
-            KeeperMessage::Lease {
-                role: Role::Active,
-                epoch: self.pair.reign(),
-                valid_until_micros: self.lease_until.as_micros(),
+        let serves = self.progress.is_some_and(|(_, progress)| progress.serving);
+        let message = match self.pair.state() {
+            State::Active => {
+                self.lease_until = now + self.timings.lease;
+                KeeperMessage::Lease {
+                    role: Role::Active,
+                    epoch: self.pair.reign(),
+                    valid_until_micros: self.lease_until.as_micros(),
+                }
             }
-        } else {
-            KeeperMessage::Lease {
+            State::Yielding if serves => {
+                self.lease_until = now + self.timings.lease;
+                KeeperMessage::HandOver {
+                    epoch: self.pair.reign(),
+                    valid_until_micros: self.lease_until.as_micros(),
+                }
+            }
+            State::Cold
+            | State::Passive
+            | State::Probing
+            | State::Claiming
+            | State::Yielding
+            | State::Stopped => KeeperMessage::Lease {
                 role: Role::Passive,
                 epoch: self.pair.highest(),
                 valid_until_micros: 0,
-            }
+            },
         };
-        self.outputs.push_back(Output::TellService(lease));
+        self.outputs.push_back(Output::TellService(message));
     }
 
     fn go_on_ending(&mut self, now: Instant) {
@@ -450,7 +464,7 @@ impl Keeper {
             }
             Ending::Stopping if self.server.phase() == Phase::Off => {
                 self.ending = Ending::Telling(now + FAREWELL);
-            },
+            }
             Ending::Telling(until) if until <= now => {
                 self.ending = Ending::Done;
                 self.outputs.push_back(Output::ReleaseAddress);

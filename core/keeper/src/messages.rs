@@ -85,6 +85,14 @@ pub enum KeeperMessage {
         /// The end, in microseconds of this machine's boot-time clock. Zero when passive.
         valid_until_micros: u64,
     },
+    /// Hand over to the twin: close your mouth, give it what waited to leave, then say that you do
+    /// not serve. The lease goes on until then.
+    HandOver {
+        /// The reign that ends.
+        epoch: Epoch,
+        /// The end of the lease, as in `Lease`.
+        valid_until_micros: u64,
+    },
     /// Finish and exit.
     Stop,
 }

@@ -9,18 +9,20 @@ use tandem_registrar::Aor;
 use tandem_sip::digest::Ha1;
 use tandem_types::{Instant, Role};
 
+use crate::hand_over::Handing;
 use crate::node::Node;
 use crate::outbox::Parcel;
 use crate::ports::{CallRow, DeviceRow, NewPassword, Output, Reply, Request, UserRow};
 use crate::record::{self, USER};
 
-/// What the two nodes say to each other for an administrator.
+/// What the two nodes say to each other beside the journal: for an administrator, or handing over.
 #[derive(Debug, Deserialize, Serialize)]
-enum Aside {
+pub(crate) enum Aside {
     Ask { id: u64, request: Request },
     Tell { id: u64, reply: Reply },
 }
 
+    Handing(Handing),
 /// Letters of a password the server makes: none that are mistaken for one another.
 const PASSWORD_LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
@@ -38,6 +40,9 @@ const NO_DISK: &str =
 
 const NO_TWIN: &str =
     "this server is passive and cannot reach the active one; try there, or when the link is back";
+const SWITCHING: &str =
+    "the other server takes over at this moment; nothing is changed, try again in a second";
+
 
 impl Node {
     pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request) {
@@ -96,6 +101,7 @@ impl Node {
     /// The role or the disk is lost while answers wait for their changes to be safe: nobody knows
     /// whether they are.
     pub(crate) fn answer_doubtful(&mut self, parcel: Parcel, why: &str) {
+            Some(Aside::Handing(what)) => self.handing(now, what),
         let reply = Reply::Refused { why: why.to_owned() };
         match parcel {
             Parcel::Message { .. } => {}
@@ -126,6 +132,9 @@ impl Node {
             }
             Request::UserRemove { name } => self.user_remove(&name),
             Request::UserList => return Reply::Users { users: self.users(now) },
+        if request.changes() && self.is_telling() {
+            return Reply::Refused { why: SWITCHING.to_owned() };
+        }
             Request::CallList => return Reply::Calls { calls: self.call_rows() },
         };
         match done {

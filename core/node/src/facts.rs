@@ -31,6 +31,11 @@ pub enum Fact {
     LeaseBack,
     /// The twin holds, or no longer holds, everything.
     Protection {
+    /// A planned switch: nothing is said here any more, the twin says the rest.
+    HandedOver {
+        /// Messages that waited to leave and were given to the twin.
+        messages: usize,
+    },
         /// Whether it does.
         protected: bool,
         /// Why it changed.
@@ -138,3 +143,9 @@ impl fmt::Display for Fact {
         }
     }
 }
+            Self::HandedOver { messages } => {
+                write!(
+                    f,
+                    "handing over: the twin says the {messages} messages that waited to leave"
+                )
+            }

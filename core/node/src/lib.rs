@@ -21,6 +21,7 @@ mod begin;
 mod calls;
 mod facts;
 mod holdings;
+mod hand_over;
 mod live;
 mod node;
 mod outbox;

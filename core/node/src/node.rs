@@ -13,6 +13,7 @@ use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role};
 use crate::calls::Calls;
 use crate::facts::Fact;
 use crate::outbox::{Outbox, Parcel};
+use crate::hand_over::{Inherited, Parting};
 use crate::ports::{Config, Input, Output, Standing, Status};
 use crate::record;
 
@@ -56,6 +57,10 @@ pub struct Node {
     pub(crate) next_aside: u64,
     pub(crate) outputs: VecDeque<Output>,
 }
+    /// A planned switch that is under way.
+    pub(crate) parting: Parting,
+    /// What the twin handed over to us.
+    pub(crate) inherited: Inherited,
 
 /// The name that marks our Via branches; the same on both servers of every pair is fine.
 const SERVER_NAME: &str = "tandem";
@@ -100,6 +105,8 @@ impl Node {
             outputs: VecDeque::new(),
             #[cfg(feature = "sabotage")]
             sabotage: None,
+            parting: Parting::No,
+            inherited: Inherited::default(),
             config,
             dice,
         }
@@ -113,7 +120,9 @@ impl Node {
             Input::Bytes { flow, bytes } => self.bytes(now, flow, &bytes),
             Input::FlowFailed(flow) => {
                 self.connections.remove(&flow);
-                self.stack.handle_flow_failed(now, flow);
+                if !self.is_telling() {
+                    self.stack.handle_flow_failed(now, flow);
+                }
             }
             Input::FlowClosed(flow) => {
                 self.connections.remove(&flow);
@@ -124,9 +133,16 @@ impl Node {
                 self.journal.handle_link_down();
                 self.fail_asides();
             }
+            Input::HandOver { epoch, until } => {
+                if self.role == Role::Active && epoch == self.epoch {
+                    self.lease = self.lease.max(until);
+                    self.hand_over(now);
+                }
+            }
             Input::Frame(bytes) => match Frame::decode(&bytes) {
                 #[cfg(feature = "sabotage")]
                 Ok(Frame::Entry(entry)) if self.throws_entries_away() => {
+                self.break_off(now);
                     self.outputs.push_back(Output::Frame(Frame::Ack(entry.stamp).encode()));
                 }
                 Ok(frame) => self.journal.handle_frame(now, frame),
@@ -158,9 +174,10 @@ impl Node {
                 self.suspended = true;
                 self.journal.set_serving(now, false);
                 let late = self.lease.elapsed_until(now);
+        self.part(now);
                 self.fact(Fact::LeaseLost { late });
             }
-            if !self.suspended {
+            if !self.suspended && !self.is_telling() {
                 self.stack.handle_timeout(now);
                 self.expire_bindings(now);
                 self.calls.forget_ended(now);
@@ -176,7 +193,12 @@ impl Node {
     /// When to call [`Node::handle_timeout`].
     pub fn next_timeout(&self) -> Option<Instant> {
         let mut next = self.journal.next_timeout();
-        if self.role == Role::Active && !self.suspended {
+        if let Some(parting) = self.parting_timeout() {
+            next = next.min(parting);
+        }
+        if self.is_telling() && !self.suspended {
+            next = next.min(self.lease);
+        } else if self.role == Role::Active && !self.suspended {
             let others = [
                 Some(self.lease),
                 self.stack.next_timeout(),
@@ -271,7 +293,14 @@ impl Node {
         self.ops.push(Op { class, key, body });
     }
 
-    fn bytes(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        if self.pass_on(flow, bytes) {
+            return;
+        }
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
         match self.role {
             Role::Active if !self.suspended && self.lease > now => {
                 if flow.transport.is_reliable() && self.connections.len() < CONNECTIONS_MAX {
@@ -280,6 +309,7 @@ impl Node {
                 if self.config.virtual_addresses.contains(&flow.local) {
                     self.phone_heard = Some(now);
                 }
+            Role::Active if self.is_telling() => self.refuse(flow, bytes),
                 self.stack.handle_bytes(now, flow, bytes);
             }
             // Without a lease somebody else may be active: silence is the only safe answer.
@@ -352,7 +382,9 @@ impl Node {
 
     /// Another reign of our own without a pause (both served, and this one stays): everything goes
     /// on as it is. What waited rests on the first entry of the new reign, which the store writes
+        self.parting = Parting::No;
     /// after all that came before.
+        self.inherit_all(now);
     fn reign_on(&mut self, now: Instant, epoch: Epoch) {
         self.write(now);
         self.epoch = epoch;
@@ -364,8 +396,16 @@ impl Node {
         self.fact(Fact::RoleChanged { role, epoch, calls, bindings, unreadable: 0 });
     }
 
-    fn end(&mut self, now: Instant, epoch: Epoch) {
-        if self.is_leased(now) {
+    /// Serves no more, and gives the virtual addresses up.
+    pub(crate) fn end(&mut self, now: Instant, epoch: Epoch) {
+        self.retire(now, epoch);
+        self.parting = Parting::No;
+        self.outputs.push_back(Output::Serve(false));
+    }
+
+    /// Serves no more. Still hears what comes for the virtual addresses.
+    pub(crate) fn retire(&mut self, now: Instant, epoch: Epoch) {
+        if self.is_leased(now) && !self.is_telling() {
             self.write(now);
         }
         // What is not in the journal was promised to nobody.
@@ -384,7 +424,6 @@ impl Node {
         self.suspended = false;
         self.journal.set_serving(now, false);
         self.journal.step_down();
-        self.outputs.push_back(Output::Serve(false));
         let role = Role::Passive;
         self.fact(Fact::RoleChanged { role, epoch, calls: 0, bindings: 0, unreadable: 0 });
     }
@@ -425,7 +464,7 @@ impl Node {
     }
 
     /// Writes everything that changed as one entry, on which all that is staged rests.
-    fn write(&mut self, now: Instant) {
+    pub(crate) fn write(&mut self, now: Instant) {
         self.write_at = None;
         self.collect(now);
         let mut seq = self.journal.last().seq;

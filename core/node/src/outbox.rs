@@ -106,6 +106,21 @@ impl Outbox {
         Some(parcel)
     }
 
+    /// Takes out the messages, and whether each rests on a durable entry; answers stay.
+    pub(crate) fn take_messages(&mut self) -> Vec<(bool, Flow, Vec<u8>)> {
+        let mut messages = Vec::new();
+        for (durable, queue) in [(false, &mut self.hot), (true, &mut self.durable)] {
+            for (seq, parcel) in core::mem::take(queue) {
+                match parcel {
+                    Parcel::Message { flow, bytes, .. } => messages.push((durable, flow, bytes)),
+                    Parcel::Answer { .. } | Parcel::Aside { .. } => queue.push_back((seq, parcel)),
+                }
+            }
+        }
+        self.waiting.clear();
+        messages
+    }
+
     /// Takes out what administrators wait for; messages stay.
     pub(crate) fn take_answers(&mut self) -> Vec<Parcel> {
         let is_message = |parcel: &Parcel| matches!(parcel, Parcel::Message { .. });

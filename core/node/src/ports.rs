@@ -30,6 +30,9 @@ pub struct Config {
 }
 
 /// Which digest algorithms a phone is offered (RFC 8760). What is kept of a password serves all.
+    /// Whether the virtual addresses can still be heard for a moment after the twin has taken them:
+    /// on a network, not where two servers on one machine bind the same one.
+    pub lingers: bool,
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Digest {
@@ -100,6 +103,13 @@ pub enum Input {
     /// The link to the twin's server came up.
     LinkUp,
     /// The link went down.
+    /// The keeper says: hand over to the twin, in this reign. The lease holds until then.
+    HandOver {
+        /// The reign that ends.
+        epoch: Epoch,
+        /// Until when the lease holds, on this machine's clock.
+        until: Instant,
+    },
     LinkDown,
     /// One frame from the twin's server.
     Frame(Vec<u8>),

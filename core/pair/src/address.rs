@@ -1,7 +1,8 @@
 //! The virtual address of the pair: claimed, announced, released.
 //!
 //! ```text
-//! None ──claim──> Claiming ──claimed──> Held ──release──> None
+//! None ──claim──> Claiming ──claimed──> Held ──release──────────────> None
+//!                    │                    └──handed over──> Leaving ──┘
 //!                    └──failed, too long──> (reported; the table decides)
 //! ```
 //!
@@ -32,6 +33,8 @@ pub(crate) enum Address {
     Claiming { until: Instant },
     /// Ours. Announced at `next`; `round` announcements were made since `from`.
     Held { from: Instant, round: usize, next: Instant },
+    /// The twin has it too, after a planned switch: what phones still send here is passed on to it.
+    Leaving { until: Instant },
 }
 
 impl Address {
@@ -39,7 +42,23 @@ impl Address {
     pub(crate) fn claimed(&mut self, now: Instant) {
         match self {
             Self::Claiming { .. } => *self = Self::Held { from: now, round: 0, next: now },
-            Self::None | Self::Held { .. } => {}
+            Self::None | Self::Held { .. } | Self::Leaving { .. } => {}
+        }
+    }
+
+    /// The twin has it: heard on for so long, then given up.
+    pub(crate) fn leave(&mut self, until: Instant) {
+        match self {
+            Self::Held { .. } | Self::Claiming { .. } => *self = Self::Leaving { until },
+            Self::None | Self::Leaving { .. } => {}
+        }
+    }
+
+    /// Whether it was heard on for long enough.
+    pub(crate) fn is_left(&self, now: Instant) -> bool {
+        match self {
+            Self::Leaving { until } => *until <= now,
+            Self::None | Self::Claiming { .. } | Self::Held { .. } => false,
         }
     }
 
@@ -47,7 +66,7 @@ impl Address {
     pub(crate) fn is_held(&self) -> bool {
         match self {
             Self::Held { .. } => true,
-            Self::None | Self::Claiming { .. } => false,
+            Self::None | Self::Claiming { .. } | Self::Leaving { .. } => false,
         }
     }
 
@@ -55,7 +74,7 @@ impl Address {
     pub(crate) fn announce(&mut self, now: Instant) {
         match self {
             Self::Held { .. } => *self = Self::Held { from: now, round: 0, next: now },
-            Self::None | Self::Claiming { .. } => {}
+            Self::None | Self::Claiming { .. } | Self::Leaving { .. } => {}
         }
     }
 
@@ -70,7 +89,7 @@ impl Address {
                 };
                 true
             }
-            Self::None | Self::Claiming { .. } | Self::Held { .. } => false,
+            Self::None | Self::Claiming { .. } | Self::Held { .. } | Self::Leaving { .. } => false,
         }
     }
 
@@ -78,7 +97,7 @@ impl Address {
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         match self {
             Self::Claiming { until } => *until <= now,
-            Self::None | Self::Held { .. } => false,
+            Self::None | Self::Held { .. } | Self::Leaving { .. } => false,
         }
     }
 
@@ -86,7 +105,7 @@ impl Address {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         match self {
             Self::None => None,
-            Self::Claiming { until } => Some(*until),
+            Self::Claiming { until } | Self::Leaving { until } => Some(*until),
             Self::Held { next, .. } => Some(*next),
         }
     }

@@ -50,6 +50,8 @@ pub struct Pair {
     told: (bool, u32),
     /// Since when the link says that the twin serves too, in a later reign.
     rival_on_link: Option<Instant>,
+    /// Since when the link says without a break that the twin's server does not serve.
+    idle_on_link: Option<Instant>,
     /// When the twin was heard last before the present or latest silence.
     lost_at: Option<Instant>,
     carrier: bool,
@@ -126,6 +128,7 @@ impl Pair {
             own: Own::default(),
             told: (false, 0),
             rival_on_link: None,
+            idle_on_link: None,
             lost_at: None,
             carrier: true,
             locked: config.locked,
@@ -254,6 +257,7 @@ impl Pair {
             self.unfit_until,
             Some(self.mint_from),
             self.rival_on_link.map(|since| since + timings.both_ways()),
+            self.idle_on_link.map(|since| since + timings.idle_settles()),
         ];
         let turns = turns.into_iter().flatten().filter(|at| *at > self.now);
         deeds.into_iter().flatten().chain(turns).min()
@@ -368,6 +372,8 @@ impl Pair {
         self.own = own;
         let rival = self.is_later_rival_on_link();
         self.rival_on_link = rival.then(|| self.rival_on_link.unwrap_or(now));
+        let idle = own.link.serving == Some(false);
+        self.idle_on_link = idle.then(|| self.idle_on_link.unwrap_or(now));
         // Our server may have seen a reign that no heartbeat told of: on its disk, or on the link.
         let on_disk = own.holds.map(|holds| holds.epoch);
         for epoch in [on_disk, own.link.epoch].into_iter().flatten() {

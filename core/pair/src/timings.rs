@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use tandem_types::{Duration, Seat};
 
+use crate::address::REFRESH_AT;
+
 /// By how much the limits grow where the kernel refuses real-time priority: ordinary scheduling was
 /// seen to be late by up to 189 ms under load, real-time by 15 ms.
 pub const RELAX: u32 = 4;
@@ -52,6 +54,8 @@ pub struct Timings {
     pub claim: Duration,
     /// How long the twin may take to take over when ordered.
     pub switchover: Duration,
+    /// How long the virtual address is still heard after it was handed over to the twin.
+    pub linger: Duration,
     /// Pause before a server that was stopped by its disk or address tries again.
     pub retry: Duration,
     /// How long a server may take from start to ready.
@@ -91,6 +95,7 @@ impl Timings {
             save: millis(2_000),
             claim: millis(2_000),
             switchover: millis(2_000),
+            linger: millis(60),
             retry: millis(5_000),
             ready: millis(10_000),
             stop: millis(3_000),
@@ -145,6 +150,13 @@ impl Timings {
     /// Where heartbeats pass, they have come and been echoed within this time.
     pub fn both_ways(&self) -> Duration {
         self.beat * 4
+    }
+
+    /// How long the link must say without a break that the twin's server does not serve before that is
+    /// believed of a keeper that is silent: it may have been late with a lease only, and what the link
+    /// held back during a cut is old when it comes, all at once.
+    pub fn idle_settles(&self) -> Duration {
+        self.beat * 2
     }
 
     /// Pause between the questions at the virtual address.
@@ -223,6 +235,11 @@ impl Timings {
                 "a switchover is given up by its own limit or by the silence of the twin, the latter first",
             ),
             (
+                "beat + linger <= 100 ms",
+                self.beat + self.linger <= REFRESH_AT[2],
+                "whoever took the address over announces it again after the other one has let go of it",
+            ),
+            (
                 "every time-out >= 1 ms and <= 10 min",
                 self.all().iter().all(|(_, is)| (LEAST..=MOST).contains(is)),
                 "zero would spin, and hours would be a typing error",
@@ -231,7 +248,7 @@ impl Timings {
     }
 
     /// Every time-out with its name.
-    pub fn all(&self) -> [(&'static str, Duration); 17] {
+    pub fn all(&self) -> [(&'static str, Duration); 18] {
         [
             ("beat", self.beat),
             ("silence", self.silence),
@@ -247,6 +264,7 @@ impl Timings {
             ("save", self.save),
             ("claim", self.claim),
             ("switchover", self.switchover),
+            ("linger", self.linger),
             ("retry", self.retry),
             ("ready", self.ready),
             ("stop", self.stop),
@@ -266,7 +284,7 @@ impl Timings {
     }
 }
 
-const RULES: usize = 11;
+const RULES: usize = 12;
 
 /// The shortest time-out that is accepted.
 const LEAST: Duration = millis(1);
@@ -309,6 +327,7 @@ mod tests {
             Timings { cold: millis(199), ..usual },
             Timings { revive: millis(359), ..usual },
             Timings { switchover: millis(99), ..usual },
+            Timings { linger: millis(91), ..usual },
             Timings { claim: short, ..usual },
             Timings { standby_grace: long, ..usual },
         ];

@@ -100,6 +100,10 @@ impl<'a> Server<'a> {
                     let until = Instant::from_micros(valid_until_micros);
                     self.node.handle(now, Input::Lease { role, epoch, until });
                 }
+                Heard::Said(KeeperMessage::HandOver { epoch, valid_until_micros }) => {
+                    let until = Instant::from_micros(valid_until_micros);
+                    self.node.handle(now, Input::HandOver { epoch, until });
+                }
                 Heard::Said(KeeperMessage::Stop) => self.stop = Some("the keeper says so"),
                 Heard::Gone => self.stop = Some("the keeper is gone"),
             }
@@ -269,6 +273,7 @@ fn tell(log: &Log, fact: &Fact) {
         Fact::RoleChanged { .. }
         | Fact::LeaseLost { .. }
         | Fact::LeaseBack
+        | Fact::HandedOver { .. }
         | Fact::Protection { .. }
         | Fact::LoggedIn { .. }
         | Fact::LoggedOut { .. }

@@ -589,6 +589,12 @@ impl World {
                     server.epoch = epoch;
                     server.lease_until = Instant::from_micros(valid_until_micros);
                 }
+                KeeperMessage::HandOver { epoch, valid_until_micros } => {
+                    assert_eq!(epoch, server.epoch, "it hands over the reign that it has");
+                    // What it has is on the twin at once in this world.
+                    server.role = Role::Passive;
+                    server.lease_until = Instant::from_micros(valid_until_micros);
+                }
                 KeeperMessage::Stop => stop = server.pid,
             }
         }

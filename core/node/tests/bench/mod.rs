@@ -30,7 +30,7 @@ pub(crate) struct Bench {
     pub(crate) now: Instant,
     pub(crate) servers: [Server; 2],
     pub(crate) active: usize,
-    epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// Frames between the servers stay where they are.
     pub(crate) link_frozen: bool,
     /// Writes of the active server are not reported done.
@@ -102,6 +102,13 @@ impl Bench {
         let (who, epoch) = (self.active, self.epoch);
         let until = self.now + Duration::from_secs(1_000);
         self.input(who, Input::Lease { role: Role::Active, epoch, until });
+    }
+
+    /// The keeper of an active server that hands over lets it go on.
+    pub(crate) fn renew_hand_over(&mut self) {
+        let (who, epoch) = (self.active, self.epoch);
+        let until = self.now + Duration::from_secs(1_000);
+        self.input(who, Input::HandOver { epoch, until });
     }
 
     /// The active server dies; its twin takes over.
@@ -468,9 +475,11 @@ fn config(who: usize) -> Config {
         realm: "example.com".into(),
         virtual_addresses: vec![VIRTUAL.parse().unwrap()],
         own_addresses: vec![OWN[who].parse().unwrap()],
+        retry_after_seconds: 1,
         nonce_key: [7; 32],
         digest: tandem_node::Digest::Both,
         devices_per_user_max: 4,
+        lingers: true,
     }
 }
 

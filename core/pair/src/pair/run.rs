@@ -34,10 +34,10 @@ impl Pair {
             self.settle(now);
         }
         self.tell_about_twin(now);
-        if self.state == State::Yielding && !self.own.serving {
+        if self.address.is_left(now) {
             self.release();
         }
-        if self.address.refresh_due(now) {
+        if self.address.refresh_due(now) && self.state == State::Active {
             self.outputs.push_back(Output::Refresh);
         }
         self.beat_if_due(now);
@@ -143,6 +143,10 @@ impl Pair {
                 self.outputs.push_back(Output::Claim);
             }
             State::Yielding => {}
+            // The twin serves: some phones have not learned yet where the address is.
+            State::Passive if matches!(event, Event::TwinServes | Event::LinkServes) => {
+                self.address.leave(now + self.config.timings.linger);
+            }
             State::Cold | State::Passive | State::Probing | State::Claiming | State::Stopped => {
                 self.release();
             }

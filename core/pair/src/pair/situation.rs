@@ -199,6 +199,10 @@ impl Pair {
         if linked && self.own.link.serving != Some(false) {
             return Event::LinkServes;
         }
+        let settled = |since: Instant| since + self.config.timings.idle_settles() <= now;
+        if linked && !self.idle_on_link.is_some_and(settled) {
+            return Event::Unjudged;
+        }
         if self.state.is_idle() && !self.is_fit(now) {
             return Event::NotFit;
         }

@@ -1,0 +1,211 @@
+//! The planned switch, so that no message is lost and none has to be repeated.
+//!
+//! ```text
+//!   active, told to hand over                          passive
+//!   writes what changed      ── entries ──────────────> keeps them
+//!   closes its mouth         ── what waited to leave ─> keeps it
+//!                            ── "that was all" ───────>
+//!                            <─ "taken" ──────────────
+//!   says to its keeper: does not serve                  (the keepers: the other one's reign begins)
+//!   hears on, answers nothing ── what still comes ────> takes it as if it had come there
+//!   until phones have learned where the address is
+//! ```
+//!
+//! The link keeps the order, so the twin has every entry that a message rests on before the message.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use tandem_types::{Duration, Flow, Instant};
+
+use crate::admin::Aside;
+use crate::facts::Fact;
+use crate::node::Node;
+use crate::outbox::Parcel;
+use crate::ports::Output;
+use crate::record;
+
+/// What the two nodes say to each other during a planned switch.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) enum Handing {
+    /// Say this to a phone once you serve.
+    Say {
+        /// Whether it rests on a change that must be on disk.
+        durable: bool,
+        flow: Flow,
+        bytes: Vec<u8>,
+    },
+    /// This came for whoever serves.
+    Pass { flow: Flow, bytes: Vec<u8> },
+    /// Everything that waited to leave has been handed over.
+    All,
+    /// Everything was taken.
+    Taken,
+}
+
+/// How far this server is in handing over.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Parting {
+    /// It is not.
+    #[default]
+    No,
+    /// Its mouth is closed; the twin has not said yet that it has everything.
+    Telling { until: Instant },
+    /// It does not serve any more, and passes on what phones still send here.
+    Passing { until: Instant },
+}
+
+/// What the twin handed over, until our reign begins.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    waiting: VecDeque<(Instant, Handing)>,
+}
+
+impl Inherited {
+    fn push(&mut self, now: Instant, what: Handing) {
+        if self.waiting.len() < INHERITED_MAX {
+            self.waiting.push_back((now, what));
+        }
+    }
+
+    /// Everything that is not too old.
+    fn take(&mut self, now: Instant) -> Vec<Handing> {
+        let all = core::mem::take(&mut self.waiting);
+        let fresh = all.into_iter().filter(|(at, _)| now < *at + INHERITED_VALID);
+        fresh.map(|(_, what)| what).collect()
+    }
+}
+
+/// The twin takes what waited to leave within so long, or it is left to repetition.
+const TELLING_MAX: Duration = Duration::from_millis(100);
+
+/// So long what phones still send here is passed on.
+const PASSING_FOR: Duration = Duration::from_millis(500);
+
+/// Messages handed over that wait for our reign, at most; further ones are lost, as on the wire.
+const INHERITED_MAX: usize = 8192;
+
+/// A message that was handed over longer ago has been repeated meanwhile.
+const INHERITED_VALID: Duration = Duration::from_secs(2);
+
+impl Node {
+    fn say_handing(&mut self, what: Handing) {
+        // Where the link has gone nothing is heard, and the time-out breaks it off.
+        self.journal.send_aside(record::encode(&Aside::Handing(what)));
+    }
+
+    /// The keeper says: hand over to the twin.
+    pub(crate) fn hand_over(&mut self, now: Instant) {
+        match self.parting {
+            Parting::Telling { .. } => return,
+            Parting::No | Parting::Passing { .. } => {}
+        }
+        if !self.is_serving() || !self.journal.is_linked() || !self.journal.in_sync() {
+            // Ordered by force, or not serving anyway: there is nobody to hand over to.
+            return self.end(now, self.epoch());
+        }
+        self.write(now);
+        let waiting = self.outbox.take_messages();
+        let messages = waiting.len();
+        for (durable, flow, bytes) in waiting {
+            self.say_handing(Handing::Say { durable, flow, bytes });
+        }
+        self.say_handing(Handing::All);
+        self.parting = Parting::Telling { until: now + TELLING_MAX };
+        self.fact(Fact::HandedOver { messages });
+    }
+
+    /// The twin says something about a planned switch.
+    pub(crate) fn handing(&mut self, now: Instant, what: Handing) {
+        match what {
+            Handing::Taken => {
+                if matches!(self.parting, Parting::Telling { .. }) {
+                    self.retire(now, self.epoch());
+                    self.parting = Parting::Passing { until: now + PASSING_FOR };
+                    if !self.config.lingers {
+                        self.break_off(now);
+                    }
+                }
+            }
+            Handing::All => self.say_handing(Handing::Taken),
+            Handing::Say { .. } | Handing::Pass { .. } if self.is_serving() => {
+                self.inherit(now, what);
+            }
+            Handing::Say { .. } | Handing::Pass { .. } => self.inherited.push(now, what),
+        }
+    }
+
+    /// Our reign begins: what the twin handed over is said and done.
+    pub(crate) fn inherit_all(&mut self, now: Instant) {
+        let inherited = self.inherited.take(now);
+        if inherited.is_empty() {
+            return;
+        }
+        // What waited there rests here on the first entry of this reign, which the store writes
+        // after all that came before.
+        self.journal.append(now, Vec::new());
+        for what in inherited {
+            self.inherit(now, what);
+        }
+    }
+
+    fn inherit(&mut self, now: Instant, what: Handing) {
+        match what {
+            Handing::Say { durable, flow, bytes } => {
+                let flow = self.rehome(flow);
+                let parcel = Parcel::Message { flow, bytes, transaction: None };
+                self.outbox.stage(durable, parcel);
+            }
+            Handing::Pass { flow, bytes } => self.bytes(now, self.rehome(flow), &bytes),
+            Handing::All | Handing::Taken => {}
+        }
+    }
+
+    /// Passes on what came for whoever serves. False where that is not our business.
+    pub(crate) fn pass_on(&mut self, flow: Flow, bytes: &[u8]) -> bool {
+        let parting = match self.parting {
+            Parting::No => false,
+            Parting::Telling { .. } | Parting::Passing { .. } => true,
+        };
+        let passes = parting && self.config.virtual_addresses.contains(&flow.local);
+        if passes {
+            self.say_handing(Handing::Pass { flow, bytes: bytes.to_vec() });
+        }
+        passes
+    }
+
+    /// Whether the mouth is closed although the role is still ours.
+    pub(crate) fn is_telling(&self) -> bool {
+        match self.parting {
+            Parting::Telling { .. } => true,
+            Parting::No | Parting::Passing { .. } => false,
+        }
+    }
+
+    /// When the switch goes on by itself.
+    pub(crate) fn parting_timeout(&self) -> Option<Instant> {
+        match self.parting {
+            Parting::No => None,
+            Parting::Telling { until } | Parting::Passing { until } => Some(until),
+        }
+    }
+
+    /// Goes on where the twin does not answer, or nothing is passed on any more.
+    pub(crate) fn part(&mut self, now: Instant) {
+        if self.parting_timeout().is_some_and(|until| until <= now) {
+            self.break_off(now);
+        }
+    }
+
+    /// The link is down, or the time is over.
+    pub(crate) fn break_off(&mut self, now: Instant) {
+        match self.parting {
+            Parting::No => {}
+            Parting::Telling { .. } => self.end(now, self.epoch()),
+            Parting::Passing { .. } => {
+                self.parting = Parting::No;
+                self.outputs.push_back(Output::Serve(false));
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The planned switch: no message is lost, and none has to be repeated.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
+mod bench;
+
+use bench::{ANNA, BEN, Bench, in_dialog, ok};
+use tandem_node::{Input, Reply, Request};
+use tandem_sip::Method;
+use tandem_types::Duration;
+
+/// The keeper of the active server says so; the twin's has not begun to reign.
+fn order(bench: &mut Bench) {
+    let (who, epoch) = (bench.active, bench.epoch);
+    let until = bench.now + Duration::from_millis(80);
+    bench.input(who, Input::HandOver { epoch, until });
+}
+
+#[test]
+fn an_answer_that_waits_to_leave_is_said_by_the_twin() {
+    let mut bench = Bench::new();
+    let (_, got) = bench.ring();
+    bench.link_frozen = true;
+    bench.send(BEN, ok(&got));
+    assert!(bench.silent(ANNA), "the twin has not acknowledged");
+    order(&mut bench);
+    bench.link_frozen = false;
+    bench.run();
+    assert!(!bench.servers[0].node.status(bench.now).serving, "the twin has taken everything");
+    assert!(bench.silent(ANNA), "nobody speaks between the two");
+    bench.crown(1);
+    bench.response(ANNA, 200);
+    assert_eq!(bench.servers[1].node.status(bench.now).calls, 1);
+}
+
+#[test]
+fn a_request_that_comes_during_the_switch_is_served_by_the_twin() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    order(&mut bench);
+    // To the old one, whose mouth is closed.
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    assert!(bench.silent(ANNA) && bench.silent(BEN));
+    bench.crown(1);
+    bench.response(ANNA, 200);
+    bench.request(BEN, &Method::Bye);
+}
+
+#[test]
+fn what_still_comes_after_the_switch_is_passed_on_for_a_moment() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    order(&mut bench);
+    bench.crown(1);
+    // A phone that has not learned yet where the address is.
+    bench.active = 0;
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    assert_eq!(bench.serves, [(0, true), (1, true)], "both hear for a moment");
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.serves.last(), Some(&(0, false)), "then the old one lets go");
+}
+
+#[test]
+fn nothing_can_be_changed_between_the_two() {
+    let mut bench = Bench::new();
+    bench.link_frozen = true;
+    order(&mut bench);
+    let name = String::from("carol");
+    bench.input(0, Input::Admin { id: 9, request: Request::UserRemove { name } });
+    bench.run();
+    let Some(Reply::Refused { why }) = bench.replies.last() else { panic!("{:?}", bench.replies) };
+    assert!(why.contains("try again"), "{why}");
+}
+
+#[test]
+fn a_twin_that_does_not_take_it_in_time_is_not_waited_for() {
+    let mut bench = Bench::new();
+    bench.ring();
+    bench.link_frozen = true;
+    order(&mut bench);
+    assert!(bench.servers[0].node.status(bench.now).serving);
+    bench.renew_hand_over();
+    bench.wait(Duration::from_millis(101));
+    assert!(!bench.servers[0].node.status(bench.now).serving);
+    assert_eq!(bench.serves.last(), Some(&(0, false)));
+}
+
+#[test]
+fn a_twin_that_goes_away_meanwhile_ends_it_at_once() {
+    let mut bench = Bench::new();
+    bench.ring();
+    bench.link_frozen = true;
+    order(&mut bench);
+    bench.input(0, Input::LinkDown);
+    assert!(!bench.servers[0].node.status(bench.now).serving);
+}
+
+#[test]
+fn what_was_handed_over_long_ago_is_forgotten() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    order(&mut bench);
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.wait(Duration::from_secs(3));
+    bench.crown(1);
+    // The phone has repeated it several times by now.
+    assert!(bench.silent(ANNA) && bench.silent(BEN));
+}
