@@ -24,6 +24,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tandem-journal", &["tandem-types"]),
     ("tandem-pair", &["tandem-types"]),
     ("tandem-keeper", &["tandem-types", "tandem-pair"]),
+    // The voter knows what it promised to whom, not what a vote is for.
+    ("tandem-witness", &["tandem-types"]),
     (
         "tandem-node",
         &[
