@@ -13,6 +13,7 @@
 //! Architecture invariant: sending never waits. A frame is queued, or the link is closed because the
 //! peer does not keep up. Nothing of one generation of the link is ever delivered in another.
 
+mod code;
 mod connect;
 mod event;
 mod identity;
@@ -24,11 +25,12 @@ mod secret;
 mod serve;
 mod tls;
 
+pub use code::CodeError;
 pub use event::{DownReason, Events, LinkEvent};
 pub use identity::Identity;
 pub use link::{Config, Link, StartError};
 pub use queue::Unsent;
-pub use secret::{PairSecret, PairingCodeError};
+pub use secret::{PairSecret, WitnessKey};
 
 /// The longest frame, in bytes. A longer one is not sent; one that is announced closes the link.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;

@@ -6,7 +6,9 @@
 use std::fmt;
 
 use hkdf::Hkdf;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
+
+use crate::code::{self, CodeError, Purpose, SECRET_BYTES};
 
 /// The secret of one pair. It does not print.
 #[derive(Clone, Eq, PartialEq)]
@@ -42,61 +44,23 @@ impl PairSecret {
         key
     }
 
-    /// The pairing code: eight groups of seven letters and digits (Crockford's base 32: no I, L, O, U),
-    /// the secret followed by a 24-bit checksum.
-    pub fn to_code(&self) -> String {
-        let mut bytes = self.0.to_vec();
-        bytes.extend_from_slice(&checksum(&self.0));
-        let mut code = String::with_capacity(CODE_LETTERS + CODE_LETTERS / GROUP_LETTERS);
-        let (mut bits, mut held) = (0_u16, 0_u8);
-        let mut written = 0;
-        for byte in bytes {
-            bits = (bits << 8) | u16::from(byte);
-            held += 8;
-            while held >= 5 {
-                held -= 5;
-                if written > 0 && written % GROUP_LETTERS == 0 {
-                    code.push('-');
-                }
-                code.push(char::from(ALPHABET[usize::from(bits >> held) & 31]));
-                written += 1;
-            }
-        }
-        code
+    /// The key of the witness's messages. It is all that a witness gets to know of the pair, and no
+    /// other key follows from it.
+    pub fn witness_key(&self) -> WitnessKey {
+        WitnessKey(self.derive("witness"))
     }
 
-    /// Reads a pairing code as a person types it: any case, spaces or dashes anywhere, O for 0, I and
-    /// L for 1.
+    /// The pairing code, see [`crate::code`].
+    pub fn to_code(&self) -> String {
+        code::write(&self.0, PAIRING)
+    }
+
+    /// Reads a pairing code as a person types it.
     ///
     /// # Errors
     /// Says which letter is wrong, how many are missing, or that two were mixed up.
-    pub fn from_code(code: &str) -> Result<Self, PairingCodeError> {
-        let mut bytes = Vec::with_capacity(SECRET_BYTES + CHECKSUM_BYTES);
-        let (mut bits, mut held, mut letters) = (0_u16, 0_u8, 0);
-        for letter in code.chars().filter(|letter| !letter.is_whitespace() && *letter != '-') {
-            letters += 1;
-            let value = value_of(letter)
-                .ok_or(PairingCodeError::Letter { position: letters, found: letter })?;
-            if letters > CODE_LETTERS {
-                continue; // only counted
-            }
-            bits = (bits << 5) | u16::from(value);
-            held += 5;
-            if held >= 8 {
-                held -= 8;
-                bytes.push((bits >> held).to_be_bytes()[1]);
-                bits &= (1 << held) - 1;
-            }
-        }
-        if letters != CODE_LETTERS {
-            return Err(PairingCodeError::Length { found: letters });
-        }
-        let mut secret = [0; SECRET_BYTES];
-        secret.copy_from_slice(&bytes[..SECRET_BYTES]);
-        if bytes[SECRET_BYTES..] != checksum(&secret) {
-            return Err(PairingCodeError::Checksum);
-        }
-        Ok(Self(secret))
+    pub fn from_code(text: &str) -> Result<Self, CodeError> {
+        code::read(text, PAIRING).map(Self)
     }
 }
 
@@ -106,61 +70,39 @@ impl fmt::Debug for PairSecret {
     }
 }
 
-/// What is wrong with a pairing code.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PairingCodeError {
-    /// Too few or too many letters.
-    Length {
-        /// Letters and digits found.
-        found: usize,
-    },
-    /// A letter that pairing codes do not use.
-    Letter {
-        /// Which one, counted from 1 without dashes and spaces.
-        position: usize,
-        /// The letter.
-        found: char,
-    },
-    /// All letters are possible, together they are not a code: one was misread or two swapped.
-    Checksum,
-}
+/// The key that a pair shares with its witness. It does not print.
+#[derive(Clone, Eq, PartialEq)]
+pub struct WitnessKey([u8; SECRET_BYTES]);
 
-impl fmt::Display for PairingCodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Length { found } => {
-                write!(f, "a pairing code has {CODE_LETTERS} letters and digits, this has {found}")
-            }
-            Self::Letter { position, found } => {
-                write!(f, "`{found}` (letter {position}) does not occur in pairing codes")
-            }
-            Self::Checksum => f.write_str("a letter of the pairing code is wrong"),
-        }
+impl WitnessKey {
+    /// The 32 bytes.
+    pub const fn reveal(&self) -> &[u8; SECRET_BYTES] {
+        &self.0
+    }
+
+    /// The key as letters and digits, to be entered at the witness. It reads back as a witness key
+    /// only: a pairing code that was entered there by mistake is noticed.
+    pub fn to_code(&self) -> String {
+        code::write(&self.0, WITNESS)
+    }
+
+    /// Reads the key as a person types it.
+    ///
+    /// # Errors
+    /// As for [`PairSecret::from_code`].
+    pub fn from_code(text: &str) -> Result<Self, CodeError> {
+        code::read(text, WITNESS).map(Self)
     }
 }
 
-impl std::error::Error for PairingCodeError {}
-
-fn checksum(secret: &[u8; SECRET_BYTES]) -> [u8; CHECKSUM_BYTES] {
-    let digest = Sha256::new().chain_update(b"tandem pairing code").chain_update(secret).finalize();
-    [digest[0], digest[1], digest[2]]
+impl fmt::Debug for WitnessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WitnessKey(…)")
+    }
 }
 
-fn value_of(letter: char) -> Option<u8> {
-    let letter = match letter.to_ascii_uppercase() {
-        'O' => '0',
-        'I' | 'L' => '1',
-        other => other,
-    };
-    ALPHABET.iter().position(|known| char::from(*known) == letter).map(|index| index as u8)
-}
-
-const SECRET_BYTES: usize = 32;
-const CHECKSUM_BYTES: usize = 3;
-/// (32 + 3) * 8 bits, five in each letter.
-const CODE_LETTERS: usize = 56;
-const GROUP_LETTERS: usize = 7;
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const PAIRING: &Purpose = &Purpose { name: "pairing code", label: b"tandem pairing code" };
+const WITNESS: &Purpose = &Purpose { name: "witness key", label: b"tandem witness key" };
 const SALT: &[u8] = b"tandem pair secret 1";
 
 #[cfg(test)]
@@ -172,57 +114,25 @@ mod tests {
     }
 
     #[test]
-    fn a_code_reads_back_as_it_was() {
-        let code = secret().to_code();
-        assert_eq!(code.len(), 63, "{code}");
-        assert_eq!(code.split('-').map(str::len).collect::<Vec<_>>(), [7; 8]);
-        assert_eq!(PairSecret::from_code(&code), Ok(secret()));
-        for byte in [0, 0xff, 0xa5] {
-            let same = PairSecret::from_bytes([byte; 32]);
-            assert_eq!(PairSecret::from_code(&same.to_code()), Ok(same));
-        }
-    }
-
-    #[test]
-    fn a_code_may_be_typed_as_people_type() {
-        let typed = secret().to_code().to_lowercase().replace('-', " ").replace('0', "o");
-        assert_eq!(PairSecret::from_code(&typed.replace('1', "l")), Ok(secret()));
-    }
-
-    #[test]
-    fn every_single_wrong_letter_is_noticed() {
-        let code = secret().to_code();
-        for (position, right) in code.char_indices().filter(|(_, letter)| *letter != '-') {
-            let wrong = if right == 'Z' { 'Y' } else { 'Z' };
-            let mut typed = code.clone();
-            typed.replace_range(position..=position, &wrong.to_string());
-            assert_eq!(PairSecret::from_code(&typed), Err(PairingCodeError::Checksum));
-        }
-    }
-
-    #[test]
-    fn a_cut_or_foreign_code_says_what_is_wrong() {
-        let code = secret().to_code();
-        assert_eq!(PairSecret::from_code(""), Err(PairingCodeError::Length { found: 0 }));
-        assert_eq!(PairSecret::from_code(&code[1..]), Err(PairingCodeError::Length { found: 55 }));
-        let long = format!("{code}0");
-        assert_eq!(PairSecret::from_code(&long), Err(PairingCodeError::Length { found: 57 }));
-        let foreign = code.replacen(&code[8..9], "ü", 1);
-        assert!(matches!(
-            PairSecret::from_code(&foreign),
-            Err(PairingCodeError::Letter { found: 'ü', .. })
-        ));
-    }
-
-    #[test]
     fn keys_are_fixed_by_the_secret_and_differ_by_purpose() {
         assert_eq!(secret().heartbeat_key(), secret().heartbeat_key());
         assert_ne!(secret().heartbeat_key(), secret().nonce_key());
+        assert_ne!(&secret().heartbeat_key(), secret().witness_key().reveal());
         assert_ne!(secret().nonce_key(), PairSecret::from_bytes([1; 32]).nonce_key());
+    }
+
+    #[test]
+    fn a_pairing_code_is_no_witness_key_and_the_other_way_round() {
+        let (secret, key) = (secret(), secret().witness_key());
+        assert_eq!(PairSecret::from_code(&secret.to_code()), Ok(secret.clone()));
+        assert_eq!(WitnessKey::from_code(&key.to_code()), Ok(key.clone()));
+        assert!(WitnessKey::from_code(&secret.to_code()).is_err());
+        assert!(PairSecret::from_code(&key.to_code()).is_err());
     }
 
     #[test]
     fn a_secret_does_not_print() {
         assert_eq!(format!("{:?}", secret()), "PairSecret(…)");
+        assert_eq!(format!("{:?}", secret().witness_key()), "WitnessKey(…)");
     }
 }
