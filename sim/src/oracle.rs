@@ -264,7 +264,14 @@ impl Oracle {
             Request::UserRemove { name } => {
                 self.users.remove(name);
             }
-            Request::UserSet { .. } | Request::UserList | Request::CallList => {}
+            Request::UserSet { .. }
+            | Request::UserList
+            | Request::CallList
+            | Request::Block { .. }
+            | Request::Unblock { .. }
+            | Request::BlockList { .. }
+            | Request::EmergencySet { .. }
+            | Request::EmergencyList => {}
         }
     }
 

@@ -70,7 +70,11 @@ fn read_password() -> anyhow::Result<String> {
 fn ask_server(config: &Config, request: &Request) -> Result<Reply, Failure> {
     match ask(&config.server_socket(), "server", request)? {
         Reply::Refused { why } => Err(Failure::Other(anyhow!("{why}"))),
-        reply @ (Reply::Done { .. } | Reply::Users { .. } | Reply::Calls { .. }) => Ok(reply),
+        reply @ (Reply::Done { .. }
+        | Reply::Users { .. }
+        | Reply::Calls { .. }
+        | Reply::Blocks { .. }
+        | Reply::Emergency { .. }) => Ok(reply),
     }
 }
 

@@ -30,6 +30,8 @@ pub const PATH_VARIABLE: &str = "TANDEM_CONFIG";
 pub const ADDRESSES_MAX: usize = 4;
 /// Devices that one user may have logged in at once: at most.
 pub const DEVICES_MAX: u64 = 32;
+/// A phone is told to wait so long at most, in seconds.
+pub const RETRY_AFTER_SECONDS_MAX: u64 = 300;
 /// Letters in a realm, at most.
 pub const REALM_MAX: usize = 253;
 /// The port of SIP.
@@ -70,6 +72,8 @@ pub struct Config {
     pub digest: Digest,
     /// Devices that one user may have logged in at once.
     pub devices_per_user: usize,
+    /// Who is answered 503 is told to wait so long, or up to twice as long, in seconds.
+    pub retry_after_seconds: u32,
 }
 
 /// An address with the length of its network's prefix.
@@ -381,6 +385,19 @@ pub const KEYS: &[Key] = &[
             put(&mut config.devices_per_user, number.and_then(|n| usize::try_from(n).ok()))
         },
     },
+    Key {
+        name: "retry_after_seconds",
+        expected: "a whole number from 1 to 300",
+        default: Some("1"),
+        optional: false,
+        doc: "Who is answered 503 (by the passive machine, or because of a block) is told to wait \
+              so long, or up to twice as long, so that not all come back at once. Some phones are \
+              quite silent for that time, for emergency calls too: keep it short.",
+        set: |config, value| {
+            let number = value.number(1..=RETRY_AFTER_SECONDS_MAX);
+            put(&mut config.retry_after_seconds, number.and_then(|n| u32::try_from(n).ok()))
+        },
+    },
 ];
 
 const PORT: &str = "a whole number from 1 to 65535";
@@ -473,5 +490,6 @@ fn blank() -> Config {
         profile: Profile::Default,
         digest: Digest::Md5,
         devices_per_user: 1,
+        retry_after_seconds: 1,
     }
 }

@@ -72,6 +72,12 @@ impl Directory {
         Some(user)
     }
 
+    /// Who rings at a number of the setting; `None`: nobody.
+    pub fn emergency_rings(&self, number: &Number) -> Option<&User> {
+        let own = self.find(number.as_str()).map(|(user, _)| user);
+        own.filter(|user| user.enabled).or_else(|| self.emergency_user())
+    }
+
     /// Who rings where an emergency number was dialled that rings at no user who has it.
     pub(crate) fn find_emergency(&self, dialled: &str) -> Option<(&User, Option<Number>)> {
         let number = self.emergency_number(dialled)?;

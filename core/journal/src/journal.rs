@@ -338,6 +338,12 @@ impl Journal {
         self.replica.get(key)?.body.as_deref()
     }
 
+    /// The age and the content of one record.
+    pub fn find(&self, now: Instant, key: &[u8]) -> Option<(Duration, &[u8])> {
+        let kept = self.replica.get(key)?;
+        Some((kept.age(now), kept.body.as_deref()?))
+    }
+
     /// Whether this server serves phones; told to the peer with every tick, and at once when it
     /// changes.
     pub fn set_serving(&mut self, now: Instant, serving: bool) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tandem_dialplan::{
-    Account, Change, Credentials, DirectoryError, DisplayName, Number, User, UserName,
+    Account, Change, Credentials, DirectoryError, DisplayName, Emergency, Number, User, UserName,
 };
 use tandem_journal::Class;
 use tandem_registrar::Aor;
@@ -12,7 +12,9 @@ use tandem_types::{Instant, Role};
 use crate::hand_over::Handing;
 use crate::node::Node;
 use crate::outbox::Parcel;
-use crate::ports::{CallRow, DeviceRow, NewPassword, Output, Reply, Request, UserRow};
+use crate::ports::{
+    CallRow, DeviceRow, EmergencyRow, NewPassword, Output, Reply, Request, UserRow,
+};
 use crate::record::{self, USER};
 
 /// What the two nodes say to each other beside the journal: for an administrator, or handing over.
@@ -20,9 +22,9 @@ use crate::record::{self, USER};
 pub(crate) enum Aside {
     Ask { id: u64, request: Request },
     Tell { id: u64, reply: Reply },
+    Handing(Handing),
 }
 
-    Handing(Handing),
 /// Letters of a password the server makes: none that are mistaken for one another.
 const PASSWORD_LETTERS: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
@@ -38,14 +40,19 @@ const ASIDES_MAX: usize = 64;
 const NO_DISK: &str =
     "the disk of the active server cannot be written; nothing is changed until it can";
 
-const NO_TWIN: &str =
-    "this server is passive and cannot reach the active one; try there, or when the link is back";
 const SWITCHING: &str =
     "the other server takes over at this moment; nothing is changed, try again in a second";
 
+const NO_TWIN: &str =
+    "this server is passive and cannot reach the active one; try there, or when the link is back";
 
 impl Node {
     pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request) {
+        if request == (Request::BlockList { here: true }) {
+            let reply = Reply::Blocks { blocks: self.block_rows(now) };
+            self.outputs.push_back(Output::Answer { id, reply });
+            return;
+        }
         if self.is_serving() {
             let reply = self.decide(now, request);
             self.stage(Parcel::Answer { id, reply });
@@ -61,11 +68,16 @@ impl Node {
         }
         let reply = match request {
             Request::UserList if !changes => Reply::Users { users: self.users_at_rest() },
+            Request::BlockList { .. } => Reply::Blocks { blocks: self.block_rows(now) },
             Request::UserList
             | Request::CallList
             | Request::UserAdd { .. }
             | Request::UserSet { .. }
-            | Request::UserRemove { .. } => Reply::Refused { why: NO_TWIN.to_owned() },
+            | Request::UserRemove { .. }
+            | Request::Block { .. }
+            | Request::Unblock { .. }
+            | Request::EmergencySet { .. }
+            | Request::EmergencyList => Reply::Refused { why: NO_TWIN.to_owned() },
         };
         self.outputs.push_back(Output::Answer { id, reply });
     }
@@ -89,6 +101,7 @@ impl Node {
                     self.outputs.push_back(Output::Answer { id, reply });
                 }
             }
+            Some(Aside::Handing(what)) => self.handing(now, what),
             None => {}
         }
     }
@@ -101,7 +114,6 @@ impl Node {
     /// The role or the disk is lost while answers wait for their changes to be safe: nobody knows
     /// whether they are.
     pub(crate) fn answer_doubtful(&mut self, parcel: Parcel, why: &str) {
-            Some(Aside::Handing(what)) => self.handing(now, what),
         let reply = Reply::Refused { why: why.to_owned() };
         match parcel {
             Parcel::Message { .. } => {}
@@ -120,6 +132,9 @@ impl Node {
     }
 
     fn decide(&mut self, now: Instant, request: Request) -> Reply {
+        if request.changes() && self.is_telling() {
+            return Reply::Refused { why: SWITCHING.to_owned() };
+        }
         if request.changes() && !self.journal.disk_works() {
             return Reply::Refused { why: NO_DISK.to_owned() };
         }
@@ -132,10 +147,17 @@ impl Node {
             }
             Request::UserRemove { name } => self.user_remove(&name),
             Request::UserList => return Reply::Users { users: self.users(now) },
-        if request.changes() && self.is_telling() {
-            return Reply::Refused { why: SWITCHING.to_owned() };
-        }
             Request::CallList => return Reply::Calls { calls: self.call_rows() },
+            Request::Block { what, reason, seconds } => {
+                self.block(now, what, reason, seconds).map(|()| None)
+            }
+            Request::Unblock { what } => {
+                self.unblock(what);
+                Ok(None)
+            }
+            Request::BlockList { .. } => return Reply::Blocks { blocks: self.block_rows(now) },
+            Request::EmergencySet { numbers, to } => self.emergency_set(numbers, to),
+            Request::EmergencyList => return self.emergency_list(),
         };
         match done {
             Ok(password) => Reply::Done { password },
@@ -196,6 +218,33 @@ impl Node {
         self.registrar.remove(&Aor::new(name.as_str()));
         self.save_user(&name);
         Ok(None)
+    }
+
+    fn emergency_set(
+        &mut self,
+        numbers: Option<Vec<String>>,
+        to: Option<String>,
+    ) -> Result<Option<String>, String> {
+        let mut emergency: Emergency = self.directory.emergency().clone();
+        if let Some(numbers) = numbers {
+            emergency.numbers = parse_numbers(&numbers)?;
+        }
+        if let Some(to) = to {
+            emergency.to = Some(to).filter(|to| !to.is_empty());
+        }
+        self.directory.set_emergency(emergency.clone()).map_err(said)?;
+        let body = Some(record::encode(&emergency));
+        self.change(Class::Table, record::EMERGENCY.to_vec(), body);
+        Ok(None)
+    }
+
+    fn emergency_list(&self) -> Reply {
+        let Emergency { numbers, to } = self.directory.emergency();
+        let row = |number: &Number| EmergencyRow {
+            number: number.to_string(),
+            rings: self.directory.emergency_rings(number).map(|user| user.name.to_string()),
+        };
+        Reply::Emergency { numbers: numbers.iter().map(row).collect(), to: to.clone() }
     }
 
     /// The user's record as it is now; a tombstone where there is none.

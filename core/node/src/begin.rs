@@ -8,6 +8,7 @@ use tandem_sip::{ContactValue, HeaderName, Host, Method, NameAddr, Request, Uri}
 use tandem_stack::{Dialog, ServerId, make_response};
 use tandem_types::{Flow, Instant, Pii};
 
+use crate::block::{BLOCKED_CAUSE, Blockable};
 use crate::facts::Fact;
 use crate::live::{Ties, head};
 use crate::node::Node;
@@ -33,6 +34,9 @@ const CALLS_PER_USER_MAX: usize = 64;
 
 /// Calls in all; one more is refused as above.
 const CALLS_MAX: usize = 50_000;
+
+/// So many calls to emergency numbers are taken beyond either limit; one more is refused as above.
+const EMERGENCY_SPARE: usize = 16;
 
 /// Bytes of Via, Record-Route and the like that an INVITE may carry, because every record of its
 /// call does; beyond: 513.
@@ -135,6 +139,13 @@ impl Node {
             self.open_record(now, &key, &caller, &dialled, plan.as_ref().ok(), &request, flow);
         let (from, to) = (cdr.origination_number.clone(), cdr.called_number.clone());
         self.fact(Fact::CallBegan { call: key.clone(), from, to });
+        let emergency = self.directory.is_emergency(&dialled);
+        if !emergency && let Some(reason) = self.refusal(now, Blockable::Calls) {
+            self.close_at_once(now, id, 503, BLOCKED_CAUSE, cdr, Outcome::Refused);
+            self.answer_blocked(now, id, &request, Blockable::Calls, &reason);
+            self.fact(Fact::CallBlocked { call: key, reason });
+            return;
+        }
         let plan = match plan {
             Ok(plan) => plan,
             Err(refusal) => {
@@ -143,7 +154,8 @@ impl Node {
             }
         };
         let calls = self.calls.of_caller(&plan.caller.number);
-        if calls >= CALLS_PER_USER_MAX || self.calls.len() >= CALLS_MAX {
+        let spare = if emergency { EMERGENCY_SPARE } else { 0 };
+        if calls >= CALLS_PER_USER_MAX + spare || self.calls.len() >= CALLS_MAX + spare {
             self.refuse_call(now, id, &request, 486, cdr, Outcome::Failed);
             return;
         }
@@ -280,6 +292,29 @@ impl Node {
         id: ServerId,
         request: &Request,
         status: u16,
+        cdr: Cdr,
+        outcome: Outcome,
+    ) {
+        let cause = match (status, outcome) {
+            (404, _) => 1,
+            (486, Outcome::Failed) => 42,
+            (486, _) => 17,
+            (_, _) => 20,
+        };
+        self.close_at_once(now, id, status, cause, cdr, outcome);
+        let mut response = make_response(request, status, None);
+        response.headers.push(HeaderName::Reason, format!("Q.850;cause={cause}"));
+        response.headers.push(HeaderName::Server, talk::PRODUCT);
+        self.answer(now, &id, response);
+    }
+
+    /// The record of a call that ends where it began.
+    fn close_at_once(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        status: u16,
+        cause: u8,
         mut cdr: Cdr,
         outcome: Outcome,
     ) {
@@ -287,20 +322,11 @@ impl Node {
         cdr.outcome = Some(outcome);
         cdr.ending = Some(Ending::Server);
         cdr.sip_status = status;
-        cdr.q850_cause = match (status, outcome) {
-            (404, _) => 1,
-            (486, Outcome::Failed) => 42,
-            (486, _) => 17,
-            (_, _) => 20,
-        };
+        cdr.q850_cause = cause;
         let key = cdr.call_id.clone();
         self.change(Class::Log, record::cdr_key(&key), Some(record::encode(&cdr)));
         // Its answer must be repeated by the twin, or the call would get a second record there.
         self.calls.tie(id, &key, crate::live::Purpose::Farewell);
-        let mut response = make_response(request, status, None);
-        response.headers.push(HeaderName::Reason, format!("Q.850;cause={}", cdr.q850_cause));
-        response.headers.push(HeaderName::Server, talk::PRODUCT);
-        self.answer(now, &id, response);
         let outcome = format!("{outcome:?}");
         self.fact(Fact::CallEnded { call: key, outcome, talk_seconds: 0 });
     }

@@ -5,6 +5,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use tandem_types::{Duration, Epoch, Flow, Pii, Role};
 
+use crate::block::Blockable;
+
 /// One fact.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "fact")]
@@ -29,13 +31,13 @@ pub enum Fact {
     },
     /// The keeper renewed a lease that had run out.
     LeaseBack,
-    /// The twin holds, or no longer holds, everything.
-    Protection {
     /// A planned switch: nothing is said here any more, the twin says the rest.
     HandedOver {
         /// Messages that waited to leave and were given to the twin.
         messages: usize,
     },
+    /// The twin holds, or no longer holds, everything.
+    Protection {
         /// Whether it does.
         protected: bool,
         /// Why it changed.
@@ -83,6 +85,40 @@ pub enum Fact {
         /// Seconds of talk.
         talk_seconds: i64,
     },
+    /// An administrator lets no device log in anew, or no call begin.
+    Blocked {
+        /// Which of the two.
+        what: Blockable,
+        /// Why, in the administrator's words.
+        reason: String,
+        /// Until it ends by itself; `None`: never.
+        seconds: Option<u64>,
+    },
+    /// A block ended.
+    Unblocked {
+        /// Which.
+        what: Blockable,
+        /// Whether its time was over; otherwise an administrator ended it.
+        expired: bool,
+        /// How many it refused here since this server became active.
+        refused: u64,
+    },
+    /// A device was refused because new logins are blocked.
+    LoginBlocked {
+        /// Who.
+        user: String,
+        /// From where.
+        source: Flow,
+        /// Why they are.
+        reason: String,
+    },
+    /// A call was refused because new calls are blocked.
+    CallBlocked {
+        /// Its number.
+        call: String,
+        /// Why they are.
+        reason: String,
+    },
     /// The store cannot write, or can again.
     Disk {
         /// Whether it can.
@@ -110,6 +146,12 @@ impl fmt::Display for Fact {
                 "the keeper's lease ran out (noticed {} ms late): not serving",
                 late.as_millis()
             ),
+            Self::HandedOver { messages } => {
+                write!(
+                    f,
+                    "handing over: the twin says the {messages} messages that waited to leave"
+                )
+            }
             Self::LeaseBack => f.write_str("the keeper renewed the lease: serving again"),
             Self::Protection { protected: true, why } => write!(f, "protected: {why}"),
             Self::Protection { protected: false, why } => write!(f, "UNPROTECTED: {why}"),
@@ -132,6 +174,24 @@ impl fmt::Display for Fact {
             Self::CallEnded { call, outcome, talk_seconds } => {
                 write!(f, "call {call}: {outcome}, {talk_seconds} s of talk")
             }
+            Self::Blocked { what, reason, seconds } => {
+                write!(f, "{what} are BLOCKED{}", Reason(reason))?;
+                match seconds {
+                    Some(seconds) => write!(f, ", for {seconds} s"),
+                    None => f.write_str(", until somebody ends it"),
+                }
+            }
+            Self::Unblocked { what, expired, refused } => {
+                let why = if *expired { "its time is over" } else { "ended by an administrator" };
+                write!(f, "{what} are no longer blocked: {why}; {refused} were refused here")
+            }
+            Self::LoginBlocked { user, source, reason } => {
+                let reason = Reason(reason);
+                write!(f, "{user} refused at {source}: new logins are blocked{reason}")
+            }
+            Self::CallBlocked { call, reason } => {
+                write!(f, "call {call}: refused, new calls are blocked{}", Reason(reason))
+            }
             Self::Disk { works: true } => f.write_str("the store writes again"),
             Self::Disk { works: false } => {
                 f.write_str("THE STORE CANNOT WRITE: served from memory, safe on the twin only")
@@ -143,9 +203,12 @@ impl fmt::Display for Fact {
         }
     }
 }
-            Self::HandedOver { messages } => {
-                write!(
-                    f,
-                    "handing over: the twin says the {messages} messages that waited to leave"
-                )
-            }
+
+/// An administrator's reason, where one was given.
+struct Reason<'a>(&'a str);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
+    }
+}

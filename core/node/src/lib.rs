@@ -18,10 +18,11 @@
 mod act;
 mod admin;
 mod begin;
+mod block;
 mod calls;
 mod facts;
-mod holdings;
 mod hand_over;
+mod holdings;
 mod live;
 mod node;
 mod outbox;
@@ -33,6 +34,7 @@ mod takeover;
 mod talk;
 
 pub use admin::PASSWORD_MIN;
+pub use block::{BLOCK_REASON_MAX, BLOCK_SECONDS_MAX, BlockRow, Blockable};
 pub use node::Node;
 pub use record::{CDR_PREFIX, RECORD_VERSION, read_cdr};
 
@@ -41,6 +43,6 @@ pub use holdings::Holdings;
 #[cfg(feature = "sabotage")]
 pub use ports::Sabotage;
 pub use ports::{
-    CallRow, Config, DeviceRow, Digest, Input, NewPassword, Output, Reply, Request, Standing,
-    Status, UserRow,
+    CallRow, Config, DeviceRow, Digest, EmergencyRow, Input, NewPassword, Output, Reply, Request,
+    Standing, Status, UserRow,
 };

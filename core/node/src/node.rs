@@ -10,10 +10,11 @@ use tandem_sip::{Carrier, Limits, Message, Method};
 use tandem_stack::{Stack, TransactionId};
 use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role};
 
+use crate::block::Blocks;
 use crate::calls::Calls;
 use crate::facts::Fact;
-use crate::outbox::{Outbox, Parcel};
 use crate::hand_over::{Inherited, Parting};
+use crate::outbox::{Outbox, Parcel};
 use crate::ports::{Config, Input, Output, Standing, Status};
 use crate::record;
 
@@ -28,6 +29,7 @@ pub struct Node {
     pub(crate) calls: Calls,
     pub(crate) nonce_key: NonceKey,
     pub(crate) nonce_counts: NonceCounts,
+    pub(crate) blocks: Blocks,
     pub(crate) journal: Journal,
     pub(crate) outbox: Outbox,
     role: Role,
@@ -55,12 +57,12 @@ pub struct Node {
     /// Requests that we handed to the active server, or that it handed to us.
     pub(crate) asides: BTreeMap<u64, u64>,
     pub(crate) next_aside: u64,
-    pub(crate) outputs: VecDeque<Output>,
-}
     /// A planned switch that is under way.
     pub(crate) parting: Parting,
     /// What the twin handed over to us.
     pub(crate) inherited: Inherited,
+    pub(crate) outputs: VecDeque<Output>,
+}
 
 /// The name that marks our Via branches; the same on both servers of every pair is fine.
 const SERVER_NAME: &str = "tandem";
@@ -77,7 +79,7 @@ impl Node {
         let mut seed = [0; 32];
         dice.fill(&mut seed);
         let name = format!("{SERVER_NAME}@{}", config.realm);
-        Self {
+        let mut node = Self {
             stack: Stack::new(tandem_stack::Config::new(name), Dice::from_seed(seed)),
             registrar: Registrar::new(tandem_registrar::Config {
                 bindings_per_aor_max: config.devices_per_user_max,
@@ -87,6 +89,7 @@ impl Node {
             calls: Calls::default(),
             nonce_key: NonceKey::new(config.nonce_key),
             nonce_counts: NonceCounts::default(),
+            blocks: Blocks::default(),
             journal: Journal::new(now, config.seat, records, known),
             outbox: Outbox::default(),
             role: Role::Passive,
@@ -102,14 +105,16 @@ impl Node {
             unsettled: false,
             asides: BTreeMap::new(),
             next_aside: 0,
+            parting: Parting::No,
+            inherited: Inherited::default(),
             outputs: VecDeque::new(),
             #[cfg(feature = "sabotage")]
             sabotage: None,
-            parting: Parting::No,
-            inherited: Inherited::default(),
             config,
             dice,
-        }
+        };
+        node.read_blocks(now);
+        node
     }
 
     /// One input. Then drain [`Node::poll_output`]; several inputs may be handed in before that,
@@ -128,21 +133,21 @@ impl Node {
                 self.connections.remove(&flow);
             }
             Input::Lease { role, epoch, until } => self.lease(now, role, epoch, until),
-            Input::LinkUp => self.journal.handle_link_up(now),
-            Input::LinkDown => {
-                self.journal.handle_link_down();
-                self.fail_asides();
-            }
             Input::HandOver { epoch, until } => {
                 if self.role == Role::Active && epoch == self.epoch {
                     self.lease = self.lease.max(until);
                     self.hand_over(now);
                 }
             }
+            Input::LinkUp => self.journal.handle_link_up(now),
+            Input::LinkDown => {
+                self.journal.handle_link_down();
+                self.break_off(now);
+                self.fail_asides();
+            }
             Input::Frame(bytes) => match Frame::decode(&bytes) {
                 #[cfg(feature = "sabotage")]
                 Ok(Frame::Entry(entry)) if self.throws_entries_away() => {
-                self.break_off(now);
                     self.outputs.push_back(Output::Frame(Frame::Ack(entry.stamp).encode()));
                 }
                 Ok(frame) => self.journal.handle_frame(now, frame),
@@ -169,17 +174,18 @@ impl Node {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.journal.handle_timeout(now);
+        self.part(now);
         if self.role == Role::Active {
             if self.lease <= now && !self.suspended {
                 self.suspended = true;
                 self.journal.set_serving(now, false);
                 let late = self.lease.elapsed_until(now);
-        self.part(now);
                 self.fact(Fact::LeaseLost { late });
             }
             if !self.suspended && !self.is_telling() {
                 self.stack.handle_timeout(now);
                 self.expire_bindings(now);
+                self.expire_blocks(now);
                 self.calls.forget_ended(now);
                 for _ in 0..CALLS_DUE_MAX {
                     let Some(key) = self.calls.due(now) else { break };
@@ -203,6 +209,7 @@ impl Node {
                 Some(self.lease),
                 self.stack.next_timeout(),
                 self.registrar.next_timeout(),
+                self.blocks.next_timeout(),
                 self.calls.next_timeout(),
                 self.write_at,
             ];
@@ -287,6 +294,10 @@ impl Node {
         self.role
     }
 
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// A durable change: what results from this input waits for the disk.
     pub(crate) fn change(&mut self, class: Class, key: Vec<u8>, body: Option<Vec<u8>>) {
         self.durable |= class.is_durable();
@@ -297,11 +308,8 @@ impl Node {
         if self.pass_on(flow, bytes) {
             return;
         }
-    pub(crate) const fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
         match self.role {
+            Role::Active if self.is_telling() => self.refuse(flow, bytes),
             Role::Active if !self.suspended && self.lease > now => {
                 if flow.transport.is_reliable() && self.connections.len() < CONNECTIONS_MAX {
                     self.connections.insert(flow);
@@ -309,7 +317,6 @@ impl Node {
                 if self.config.virtual_addresses.contains(&flow.local) {
                     self.phone_heard = Some(now);
                 }
-            Role::Active if self.is_telling() => self.refuse(flow, bytes),
                 self.stack.handle_bytes(now, flow, bytes);
             }
             // Without a lease somebody else may be active: silence is the only safe answer.
@@ -329,7 +336,7 @@ impl Node {
             return;
         }
         let mut response = tandem_stack::make_response(&request, 503, None);
-        response.headers.push(tandem_sip::HeaderName::RetryAfter, PASSIVE_RETRY_AFTER_SECONDS);
+        response.headers.push(tandem_sip::HeaderName::RetryAfter, self.retry_after());
         self.outputs.push_back(Output::Transmit { flow, bytes: response.to_bytes() });
     }
 
@@ -375,16 +382,16 @@ impl Node {
         self.journal.activate(epoch);
         let unreadable = self.load(now);
         self.journal.set_serving(now, true);
+        self.parting = Parting::No;
         self.outputs.push_back(Output::Serve(true));
+        self.inherit_all(now);
         let (calls, bindings) = (self.calls.count(), self.registrar.bindings_total());
         self.fact(Fact::RoleChanged { role: Role::Active, epoch, calls, bindings, unreadable });
     }
 
     /// Another reign of our own without a pause (both served, and this one stays): everything goes
     /// on as it is. What waited rests on the first entry of the new reign, which the store writes
-        self.parting = Parting::No;
     /// after all that came before.
-        self.inherit_all(now);
     fn reign_on(&mut self, now: Instant, epoch: Epoch) {
         self.write(now);
         self.epoch = epoch;
@@ -419,6 +426,7 @@ impl Node {
         self.directory.clear();
         self.calls.clear();
         self.connections.clear();
+        self.read_blocks(now);
         self.role = Role::Passive;
         self.epoch = epoch;
         self.suspended = false;
@@ -620,9 +628,6 @@ const CALLS_DUE_MAX: usize = 64;
 const LOST_ROLE: &str = "this server lost its role; whether it was done shows on the active one";
 const LOST_DISK: &str =
     "the disk failed while this was being saved; it is in effect, and may be lost at a restart";
-
-/// What the passive server tells a phone to wait before it tries again.
-const PASSIVE_RETRY_AFTER_SECONDS: &str = "1";
 
 /// TCP connections remembered at most; the transport refuses more long before.
 const CONNECTIONS_MAX: usize = 65_536;

@@ -8,6 +8,7 @@ use tandem_journal::{Cursor, Known, Record, Write};
 use tandem_sip::digest::Algorithm;
 use tandem_types::{Duration, Epoch, Flow, Instant, Role, Seat, Stamp};
 
+use crate::block::{BlockRow, Blockable};
 use crate::facts::Fact;
 
 /// What the node must know before it starts. The same for its whole life.
@@ -21,18 +22,20 @@ pub struct Config {
     pub virtual_addresses: Vec<SocketAddr>,
     /// Addresses at which SIP is spoken on this machine's own address, whatever its role.
     pub own_addresses: Vec<SocketAddr>,
+    /// Who is answered 503 is told to wait so long, or up to twice as long, in seconds.
+    pub retry_after_seconds: u32,
     /// The pair's key for digest nonces.
     pub nonce_key: [u8; 32],
     /// Which digest algorithms a phone is offered.
     pub digest: Digest,
     /// Devices that may be logged in at once for one user.
     pub devices_per_user_max: usize,
-}
-
-/// Which digest algorithms a phone is offered (RFC 8760). What is kept of a password serves all.
     /// Whether the virtual addresses can still be heard for a moment after the twin has taken them:
     /// on a network, not where two servers on one machine bind the same one.
     pub lingers: bool,
+}
+
+/// Which digest algorithms a phone is offered (RFC 8760). What is kept of a password serves all.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Digest {
@@ -100,9 +103,6 @@ pub enum Input {
         /// Until when it holds, on this machine's clock.
         until: Instant,
     },
-    /// The link to the twin's server came up.
-    LinkUp,
-    /// The link went down.
     /// The keeper says: hand over to the twin, in this reign. The lease holds until then.
     HandOver {
         /// The reign that ends.
@@ -110,6 +110,9 @@ pub enum Input {
         /// Until when the lease holds, on this machine's clock.
         until: Instant,
     },
+    /// The link to the twin's server came up.
+    LinkUp,
+    /// The link went down.
     LinkDown,
     /// One frame from the twin's server.
     Frame(Vec<u8>),
@@ -216,6 +219,36 @@ pub enum Request {
     UserList,
     /// Every call that is up.
     CallList,
+    /// Lets no device log in anew, or no call begin.
+    Block {
+        /// Which of the two.
+        what: Blockable,
+        /// Why, in one line; may be empty. Phones that are refused are told.
+        reason: String,
+        /// Until it ends by itself; `None`: never.
+        seconds: Option<u64>,
+    },
+    /// Ends a block.
+    Unblock {
+        /// Which.
+        what: Blockable,
+    },
+    /// What is blocked.
+    BlockList {
+        /// As this server knows it, whatever its role: answered at once. Otherwise by the active
+        /// one.
+        here: bool,
+    },
+    /// Changes the emergency numbers; what is `None` stays.
+    EmergencySet {
+        /// All of them.
+        numbers: Option<Vec<String>>,
+        /// The name or number of the user where they ring; empty: nowhere but at users who have
+        /// them.
+        to: Option<String>,
+    },
+    /// The emergency numbers.
+    EmergencyList,
 }
 
 /// What becomes of a user's password.
@@ -235,8 +268,13 @@ impl Request {
     /// Whether it changes anything.
     pub const fn changes(&self) -> bool {
         match self {
-            Self::UserAdd { .. } | Self::UserSet { .. } | Self::UserRemove { .. } => true,
-            Self::UserList | Self::CallList => false,
+            Self::UserAdd { .. }
+            | Self::UserSet { .. }
+            | Self::UserRemove { .. }
+            | Self::Block { .. }
+            | Self::Unblock { .. }
+            | Self::EmergencySet { .. } => true,
+            Self::UserList | Self::CallList | Self::BlockList { .. } | Self::EmergencyList => false,
         }
     }
 }
@@ -265,6 +303,27 @@ pub enum Reply {
         /// The list.
         calls: Vec<CallRow>,
     },
+    /// What is blocked; logins first.
+    Blocks {
+        /// The list; empty where nothing is.
+        blocks: Vec<BlockRow>,
+    },
+    /// The emergency numbers.
+    Emergency {
+        /// The list.
+        numbers: Vec<EmergencyRow>,
+        /// Where those ring that are nobody's own, as it was set.
+        to: Option<String>,
+    },
+}
+
+/// An emergency number as listed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct EmergencyRow {
+    /// The number.
+    pub number: String,
+    /// The user at whom it rings; `None`: a call to it fails.
+    pub rings: Option<String>,
 }
 
 /// A user as listed.

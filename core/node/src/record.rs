@@ -20,6 +20,8 @@ pub(crate) const TRANSACTION: &[u8] = b"txn/";
 pub(crate) const BINDING: &[u8] = b"aor/";
 /// Keys of users begin so.
 pub(crate) const USER: &[u8] = b"user/";
+/// Key of the emergency numbers.
+pub(crate) const EMERGENCY: &[u8] = b"set/emergency";
 /// Keys of closed call detail records begin so.
 pub const CDR_PREFIX: &[u8] = b"cdr/";
 

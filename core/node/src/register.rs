@@ -6,6 +6,7 @@ use tandem_sip::{HeaderName, Request, Uri};
 use tandem_stack::{ServerId, make_response};
 use tandem_types::{Flow, Instant, Transport};
 
+use crate::block::Blockable;
 use crate::facts::Fact;
 use crate::node::Node;
 use crate::talk;
@@ -19,13 +20,19 @@ impl Node {
         let aor = Aor::new(user.as_str());
         let known = |node: &Self| node.registrar.bindings(now, &aor).any(|b| b.flow == flow);
         let (was_known, before) = (known(self), self.registrar.bindings(now, &aor).count());
-        let response = match self.registrar.register(now, &aor, flow, request, Admit::All) {
+        let blocked = self.is_blocked(now, Blockable::Logins);
+        let admit = if blocked { Admit::Known } else { Admit::All };
+        let response = match self.registrar.register(now, &aor, flow, request, admit) {
             Ok(registered) => {
                 let mut response = make_response(request, 200, None);
                 for binding in &registered.bindings {
                     response.headers.push(HeaderName::Contact, binding.to_contact(now));
                 }
                 response
+            }
+            Err(Refused::NotAdmitted) => {
+                self.refuse_login(now, id, flow, request, &user);
+                return;
             }
             Err(refused) => {
                 let mut response = make_response(request, refused.status(), None);
@@ -44,6 +51,20 @@ impl Node {
         let mut response = response;
         response.headers.push(HeaderName::Server, talk::PRODUCT);
         self.answer(now, &id, response);
+    }
+
+    /// New logins are blocked, and this is one.
+    fn refuse_login(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Request,
+        user: &UserName,
+    ) {
+        let reason = self.refusal(now, Blockable::Logins).unwrap_or_default();
+        self.answer_blocked(now, id, request, Blockable::Logins, &reason);
+        self.fact(Fact::LoginBlocked { user: user.to_string(), source: flow, reason });
     }
 
     /// Logins that ran out.

@@ -2,15 +2,16 @@
 //! twin had.
 
 use tandem_call::{CallCheckpoint, Ending, Input, Lost, Outcome, Side};
-use tandem_dialplan::{Account, UserName};
+use tandem_dialplan::{Account, Emergency, UserName};
 use tandem_journal::{Class, Record};
 use tandem_registrar::{Aor, AorCheckpoint};
 use tandem_stack::Checkpoint;
 use tandem_types::{Duration, Flow, Instant};
 
+use crate::block::{BLOCK, Blocks};
 use crate::live::{Live, LiveRecord};
 use crate::node::Node;
-use crate::record::{self, BINDING, CALL, TRANSACTION, USER};
+use crate::record::{self, BINDING, CALL, EMERGENCY, TRANSACTION, USER};
 
 /// One record that was read.
 enum Read {
@@ -18,6 +19,9 @@ enum Read {
     Transaction(Checkpoint),
     Binding(Aor, AorCheckpoint),
     User(Account),
+    Emergency(Emergency),
+    /// It is read by itself, on the passive too.
+    Block,
 }
 
 fn read(key: &[u8], body: &[u8]) -> Option<Read> {
@@ -37,6 +41,12 @@ fn read(key: &[u8], body: &[u8]) -> Option<Read> {
     if name(USER).is_some() {
         return record::decode(body).map(Read::User);
     }
+    if key == EMERGENCY {
+        return record::decode(body).map(Read::Emergency);
+    }
+    if key.starts_with(BLOCK) {
+        return Some(Read::Block);
+    }
     None
 }
 
@@ -44,6 +54,8 @@ impl Node {
     /// Takes over everything the journal holds. How many records could not be read: they stay in
     /// the journal, for a server that can.
     pub(crate) fn load(&mut self, now: Instant) -> usize {
+        self.blocks = Blocks::default();
+        self.read_blocks(now);
         let mut unreadable = 0;
         let mut found = Vec::new();
         for (key, _, age, body) in self.journal.records(now) {
@@ -83,6 +95,8 @@ impl Node {
             }
             Read::Binding(user, saved) => self.registrar.restore(now, user, saved, age),
             Read::User(account) => self.directory.restore(account),
+            Read::Emergency(emergency) => self.directory.restore_emergency(emergency),
+            Read::Block => {}
         }
     }
 
@@ -132,7 +146,7 @@ impl Node {
                     self.change(Class::Hot, record::binding_key(user.as_str()), body);
                 }
             }
-            Some(Read::User(_)) | None => {}
+            Some(Read::User(_) | Read::Emergency(_) | Read::Block) | None => {}
         }
     }
 
@@ -162,7 +176,15 @@ impl Node {
 
     /// A record changed under us (a catch-up brought the twin's).
     pub(crate) fn reload(&mut self, now: Instant, key: &[u8]) {
+        if key.starts_with(BLOCK) {
+            self.read_blocks(now);
+        }
         if self.role() != tandem_types::Role::Active {
+            return;
+        }
+        if key == EMERGENCY {
+            let emergency = self.journal.get(key).and_then(record::decode::<Emergency>);
+            self.directory.restore_emergency(emergency.unwrap_or_default());
             return;
         }
         if let Some(call) = key.strip_prefix(record::CDR_PREFIX) {

@@ -297,7 +297,8 @@ mod tests {
             "realm",
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
-             port, heartbeat_port, link_port, state, secret, profile, digest, devices_per_user",
+             port, heartbeat_port, link_port, state, secret, profile, digest, devices_per_user, \
+             retry_after_seconds",
         ),
         (
             "example.org",
@@ -374,6 +375,11 @@ mod tests {
             "devices_per_user = 33\nvirtual",
             ":5: devices_per_user = 33: expected a whole number from 1 to 32",
         ),
+        (
+            "virtual",
+            "retry_after_seconds = 0\nvirtual",
+            ":5: retry_after_seconds = 0: expected a whole number from 1 to 300",
+        ),
         ("virtual", "state = \"\"\nvirtual", ":5: state = \"\": expected a path"),
     ];
 
@@ -404,7 +410,9 @@ mod tests {
 
     #[test]
     fn the_limits_are_the_last_values_taken() {
-        for line in ["port = 65535", "devices_per_user = 32", "port = 1"] {
+        for line in
+            ["port = 65535", "devices_per_user = 32", "retry_after_seconds = 300", "port = 1"]
+        {
             assert!(read(&format!("{GOOD}{line}\n")).is_ok(), "{line}");
         }
     }

@@ -257,7 +257,10 @@ impl Twins {
         match self.ask_server(index, &request)? {
             Reply::Done { password } => password.context("the server made no password"),
             Reply::Refused { why } => Err(anyhow!("{why}")),
-            Reply::Users { .. } | Reply::Calls { .. } => {
+            Reply::Users { .. }
+            | Reply::Calls { .. }
+            | Reply::Blocks { .. }
+            | Reply::Emergency { .. } => {
                 bail!("the server answered something else")
             }
         }
@@ -275,7 +278,10 @@ impl Twins {
                 Ok((calls.len() - answered, answered))
             }
             Reply::Refused { why } => Err(anyhow!("{why}")),
-            Reply::Users { .. } | Reply::Done { .. } => bail!("the server answered something else"),
+            Reply::Users { .. }
+            | Reply::Done { .. }
+            | Reply::Blocks { .. }
+            | Reply::Emergency { .. } => bail!("the server answered something else"),
         }
     }
 

@@ -280,6 +280,10 @@ fn tell(log: &Log, fact: &Fact) {
         | Fact::LoginRefused { .. }
         | Fact::CallAnswered { .. }
         | Fact::CallEnded { .. }
+        | Fact::Blocked { .. }
+        | Fact::Unblocked { .. }
+        | Fact::LoginBlocked { .. }
+        | Fact::CallBlocked { .. }
         | Fact::Disk { .. }
         | Fact::SameSeat
         | Fact::BadFrame { .. } => log.fact(fact),
