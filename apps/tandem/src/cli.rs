@@ -41,6 +41,8 @@ enum Command {
     Server(server::ServerArgs),
     /// Show both machines: who is active, since when and why, and what would be lost now
     Status(Json),
+    /// Show what happened on both machines, and what each change rested on; works whoever runs
+    Events(commands::EventsArgs),
     /// Hand over to the other machine, in good order
     Switch {
         /// Also if the other machine is not in sync: calls may be lost
@@ -192,6 +194,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Keeper => keeper::run(&cli.config, &load()?)?,
         Command::Server(args) => server::run(&load()?, &args)?,
         Command::Status(json) => commands::status(&load()?, json)?,
+        Command::Events(args) => commands::events(&load()?, &args)?,
         Command::Switch { force } => commands::switch(&load()?, force)?,
         Command::Lock { state } => commands::lock(&load()?, state == "on")?,
         Command::User(command) => commands::user(&load()?, command)?,

@@ -1,5 +1,6 @@
 //! The operator's commands: ask a service, print its answer.
 
+mod events;
 mod status;
 mod table;
 
@@ -15,6 +16,7 @@ use crate::cli::{Failure, Json, UserCommand};
 use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
+pub(crate) use events::{EventsArgs, events};
 pub(crate) use status::{lock, status, switch};
 use table::Table;
 

@@ -162,6 +162,11 @@ impl Config {
         self.state.join("server.sock")
     }
 
+    /// The folder of what happened on both machines.
+    pub fn events_folder(&self) -> PathBuf {
+        self.state.join("events")
+    }
+
     /// The file of the highest epoch seen.
     pub fn epoch_file(&self) -> PathBuf {
         self.state.join("epoch")

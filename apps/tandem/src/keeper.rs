@@ -5,20 +5,23 @@
 //!  server ── seqpacket socket, end ──┤            ├── leases, start, kill ──> server
 //!  commands ── unix socket ──────────┼─> Keeper ──┼── answers
 //!  interface ── netlink ─────────────┤            ├── claim, announce, release, OPTIONS
-//!  epoch file ── its thread ─────────┘            └── epochs ──> its thread
+//!  epoch file ── its thread ─────────┘            └── epochs, events ──> their threads
 //! ```
 //!
-//! Nothing in the loop waits but `poll`: the epoch file (it is synced) and the log (a terminal may be
-//! stopped) have threads of their own. So heartbeats leave on time whatever the disk does.
+//! Nothing in the loop waits but `poll`: the epoch file (it is synced), the events and the log (a
+//! terminal may be stopped) have threads of their own. So heartbeats leave on time whatever the disk
+//! does.
 
 mod network;
 mod operators;
 mod probe;
+mod recorder;
 mod saver;
 mod service;
 mod turn;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tandem_keeper::Config as KeeperConfig;
@@ -32,6 +35,7 @@ use crate::config::Config;
 use crate::logging::Log;
 use network::Network;
 use operators::Operators;
+use recorder::Recorder;
 use saver::Saver;
 use service::Service;
 use turn::Turner;
@@ -48,10 +52,12 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     let secret = config.pair_secret()?;
     let timings = config.timings();
     timings.check().map_err(|why| anyhow!("the time-outs of this profile: {why}"))?;
-    let log = Log::start("keeper", config.seat).context("cannot start a thread")?;
+    let log = Arc::new(Log::start("keeper", config.seat).context("cannot start a thread")?);
     let notify = Notify::from_environment().context("cannot talk to systemd")?;
     let (saver, saved) = Saver::start(&config.epoch_file())?;
     let network = Network::open(config)?;
+    let (seat, events, key) = (config.seat, config.events_folder(), secret.heartbeat_key());
+    let recorder = Recorder::start(&events, seat, &key, network.ways()?, &log)?;
     let service = Service::listen(std::path::absolute(path)?, &service_socket(config))?;
     let operators = Operators::listen(&config.keeper_socket())?;
 
@@ -66,13 +72,25 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         },
         profile: config.profile,
         real_time,
-        heartbeat_key: secret.heartbeat_key(),
+        heartbeat_key: key,
         paths: network.paths(),
     };
     let start = Start { boot: saved.boot, saved: saved.epoch };
     let keeper = tandem_keeper::Keeper::new(clock::now(), config, start);
-    Turner { keeper, log, notify, signals, saver, network, service, operators, stopping: false }
-        .run()
+    let turner = Turner {
+        keeper,
+        seat,
+        log,
+        recorder,
+        notify,
+        signals,
+        saver,
+        network,
+        service,
+        operators,
+        stopping: false,
+    };
+    turner.run()
 }
 
 fn service_socket(config: &Config) -> PathBuf {

@@ -17,6 +17,7 @@ mod commands;
 pub mod config;
 mod control;
 pub mod demo;
+mod events;
 pub mod init;
 mod keeper;
 mod logging;

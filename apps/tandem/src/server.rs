@@ -16,6 +16,7 @@ mod commands;
 mod endpoints;
 mod events;
 mod keeper_line;
+mod told;
 mod turn;
 
 use std::path::PathBuf;

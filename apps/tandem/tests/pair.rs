@@ -268,6 +268,44 @@ fn a_hung_server_is_killed_and_the_other_machine_serves() {
 }
 
 #[test]
+fn both_machines_tell_what_happened_on_both_though_one_is_gone() {
+    let (mut pair, [server, _]) = Pair::up();
+    assert_eq!(pair.standby.command(&["switch"]).status.code(), Some(1));
+    signal(server, "-KILL");
+    pair.standby.wait_role("active");
+    pair.standby.wait_protected();
+    let of = |events: &Value, seat: &str, kind: &str| -> Vec<Value> {
+        let events = events.as_array().unwrap().iter();
+        events.filter(|e| e["seat"] == seat && e["kind"] == kind).cloned().collect()
+    };
+    // What the twin tells comes a moment later.
+    let until = Instant::now() + DEADLINE;
+    let events = loop {
+        let events = pair.master.json(&["events", "--json"]);
+        if !of(&events, "standby", "reign_begun").is_empty() {
+            break events;
+        }
+        assert!(Instant::now() < until, "{events:#}");
+    };
+    let took = &of(&events, "standby", "reign_begun")[0]["took_us"];
+    assert!(took["total"].as_u64() >= took["epoch_saved"].as_u64(), "{took}");
+    let changes = of(&events, "standby", "role_changed");
+    let claim = changes.iter().find(|event| event["evidence"]["to"] == "claiming").unwrap();
+    assert_eq!(claim["evidence"]["twin_server"], "died", "{claim:#}");
+    assert_eq!(of(&events, "standby", "switch_refused").len(), 1);
+    assert_eq!(of(&events, "master", "server_ended").len(), 1);
+    assert!(!of(&events, "standby", "server_protection").is_empty(), "{events:#}");
+
+    pair.standby.keeper.kill().unwrap();
+    pair.standby.keeper.wait().unwrap();
+    let alone = pair.standby.json(&["events", "--json", "--limit", "1000", "--since", "1h"]);
+    assert_eq!(of(&alone, "standby", "role_changed"), changes);
+    assert_eq!(of(&alone, "master", "server_ended").len(), 1);
+    let page = String::from_utf8(pair.standby.command(&["events"]).stdout).unwrap();
+    assert!(page.contains("rested on: ") && page.contains("took: "), "{page}");
+}
+
+#[test]
 fn an_ordered_switchover_is_refused_where_it_makes_no_sense() {
     let (mut pair, _) = Pair::up();
     let refused = pair.standby.command(&["switch"]);

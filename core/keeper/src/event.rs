@@ -68,31 +68,13 @@ impl Event {
     /// The event of a fact.
     pub fn of(seat: Seat, time_ms: u64, fact: &Fact) -> Self {
         let mut event = Self::new(seat, time_ms, fact.kind(), &fact.to_string());
-        match fact {
-            Fact::Role(change) => event.evidence = change_evidence(change),
-            Fact::Begun(begun) => event.took_us = begun_took(begun),
-            Fact::ServiceReady { after } => event.took("ready", *after),
-            Fact::ServiceHung { silent } => event.took("silent", *silent),
-            Fact::ServiceRestarts { pause } | Fact::ServiceFailing { pause } => {
-                event.took("pause", *pause);
-            }
-            Fact::Pair(_)
-            | Fact::ServiceStarted { .. }
-            | Fact::ServiceExited { .. }
-            | Fact::DiskRefused { .. }
-            | Fact::AddressRefused { .. }
-            | Fact::Strangers { .. }
-            | Fact::OtherVersion { .. }
-            | Fact::SwitchOrdered { .. }
-            | Fact::SwitchRefused { .. }
-            | Fact::Locked { .. }
-            | Fact::Server(_) => {}
+        if let Fact::Role(change) = fact {
+            event.evidence = change_evidence(change);
+        }
+        if let Fact::Begun(begun) = fact {
+            event.took_us = begun_took(begun);
         }
         event
-    }
-
-    fn took(&mut self, name: &str, long: Duration) {
-        self.took_us.insert(name.into(), micros(long));
     }
 }
 

@@ -15,8 +15,10 @@
 //! Architecture invariant: no sockets, processes or clock here, and no telephony. What the keeper
 //! process does is turning [`Output`] into deeds and what happens into [`Input`].
 
+mod budget;
 mod contract;
 mod event;
+mod exchange;
 mod fact;
 mod keeper;
 mod messages;
@@ -25,8 +27,10 @@ mod seal;
 mod status;
 mod supervisor;
 
+pub use budget::Budget;
 pub use contract::{Config, Input, Output, PATHS_MAX};
 pub use event::{Event, KIND_MAX, Known, SENTENCE_MAX, case_name};
+pub use exchange::{AT_HAND_MAX, Exchange, LINE_MAX, PARCEL_MAX, Parcel, is_parcel};
 pub use fact::Fact;
 pub use keeper::Keeper;
 pub use messages::{

@@ -59,6 +59,8 @@ pub struct Status {
     pub paths: Vec<PathStatus>,
     /// Heartbeats counted.
     pub heartbeats: Counters,
+    /// Events that could not be kept on this machine's disk since the keeper was started.
+    pub events_lost: u64,
     /// Changes of state, newest first; at most [`HISTORY_MAX`].
     pub history: Vec<When<Change>>,
 }

@@ -104,6 +104,10 @@ fn page(status: &Status, now: Time, paint: Paint) -> String {
     for path in &status.paths {
         line("path", path_words(*path));
     }
+    if status.events_lost > 0 {
+        let lost = format!("{} could not be kept on this disk", status.events_lost);
+        line("events", paint.bad(&lost));
+    }
     for (index, change) in status.history.iter().take(HISTORY_SHOWN).enumerate() {
         let at = Time::from_micros(now.micros() - micros(change.ago_ms)).to_seconds();
         let what = &change.what;

@@ -7,11 +7,12 @@ use anyhow::Context as _;
 use tandem_os::address::{LinkState, LinkWatch, Prefixed, VirtualAddresses};
 
 use super::probe::Asker;
+use super::recorder::Ways;
 use crate::config::Config;
 
-/// Bytes of a datagram that are read: one more than the longest heartbeat, so that a longer one is
-/// seen to be too long.
-const DATAGRAM_BYTES: usize = tandem_keeper::BEAT_MAX + 1;
+/// Bytes of a datagram that are read: one more than the longest of the exchange of events, and more
+/// than the longest heartbeat, so that a longer one is seen to be too long.
+const DATAGRAM_BYTES: usize = tandem_keeper::PARCEL_MAX + 1;
 /// Datagrams read from one path before others get their turn.
 const READS_MAX: usize = 64;
 
@@ -78,6 +79,12 @@ impl Network {
     pub(super) fn paths(&self) -> u8 {
         // A configuration has four at most.
         u8::try_from(self.paths.len()).unwrap_or(u8::MAX)
+    }
+
+    /// The paths once more, for another thread to send on.
+    pub(super) fn ways(&self) -> anyhow::Result<Ways> {
+        let way = |path: &Path| Ok((path.socket.try_clone()?, path.peer));
+        self.paths.iter().map(way).collect::<std::io::Result<_>>().context("no descriptor is left")
     }
 
     /// The descriptors of the paths.

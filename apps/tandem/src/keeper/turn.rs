@@ -1,16 +1,18 @@
 //! The loop of the keeper: wait, hand in what has happened, do what follows.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 
-use tandem_keeper::{Fact, Input, Keeper, Output};
+use tandem_keeper::{Event, Fact, Input, Keeper, OperatorAnswer, Output, is_parcel};
 use tandem_os::clock;
 use tandem_os::notify::Notify;
 use tandem_os::poll::{Want, poll};
 use tandem_os::signals::{Signals, Wish};
-use tandem_types::Instant;
+use tandem_types::{Instant, Seat};
 
 use super::network::Network;
 use super::operators::Operators;
+use super::recorder::Recorder;
 use super::saver::{Outcome, Saver};
 use super::service::{Heard, Service};
 use crate::logging::Log;
@@ -18,7 +20,9 @@ use crate::logging::Log;
 /// The value, and everything it works with.
 pub(super) struct Turner {
     pub(super) keeper: Keeper,
-    pub(super) log: Log,
+    pub(super) seat: Seat,
+    pub(super) log: Arc<Log>,
+    pub(super) recorder: Recorder,
     pub(super) notify: Notify,
     pub(super) signals: Signals,
     pub(super) saver: Saver,
@@ -58,6 +62,10 @@ impl Turner {
             self.keeper.handle(now, Input::LinkState(works));
         }
         self.notify.ready("cold: listens for the twin");
+        self.keep(
+            "keeper_started",
+            concat!("the keeper starts, version ", env!("CARGO_PKG_VERSION")),
+        );
         let mut next_alive = now;
         loop {
             if self.deliver() == Going::Done {
@@ -77,6 +85,7 @@ impl Turner {
         }
         self.notify.stopping();
         self.log.say("stopped");
+        self.keep("keeper_stopped", "the keeper has stopped in good order");
         Ok(())
     }
 
@@ -116,7 +125,11 @@ impl Turner {
         match source {
             Source::Path(path) => {
                 for bytes in self.network.receive(path) {
-                    self.keeper.handle(now, Input::Datagram { path, bytes });
+                    if is_parcel(&bytes) {
+                        self.recorder.heard(bytes);
+                    } else {
+                        self.keeper.handle(now, Input::Datagram { path, bytes });
+                    }
                 }
             }
             Source::Network => self.network_news(now),
@@ -215,12 +228,20 @@ impl Turner {
                 Output::ReleaseAddress => self.say_refused(|network| network.release()),
                 Output::RefreshAddress => self.say_refused(|network| network.announce()),
                 Output::Probe => self.network.ask(),
-                Output::Answer { id, answer } => self.operators.answer(id, &answer),
+                Output::Answer { id, answer } => self.answer(id, answer),
                 Output::Fact(fact) => self.tell(&fact),
                 Output::Finished => return Going::Done,
             }
         }
         Going::On
+    }
+
+    /// Answers, with what only this program knows.
+    fn answer(&mut self, id: u64, mut answer: OperatorAnswer) {
+        if let OperatorAnswer::Status(status) = &mut answer {
+            status.events_lost = self.recorder.lost();
+        }
+        self.operators.answer(id, &answer);
     }
 
     fn start_service(&mut self) {
@@ -237,10 +258,24 @@ impl Turner {
         }
     }
 
+    /// Keeps an event of this program's own.
+    fn keep(&self, kind: &str, sentence: &str) {
+        self.recorder.keep(Event::new(self.seat, wall_millis(), kind, sentence));
+    }
+
     fn tell(&self, fact: &Fact) {
-        self.log.fact(fact);
+        self.recorder.keep(Event::of(self.seat, wall_millis(), fact));
+        // What the server tells is in its own log.
+        if !matches!(fact, Fact::Server(_)) {
+            self.log.fact(fact);
+        }
         if let Fact::Role(change) = fact {
             self.notify.status(&format!("{}: {}", change.to, change.why));
         }
     }
+}
+
+/// Milliseconds since 1970.
+fn wall_millis() -> u64 {
+    clock::wall_micros() / 1_000
 }

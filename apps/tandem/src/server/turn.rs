@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::endpoints::{Endpoints, Sent};
 use super::events::{Batch, Events};
 use super::keeper_line::Heard;
+use super::told::Told;
 use crate::logging::Log;
 
 /// Pause between two looks at the clock on the wall.
@@ -34,6 +35,8 @@ pub(super) struct Server<'a> {
     turns: u64,
     /// What the keeper was told last.
     told: Option<Standing>,
+    /// What the keeper is to keep.
+    facts: Told,
     answers: BTreeMap<u64, oneshot::Sender<Reply>>,
     next_answer: u64,
     /// Why to stop.
@@ -61,6 +64,7 @@ impl<'a> Server<'a> {
             next_wall: Instant::ZERO,
             turns: 0,
             told: None,
+            facts: Told::new(clock::now()),
             answers: BTreeMap::new(),
             next_answer: 0,
             stop: None,
@@ -123,10 +127,16 @@ impl<'a> Server<'a> {
         }
         for event in batch.link.drain(..) {
             match event {
-                LinkEvent::Up { .. } => self.node.handle(now, Input::LinkUp),
+                LinkEvent::Up { .. } => {
+                    let up = String::from("the link to the twin is up");
+                    self.facts.tell(now, "server_link_up", up);
+                    self.node.handle(now, Input::LinkUp);
+                }
                 LinkEvent::Frame(bytes) => self.node.handle(now, Input::Frame(bytes)),
                 LinkEvent::Down { why, .. } => {
-                    self.log.say(&format!("the link to the twin is down: {why}"));
+                    let down = format!("the link to the twin is down: {why}");
+                    self.log.say(&down);
+                    self.facts.tell(now, "server_link_down", down);
                     self.node.handle(now, Input::LinkDown);
                 }
                 LinkEvent::Foreign { address, why } => {
@@ -227,7 +237,10 @@ impl<'a> Server<'a> {
                         let _ = back.send(reply);
                     }
                 }
-                Output::Fact(fact) => tell(self.log, &fact),
+                Output::Fact(fact) => {
+                    tell(self.log, &fact);
+                    self.facts.fact(now, &fact);
+                }
             }
         }
     }
@@ -235,6 +248,9 @@ impl<'a> Server<'a> {
     /// Tells the keeper that we live, and at once what it decides by.
     fn tell(&mut self, now: Instant, events: &Events) -> std::io::Result<()> {
         self.turns += 1;
+        for fact in self.facts.take() {
+            events.keeper().say(&ServerMessage::Fact(fact))?;
+        }
         let standing = Some(self.node.standing());
         if self.told == standing && now < self.next_progress {
             return Ok(());

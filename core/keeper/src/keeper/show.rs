@@ -36,6 +36,7 @@ impl Keeper {
             late_ms: millis(self.pair.lateness()),
             paths: self.path_status(now),
             heartbeats: self.counters,
+            events_lost: 0,
             history: self
                 .history
                 .iter()
