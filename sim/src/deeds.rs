@@ -197,7 +197,7 @@ impl World {
                 let seat = self.machines[at].seat;
                 self.say(|| format!("{seat} keeper: {fact}"));
             }
-            KeeperOutput::SaveLock(_) | KeeperOutput::Answer { .. } | KeeperOutput::Finished => {}
+            KeeperOutput::SaveOrders(_) | KeeperOutput::Answer { .. } | KeeperOutput::Finished => {}
         }
     }
 

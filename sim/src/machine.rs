@@ -180,6 +180,7 @@ impl Machine {
             real_time: true,
             heartbeat_key: HEARTBEAT_KEY,
             paths: 1,
+            orders: tandem_keeper::Standing::default(),
         };
         let start = Start { boot: self.boot, saved: self.saved_epoch };
         let mut keeper = Keeper::new(self.local(now), config, start);

@@ -43,12 +43,8 @@ enum Command {
     Status(Json),
     /// Show what happened on both machines, and what each change rested on; works whoever runs
     Events(commands::EventsArgs),
-    /// Hand over to the other machine, in good order
-    Switch {
-        /// Also if the other machine is not in sync: calls may be lost
-        #[arg(long)]
-        force: bool,
-    },
+    /// Hand over from the active machine to the other one, in good order; from either machine
+    Switch(SwitchArgs),
     /// Maintenance lock: while it is on, this machine does not take over by itself
     Lock {
         /// On or off
@@ -59,6 +55,9 @@ enum Command {
     #[command(subcommand)]
     User(UserCommand),
     /// Calls that are up
+        /// The lock ends by itself after that: 90s, 30m, 2h, 1d
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
+        seconds: Option<u64>,
     #[command(subcommand)]
     Call(CallCommand),
     /// Call detail records
@@ -91,6 +90,20 @@ pub(crate) enum UserCommand {
         /// An internal number; may be repeated
         #[arg(long = "number", value_name = "DIGITS", required = true)]
         numbers: Vec<String>,
+/// When to switch over.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct SwitchArgs {
+    /// Also if the other machine is not in sync: calls may be lost
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// As soon as no calls are up; `tandem status` shows what is waited for
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) when_idle: bool,
+    /// Cancel a switchover that waits for the calls to end
+    #[arg(long, conflicts_with_all = ["force", "when_idle"])]
+    pub(crate) cancel: bool,
+}
+
         /// What others see [default: the login name]
         #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
         display: String,
@@ -165,6 +178,58 @@ pub(crate) enum Failure {
     Unreachable(anyhow::Error),
     /// Anything else.
     Other(anyhow::Error),
+#[derive(Debug, Subcommand)]
+pub(crate) enum BlockCommand {
+    /// Devices that are not logged in; those that are renew and log out as ever
+    Logins(BlockArgs),
+    /// Calls that are not up yet, but those to emergency numbers
+    Calls(BlockArgs),
+    /// Show what is blocked, since when and why, and how many were refused
+    Show(Json),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BlockArgs {
+    /// On or off
+    #[arg(value_parser = ["on", "off"])]
+    pub(crate) state: String,
+    /// Why; who is refused is told, and the log
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// The block ends by itself after that: 90s, 30m, 2h, 1d
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
+    pub(crate) seconds: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EmergencyCommand {
+    /// Change them; what is not given stays
+    Set {
+        /// All emergency numbers; may be repeated
+        #[arg(long = "number", value_name = "DIGITS")]
+        numbers: Vec<String>,
+        /// The user, by name or number, at whom they ring
+        #[arg(long, value_name = "USER")]
+        to: Option<String>,
+        /// They ring nowhere but at users who have such a number
+        #[arg(long, conflicts_with = "to")]
+        nowhere: bool,
+    },
+    /// List them
+    List(Json),
+}
+
+/// Seconds from `90s`, `30m`, `2h` or `1d`.
+fn parse_span(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str = "expected a number and s, m, h or d, as in 2h";
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let found = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    found.filter(|seconds| *seconds > 0).ok_or_else(|| EXPECTED.to_owned())
+}
+
 }
 
 impl From<anyhow::Error> for Failure {
@@ -244,3 +309,13 @@ mod tests {
         Cli::command().debug_assert();
     }
 }
+    #[test]
+    fn a_span_is_a_number_and_a_unit() {
+        for (text, seconds) in [("90s", 90), ("30m", 1_800), ("2h", 7_200), ("1d", 86_400)] {
+            assert_eq!(parse_span(text), Ok(seconds));
+        }
+        for text in ["", "2", "h", "0h", "-1h", "2 h", "2w", "99999999999999999999d"] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
+    }
+

@@ -68,7 +68,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
             timings,
             healing: Healing::default(),
             probe: config.interface.is_some(),
-            locked: saved.locked,
+            locked: saved.orders().locked,
         },
         profile: config.profile,
         real_time,
@@ -76,6 +76,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         paths: network.paths(),
     };
     let start = Start { boot: saved.boot, saved: saved.epoch };
+        orders: saved.orders(),
     let keeper = tandem_keeper::Keeper::new(clock::now(), config, start);
     let turner = Turner {
         keeper,

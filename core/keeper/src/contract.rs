@@ -23,6 +23,19 @@ pub struct Config {
     pub heartbeat_key: [u8; 32],
     /// How many paths heartbeats take, at most [`PATHS_MAX`].
     pub paths: u8,
+    /// The operator's orders, as they were saved.
+    pub orders: Standing,
+}
+
+/// An operator's orders that outlive the keeper.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Standing {
+    /// The maintenance lock.
+    pub locked: bool,
+    /// How long it lasts; `None`: until it is taken off. Kept on disk as the time at which it ends.
+    pub lock_left: Option<Duration>,
+    /// A switchover waits for the calls to end.
+    pub switch_when_idle: bool,
 }
 
 /// What has happened.
@@ -96,8 +109,8 @@ pub enum Output {
     TellService(KeeperMessage),
     /// Put on disk, durably, in the order given; then answer `EpochSaved` or `EpochNotSaved`.
     SaveEpoch(Epoch),
-    /// Put the maintenance lock on disk.
-    SaveLock(bool),
+    /// Put the operator's orders on disk.
+    SaveOrders(Standing),
     /// Take the virtual address; answer `AddressClaimed` or `ClaimFailed`.
     ClaimAddress,
     /// Give up the virtual address, also one that an earlier keeper left behind.

@@ -69,6 +69,15 @@ pub enum Fact {
         /// Its version.
         theirs: u8,
     },
+    /// A switchover waits for the calls to end.
+    SwitchWaits {
+        /// How many are up.
+        calls: u32,
+    },
+    /// It was cancelled.
+    SwitchCancelled,
+    /// The role went over for another reason meanwhile.
+    SwitchMoot,
     /// An operator asked for a switchover.
     SwitchOrdered {
         /// Also if the twin is not in sync.
@@ -106,6 +115,9 @@ impl Fact {
             Self::Strangers { .. } => "strangers",
             Self::OtherVersion { .. } => "other_version",
             Self::SwitchOrdered { .. } => "switch_ordered",
+            Self::SwitchWaits { .. } => "switch_waits",
+            Self::SwitchCancelled => "switch_cancelled",
+            Self::SwitchMoot => "switch_moot",
             Self::SwitchRefused { .. } => "switch_refused",
             Self::Locked { on: true } => "locked",
             Self::Locked { on: false } => "unlocked",
@@ -153,6 +165,13 @@ impl fmt::Display for Fact {
             }
             Self::SwitchOrdered { force: false } => f.write_str("switchover ordered"),
             Self::SwitchOrdered { force: true } => f.write_str("switchover ordered, by force"),
+            Self::SwitchWaits { calls } => {
+                write!(f, "switchover ordered for the moment in which no calls are up; {calls} are")
+            }
+            Self::SwitchCancelled => f.write_str("the switchover that waited was cancelled"),
+            Self::SwitchMoot => {
+                f.write_str("the switchover that waited is not needed any more: the twin serves")
+            }
             Self::SwitchRefused { why } => write!(f, "switchover refused: {why}"),
             Self::Server(fact) => f.write_str(&fact.sentence),
             Self::Locked { on: true } => f.write_str("maintenance lock set"),

@@ -1,12 +1,13 @@
 //! The keeper: passes between pair, supervisor, server, twin and operator, and keeps the lease.
 
+mod orders;
 mod show;
 
 use std::collections::VecDeque;
 
 use tandem_pair::{
     Beat, Change, Config as PairConfig, Dropped, Input as PairInput, Link, Notice,
-    Output as PairOutput, Own, Pair, Server, Start, State, SwitchRefused, Timings,
+    Output as PairOutput, Own, Pair, Server, Start, State, Timings,
 };
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
@@ -17,6 +18,8 @@ use crate::reign::Beginning;
 use crate::seal::{BadBeat, Seal};
 use crate::status::{Counters, HISTORY_MAX};
 use crate::supervisor::{Exit, Order, Phase, Supervisor};
+use crate::word::{Letter, Want};
+use orders::Orders;
 
 /// How far a shutdown is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +62,7 @@ pub struct Keeper {
     history: VecDeque<(Instant, Change)>,
     /// The reign that is about to begin here.
     beginning: Option<Beginning>,
+    orders: Orders,
     ending: Ending,
     outputs: VecDeque<Output>,
 }
@@ -87,6 +91,7 @@ impl Keeper {
             other_version: None,
             history: VecDeque::new(),
             beginning: None,
+            orders: Orders::new(now, config.orders),
             ending: Ending::No,
             outputs: VecDeque::new(),
         };
@@ -162,7 +167,8 @@ impl Keeper {
             Ending::No | Ending::HandingOver | Ending::Stopping | Ending::Done => None,
         };
         let idle = self.idle_since.map(|since| since + self.timings.ready);
-        [self.pair.next_timeout(), self.server.next_timeout(), lease, idle, farewell]
+        let orders = self.orders.next_timeout();
+        [self.pair.next_timeout(), self.server.next_timeout(), lease, idle, farewell, orders]
             .into_iter()
             .flatten()
             .min()
@@ -199,9 +205,9 @@ impl Keeper {
 impl Keeper {
     fn datagram(&mut self, now: Instant, path: u8, bytes: &[u8]) {
         match self.seal.open(bytes) {
-            Ok(beat) => {
+            Ok(letter) => {
                 self.other_version = None;
-                self.heard(now, path, beat);
+                self.heard(now, path, letter);
             }
             Err(BadBeat::Version(theirs)) => {
                 self.counters.other_version += 1;
@@ -219,9 +225,13 @@ impl Keeper {
         }
     }
 
-    fn heard(&mut self, now: Instant, path: u8, beat: Beat) {
+    fn heard(&mut self, now: Instant, path: u8, letter: Letter) {
+        let Letter { beat, word } = letter;
         match self.pair.hear(now, beat) {
-            Ok(()) => self.counters.taken += 1,
+            Ok(()) => {
+                self.counters.taken += 1;
+                self.take_word(now, beat.life, word);
+            }
             Err(Dropped::Late) => self.counters.late += 1,
             Err(Dropped::Stale) => self.counters.stale += 1,
             Err(Dropped::SameSeat) => return,
@@ -257,23 +267,13 @@ impl Keeper {
     fn operator(&mut self, now: Instant, id: u64, request: OperatorRequest) {
         let answer = match request {
             OperatorRequest::Status => OperatorAnswer::Status(Box::new(self.status(now))),
-            OperatorRequest::Switch { force } => match self.pair.order_switch(now, force) {
-                Ok(()) => {
-                    self.fact(Fact::SwitchOrdered { force });
-                    OperatorAnswer::Done
-                }
-                Err(refused) => {
-                    let why = refusal(refused);
-                    self.fact(Fact::SwitchRefused { why: why.into() });
-                    OperatorAnswer::Refused(why.into())
-                }
-            },
-            OperatorRequest::Lock { on } => {
-                if on != self.pair.is_locked() {
-                    self.pair.handle(now, PairInput::Lock(on));
-                    self.outputs.push_back(Output::SaveLock(on));
-                    self.fact(Fact::Locked { on });
-                }
+            OperatorRequest::Switch { force } => {
+                return self.order(now, id, Want::Switch { force });
+            }
+            OperatorRequest::SwitchWhenIdle => return self.order(now, id, Want::SwitchWhenIdle),
+            OperatorRequest::CancelSwitch => return self.order(now, id, Want::CancelSwitch),
+            OperatorRequest::Lock { on, seconds } => {
+                self.lock(now, on, seconds.map(Duration::from_secs));
                 OperatorAnswer::Done
             }
         };
@@ -303,6 +303,7 @@ impl Keeper {
             self.beginning = None;
             self.fact(Fact::Begun(begun));
         }
+        self.go_on_with_orders(now);
         self.forward_pair(now);
         self.go_on_ending(now);
         self.forward_server();
@@ -399,7 +400,7 @@ impl Keeper {
 
     fn send(&mut self, beat: &Beat) {
         self.counters.sent += 1;
-        let bytes = self.seal.close(beat);
+        let bytes = self.seal.close(&Letter { beat: *beat, word: self.orders.word() });
         for path in 0..self.paths.len() {
             let path = u8::try_from(path).unwrap_or(PATHS_MAX);
             self.outputs.push_back(Output::Datagram { path, bytes: bytes.clone() });
@@ -492,18 +493,5 @@ fn role(state: State) -> Role {
         | State::Claiming
         | State::Yielding
         | State::Stopped => Role::Passive,
-    }
-}
-
-fn refusal(refused: SwitchRefused) -> &'static str {
-    match refused {
-        SwitchRefused::NotActive => "this server is not active: there is nothing to hand over",
-        SwitchRefused::TwinSilent => "the twin is not heard",
-        SwitchRefused::TwinNotFit => {
-            "the twin can not lead: its server, network, disk or maintenance lock forbids it"
-        }
-        SwitchRefused::TwinNotInSync => {
-            "the twin is not in sync, calls would be lost; force it to switch nevertheless"
-        }
     }
 }

@@ -26,9 +26,10 @@ mod reign;
 mod seal;
 mod status;
 mod supervisor;
+mod word;
 
 pub use budget::Budget;
-pub use contract::{Config, Input, Output, PATHS_MAX};
+pub use contract::{Config, Input, Output, PATHS_MAX, Standing};
 pub use event::{Event, KIND_MAX, Known, SENTENCE_MAX, case_name};
 pub use exchange::{AT_HAND_MAX, Exchange, LINE_MAX, PARCEL_MAX, Parcel, is_parcel};
 pub use fact::Fact;
@@ -40,7 +41,9 @@ pub use messages::{
 pub use reign::Begun;
 pub use seal::{BEAT_MAX, BadBeat, Seal};
 pub use status::{
-    Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, TwinStatus, When,
+    Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus,
+    TwinStatus, When,
 };
 pub use supervisor::{Exit, RESTARTS_MAX, RESTARTS_WINDOW};
 pub use tandem_pair as pair;
+pub use word::{Answer, Letter, OrderRefused, Want, Wish, Word};

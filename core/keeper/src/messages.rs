@@ -107,10 +107,16 @@ pub enum OperatorRequest {
         /// Also if the twin is not in sync.
         force: bool,
     },
+    /// Hand over to the twin as soon as no calls are up.
+    SwitchWhenIdle,
+    /// Do not hand over when no calls are up.
+    CancelSwitch,
     /// Maintenance lock: while set this machine does not promote itself.
     Lock {
         /// Set it or take it off.
         on: bool,
+        /// It ends by itself after so many seconds.
+        seconds: Option<u64>,
     },
 }
 

@@ -1,14 +1,14 @@
 //! Heartbeats as datagrams: a version byte, postcard, and a MAC under the pair's heartbeat key.
 //!
 //! ```text
-//! | version | Beat ...                | HMAC-SHA256 of all before, first 16 bytes |
+//! | version | Letter ...              | HMAC-SHA256 of all before, first 16 bytes |
 //! ```
 //!
 //! The MAC proves who sent it; that it is no repetition is the pair's business (life, seq, echo).
 
+use crate::word::Letter;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
-use tandem_pair::Beat;
 
 /// Version of the datagrams.
 const VERSION: u8 = 1;
@@ -55,10 +55,10 @@ impl Seal {
     }
 
     /// The datagram of a heartbeat.
-    pub fn close(&self, beat: &Beat) -> Vec<u8> {
+    pub fn close(&self, letter: &Letter) -> Vec<u8> {
         // Writing plain data to a growing vector cannot fail in postcard.
         #[allow(clippy::expect_used)]
-        let mut bytes = postcard::to_extend(beat, vec![VERSION]).expect("plain data");
+        let mut bytes = postcard::to_extend(letter, vec![VERSION]).expect("plain data");
         let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
         bytes.extend_from_slice(&mac[..MAC_LENGTH]);
         bytes
@@ -69,7 +69,7 @@ impl Seal {
     /// # Errors
     ///
     /// Why it is none.
-    pub fn open(&self, datagram: &[u8]) -> Result<Beat, BadBeat> {
+    pub fn open(&self, datagram: &[u8]) -> Result<Letter, BadBeat> {
         if datagram.len() > BEAT_MAX {
             return Err(BadBeat::Length);
         }
@@ -81,7 +81,7 @@ impl Seal {
         let expected = self.mac.clone().chain_update(signed);
         expected.verify_truncated_left(mac).map_err(|_| BadBeat::Forged)?;
         match postcard::take_from_bytes(body) {
-            Ok((beat, [])) => Ok(beat),
+            Ok((letter, [])) => Ok(letter),
             Ok(_) | Err(_) => Err(BadBeat::Garbled),
         }
     }
@@ -90,15 +90,16 @@ impl Seal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tandem_pair::{Echo, Life, Server, State};
+    use crate::word::{Answer, OrderRefused, Want, Wish, Word};
+    use tandem_pair::{Beat, Echo, Life, Server, State, SwitchRefused};
     use tandem_types::{Dice, Epoch, Seat, Seq, Stamp};
 
     /// A heartbeat with the longest numbers there are.
-    fn longest() -> Beat {
+    fn longest() -> Letter {
         let epoch = Epoch { number: u32::MAX, seat: Seat::Standby };
         let stamp = Stamp { epoch, seq: Seq(u64::MAX) };
         let life = Life { boot: u64::MAX, sleeps: u32::MAX };
-        Beat {
+        let beat = Beat {
             seat: Seat::Standby,
             life,
             seq: u64::MAX,
@@ -119,7 +120,14 @@ mod tests {
             late_micros: u32::MAX,
             locked: true,
             carrier: true,
-        }
+        };
+        let refused = Some(OrderRefused::Switch(SwitchRefused::TwinNotInSync));
+        let word = Word {
+            wish: Some(Wish { number: u32::MAX, want: Want::Switch { force: true } }),
+            answer: Some(Answer { number: u32::MAX, refused }),
+            waits_for_idle: true,
+        };
+        Letter { beat, word }
     }
 
     #[test]

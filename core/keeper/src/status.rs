@@ -39,6 +39,10 @@ pub struct Status {
     pub twin_ready: bool,
     /// Maintenance lock.
     pub locked: bool,
+    /// When that ends by itself.
+    pub lock_left_ms: Option<u64>,
+    /// A switchover that waits for the calls to end.
+    pub switch: Option<SwitchStatus>,
     /// Its network has a carrier.
     pub carrier: bool,
     /// The twin, if it was ever heard.
@@ -72,6 +76,19 @@ pub struct When<T> {
     pub ago_ms: u64,
     /// What.
     pub what: T,
+}
+
+/// A switchover that waits until no calls are up.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SwitchStatus {
+    /// It waits on this machine, which is active; else on the twin.
+    pub here: bool,
+    /// For how long; known on the active machine.
+    pub waits_ms: Option<u64>,
+    /// Calls that must end.
+    pub calls: u32,
+    /// Whether the machine that takes over could do so at once.
+    pub twin_ready: bool,
 }
 
 /// The twin, as its newest heartbeat tells.

@@ -225,6 +225,12 @@ impl Pair {
         Ok(())
     }
 
+    /// Sends extra heartbeats now: the twin waits for a word.
+    pub fn hurry(&mut self, now: Instant) {
+        self.burst = Some((now, 0));
+        self.run(now);
+    }
+
     /// The next thing to do, oldest first.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -306,6 +312,11 @@ impl Pair {
     /// Whether the twin would serve at once if we died now.
     pub fn is_twin_ready(&self, now: Instant) -> bool {
         self.twin_can_serve(now, false)
+    }
+
+    /// Whether we would serve at once and without loss if the twin died now.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        self.is_fit(now) && self.is_whole(now)
     }
 
     /// The life of this keeper.

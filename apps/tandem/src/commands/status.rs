@@ -5,12 +5,15 @@ use std::io::IsTerminal as _;
 
 use anyhow::anyhow;
 use tandem_keeper::{
-    OperatorAnswer, OperatorRequest, PathStatus, ServiceState, ServiceStatus, Status, TwinStatus,
+    OperatorAnswer, OperatorRequest, PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus,
+    TwinStatus,
 };
+use tandem_node::BlockRow;
 use tandem_types::{Role, Seat};
 
+use super::block::{known_here, words};
 use super::{print_json, unexpected};
-use crate::cli::{Failure, Json};
+use crate::cli::{Failure, Json, SwitchArgs};
 use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
@@ -22,24 +25,38 @@ const HISTORY_SHOWN: usize = 5;
 pub(crate) fn status(config: &Config, json: Json) -> Result<(), Failure> {
     let answer = ask(&config.keeper_socket(), "keeper", &OperatorRequest::Status)?;
     let OperatorAnswer::Status(status) = answer else { return Err(unexpected()) };
+    let blocks = known_here(config);
     if json.json {
-        return print_json(&status);
+        let mut value = serde_json::json!(status);
+        value["blocks"] = serde_json::json!(blocks);
+        return print_json(&value);
     }
     let paint = Paint { on: std::io::stdout().is_terminal() };
-    print!("{}", page(&status, Time::now(), paint));
+    print!("{}{}", blocked(blocks.as_deref(), paint), page(&status, Time::now(), paint));
     Ok(())
 }
 
 /// `tandem switch`.
-pub(crate) fn switch(config: &Config, force: bool) -> Result<(), Failure> {
-    order(config, OperatorRequest::Switch { force })?;
-    println!("switching over: `tandem status` shows how it went");
+pub(crate) fn switch(config: &Config, args: SwitchArgs) -> Result<(), Failure> {
+    let SwitchArgs { force, when_idle, cancel } = args;
+    let (request, done) = if cancel {
+        (OperatorRequest::CancelSwitch, "cancelled: the active machine stays active")
+    } else if when_idle {
+        let done = "it switches over as soon as no calls are up: `tandem status` shows what it \
+                    waits for, `tandem switch --cancel` cancels it";
+        (OperatorRequest::SwitchWhenIdle, done)
+    } else {
+        let done = "switching over: `tandem status` shows how it went";
+        (OperatorRequest::Switch { force }, done)
+    };
+    order(config, request)?;
+    println!("{done}");
     Ok(())
 }
 
 /// `tandem lock`.
-pub(crate) fn lock(config: &Config, on: bool) -> Result<(), Failure> {
-    order(config, OperatorRequest::Lock { on })?;
+pub(crate) fn lock(config: &Config, on: bool, seconds: Option<u64>) -> Result<(), Failure> {
+    order(config, OperatorRequest::Lock { on, seconds })?;
     println!("maintenance lock {}", if on { "set" } else { "taken off" });
     Ok(())
 }
@@ -76,6 +93,15 @@ impl Paint {
     }
 }
 
+/// What is blocked comes first: it explains everything else that does not go.
+fn blocked(blocks: Option<&[BlockRow]>, paint: Paint) -> String {
+    let Some(blocks) = blocks else {
+        return format!("{:<12}unknown: the server of this machine does not answer\n", "blocked");
+    };
+    let line = |block: &BlockRow| format!("{:<12}{}\n", "BLOCKED", paint.bad(&words(block)));
+    blocks.iter().map(line).collect()
+}
+
 fn page(status: &Status, now: Time, paint: Paint) -> String {
     let mut page = String::new();
     let mut line = |name: &str, text: String| {
@@ -90,6 +116,9 @@ fn page(status: &Status, now: Time, paint: Paint) -> String {
     }
     line("twin", twin_words(status.seat.other(), status.twin.as_ref(), paint));
     line("protected", protected_words(status, paint));
+    if let Some(switch) = &status.switch {
+        line("switchover", switch_words(switch));
+    }
     line("epoch", format!("{} (highest seen {})", status.reign, status.highest));
     if let Some(server) = &status.server {
         let report = &server.what;
@@ -124,8 +153,26 @@ fn state_words(status: &Status) -> String {
     }
     if status.locked {
         words += ", maintenance lock on";
+        if let Some(left) = status.lock_left_ms {
+            words += &format!(", for {} more s", left.div_ceil(1_000));
+        }
     }
     words
+}
+
+/// What a switchover waits for.
+fn switch_words(switch: &SwitchStatus) -> String {
+    let calls = match switch.calls {
+        0 => String::new(),
+        1 => String::from("1 call to end"),
+        calls => format!("{calls} calls to end"),
+    };
+    let twin = if switch.twin_ready { "" } else { "the other machine to be in sync" };
+    let both = if calls.is_empty() || twin.is_empty() { "" } else { ", and for " };
+    let what = format!("{calls}{both}{twin}");
+    let what = if what.is_empty() { String::from("a moment") } else { what };
+    let long = switch.waits_ms.map_or(String::new(), |ms| format!(" (for {} s now)", ms / 1_000));
+    format!("waits for {what}{long}; `tandem switch --cancel` cancels it")
 }
 
 fn twin_words(seat: Seat, twin: Option<&TwinStatus>, paint: Paint) -> String {

@@ -1,4 +1,4 @@
-//! The file of what must survive the keeper: the epoch, the count of its lives, the lock.
+//! The file of what must survive the keeper: the epoch, the count of its lives, the operator's orders.
 //!
 //! A thread of its own writes it, so that the loop never waits for the disk.
 
@@ -10,9 +10,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use anyhow::{Context as _, anyhow};
 use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
+use tandem_keeper::Standing;
 use tandem_os::clock;
 use tandem_os::durable::SlotFile;
-use tandem_types::Epoch;
+use tandem_types::{Duration, Epoch};
 
 /// What the file holds, after a version byte.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -22,15 +23,47 @@ pub(super) struct Saved {
     /// The last epoch that was minted here.
     pub(super) epoch: Epoch,
     /// The maintenance lock.
-    pub(super) locked: bool,
+    locked: bool,
+    /// When that ends by itself: microseconds since 1970 UTC.
+    lock_until: Option<u64>,
+    /// A switchover waits for the calls to end.
+    switch_when_idle: bool,
 }
 
-const VERSION: u8 = 1;
+impl Saved {
+    /// The operator's orders, as the clock on the wall has it now.
+    pub(super) fn orders(&self) -> Standing {
+        let now = clock::wall_micros();
+        let over = self.lock_until.is_some_and(|until| until <= now);
+        Standing {
+            locked: self.locked && !over,
+            lock_left: self
+                .lock_until
+                .map(|until| Duration::from_micros(until.saturating_sub(now))),
+            switch_when_idle: self.switch_when_idle,
+        }
+    }
+
+    fn with(self, orders: Standing) -> Self {
+        let until = |left: Duration| {
+            let left = u64::try_from(left.as_micros()).unwrap_or(u64::MAX);
+            clock::wall_micros().saturating_add(left)
+        };
+        Self {
+            locked: orders.locked,
+            lock_until: orders.lock_left.map(until),
+            switch_when_idle: orders.switch_when_idle,
+            ..self
+        }
+    }
+}
+
+const VERSION: u8 = 2;
 
 /// What the thread is to write.
 enum Order {
     Epoch(Epoch),
-    Lock(bool),
+    Orders(Standing),
 }
 
 /// What became of it.
@@ -38,8 +71,8 @@ enum Order {
 pub(super) enum Outcome {
     /// This epoch is on disk, or is not, because.
     Epoch(Epoch, Result<(), String>),
-    /// The lock is not on disk, because.
-    LockNotSaved(String),
+    /// The operator's orders are not on disk, because.
+    OrdersNotSaved(String),
 }
 
 /// The loop's end of the thread.
@@ -53,7 +86,13 @@ impl Saver {
     /// Opens the file, begins a new life in it, and starts the thread.
     pub(super) fn start(path: &Path) -> anyhow::Result<(Self, Saved)> {
         let what = || format!("cannot use the epoch file {}", path.display());
-        let fresh = Saved { boot: 0, epoch: Epoch::NEVER, locked: false };
+        let fresh = Saved {
+            boot: 0,
+            epoch: Epoch::NEVER,
+            locked: false,
+            lock_until: None,
+            switch_when_idle: false,
+        };
         let mut file = SlotFile::open(path, &encode(&fresh)).with_context(what)?;
         let before = decode(file.value()).ok_or_else(|| {
             anyhow!("{}: it was written by another version of Tandem", path.display())
@@ -81,9 +120,9 @@ impl Saver {
         let _ = self.orders.send(Order::Epoch(epoch));
     }
 
-    /// Saves the maintenance lock.
-    pub(super) fn save_lock(&self, on: bool) {
-        let _ = self.orders.send(Order::Lock(on));
+    /// Saves the operator's orders.
+    pub(super) fn save_orders(&self, orders: Standing) {
+        let _ = self.orders.send(Order::Orders(orders));
     }
 
     /// What became of an order, if anything did.
@@ -111,7 +150,7 @@ fn work(
     while let Ok(order) = orders.recv() {
         let next = match order {
             Order::Epoch(epoch) => Saved { epoch, ..saved },
-            Order::Lock(locked) => Saved { locked, ..saved },
+            Order::Orders(orders) => saved.with(orders),
         };
         let result = file.save(&encode(&next)).map_err(|error| error.to_string());
         if result.is_ok() {
@@ -119,8 +158,8 @@ fn work(
         }
         let outcome = match (order, result) {
             (Order::Epoch(epoch), result) => Some(Outcome::Epoch(epoch, result)),
-            (Order::Lock(_), Err(why)) => Some(Outcome::LockNotSaved(why)),
-            (Order::Lock(_), Ok(())) => None,
+            (Order::Orders(_), Err(why)) => Some(Outcome::OrdersNotSaved(why)),
+            (Order::Orders(_), Ok(())) => None,
         };
         if let Some(outcome) = outcome
             && outcomes.send(outcome).is_err()
@@ -152,12 +191,14 @@ mod tests {
     use tandem_types::Seat;
 
     #[test]
-    fn an_epoch_and_a_lock_are_found_again_and_lives_count_up() {
+    fn an_epoch_and_orders_are_found_again_and_lives_count_up() {
         let path = std::env::temp_dir().join(format!("tandem-epoch-{}", std::process::id()));
         let (saver, first) = Saver::start(&path).unwrap();
-        assert_eq!((first.epoch, first.locked), (Epoch::NEVER, false));
+        assert_eq!((first.epoch, first.orders()), (Epoch::NEVER, Standing::default()));
         let epoch = Epoch { number: 7, seat: Seat::Standby };
-        saver.save_lock(true);
+        let hour = Duration::from_secs(3_600);
+        let orders = Standing { locked: true, lock_left: Some(hour), switch_when_idle: true };
+        saver.save_orders(orders);
         saver.save_epoch(epoch);
         let outcome = loop {
             poll(&[(saver.as_fd(), Want::Read)], None).unwrap();
@@ -167,7 +208,12 @@ mod tests {
         };
         assert!(matches!(outcome, Outcome::Epoch(saved, Ok(())) if saved == epoch));
         let (_, second) = Saver::start(&path).unwrap();
-        assert_eq!((second.epoch, second.locked), (epoch, true));
+        assert_eq!((second.epoch, second.orders().locked), (epoch, true));
+        assert!(second.orders().switch_when_idle);
+        let left = second.orders().lock_left.unwrap();
+        assert!(left <= hour && left + Duration::from_secs(60) > hour, "{left:?}");
+        let over = Saved { lock_until: Some(1), ..second };
+        assert!(!over.orders().locked, "its time is over");
         assert!(second.boot > first.boot);
         std::fs::remove_file(&path).unwrap();
     }

@@ -174,8 +174,8 @@ impl Turner {
                 Outcome::Epoch(epoch, Err(why)) => {
                     self.keeper.handle(now, Input::EpochNotSaved(epoch, why));
                 }
-                Outcome::LockNotSaved(why) => self.log.say(&format!(
-                    "the maintenance lock holds until the keeper is restarted, it could not be \
+                Outcome::OrdersNotSaved(why) => self.log.say(&format!(
+                    "the operator's orders hold until the keeper is restarted, they could not be \
                      saved: {why}"
                 )),
             }
@@ -217,7 +217,7 @@ impl Turner {
                 Output::StartService => self.start_service(),
                 Output::KillService { hard } => self.service.kill(hard),
                 Output::SaveEpoch(epoch) => self.saver.save_epoch(epoch),
-                Output::SaveLock(on) => self.saver.save_lock(on),
+                Output::SaveOrders(orders) => self.saver.save_orders(orders),
                 Output::ClaimAddress => {
                     let input = match self.network.claim() {
                         Ok(()) => Input::AddressClaimed,

@@ -4,7 +4,9 @@ use tandem_types::{Duration, Instant, Role};
 
 use super::{Keeper, role};
 use crate::contract::PATHS_MAX;
-use crate::status::{PathStatus, ServiceState, ServiceStatus, Status, TwinStatus, When};
+use crate::status::{
+    PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus, TwinStatus, When,
+};
 use crate::supervisor::Phase;
 
 impl Keeper {
@@ -26,6 +28,8 @@ impl Keeper {
             fit: beat.fit,
             twin_ready: self.pair.is_twin_ready(now),
             locked: beat.locked,
+            lock_left_ms: self.orders.lock_left(now).map(millis),
+            switch: self.switch_status(now),
             carrier: beat.carrier,
             twin: self.twin_status(now),
             server: self.progress.map(|(at, what)| When { ago_ms: ago(at), what }),
@@ -43,6 +47,24 @@ impl Keeper {
                 .map(|(at, change)| When { ago_ms: ago(*at), what: change.clone() })
                 .collect(),
         }
+    }
+
+    fn switch_status(&self, now: Instant) -> Option<SwitchStatus> {
+        if let Some(since) = self.orders.idle_since {
+            return Some(SwitchStatus {
+                here: true,
+                waits_ms: Some(millis(since.elapsed_until(now))),
+                calls: self.own.calls,
+                twin_ready: self.pair.is_twin_ready(now),
+            });
+        }
+        let beat = self.pair.twin().beat().filter(|_| self.pair.is_twin_heard(now))?;
+        self.orders.twin.waits_for_idle.then(|| SwitchStatus {
+            here: false,
+            waits_ms: None,
+            calls: beat.calls,
+            twin_ready: self.pair.is_ready(now),
+        })
     }
 
     fn twin_status(&self, now: Instant) -> Option<TwinStatus> {

@@ -67,7 +67,9 @@ fn what_the_server_tells_and_a_refused_switchover_are_facts() {
     let told = ServerFact { kind: "lease_lost".into(), sentence: "no lease".into() };
     world.tell(STANDBY, Input::ServiceSaid(ServerMessage::Fact(told.clone())));
     assert_eq!(world.count(STANDBY, |fact| *fact == Fact::Server(told.clone())), 1);
-    let answer = world.order(STANDBY, OperatorRequest::Switch { force: false });
+    world.kill_server(STANDBY);
+    world.run(ms(30));
+    let answer = world.order(MASTER, OperatorRequest::Switch { force: false });
     let OperatorAnswer::Refused(why) = answer else { panic!("{answer:?}") };
-    assert_eq!(world.count(STANDBY, |fact| *fact == Fact::SwitchRefused { why: why.clone() }), 1);
+    assert_eq!(world.count(MASTER, |fact| *fact == Fact::SwitchRefused { why: why.clone() }), 1);
 }

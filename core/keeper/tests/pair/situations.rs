@@ -361,8 +361,6 @@ fn an_address_that_can_not_be_claimed_ends_the_reign() {
 fn a_planned_switchover_serves_one_at_a_time() {
     let mut world = World::settled(1);
     for (from, to) in [(MASTER, STANDBY), (STANDBY, MASTER)] {
-        let refused = world.order(to, OperatorRequest::Switch { force: false });
-        assert!(matches!(refused, OperatorAnswer::Refused(why) if why.contains("not active")));
         world.gap = Duration::ZERO;
         let answer = world.order(from, OperatorRequest::Switch { force: false });
         assert_eq!(answer, OperatorAnswer::Done);
@@ -403,11 +401,11 @@ fn a_switchover_during_which_the_twin_dies_is_taken_back() {
 #[test]
 fn a_locked_standby_does_not_promote_itself() {
     let mut world = World::settled(1);
-    world.order(STANDBY, OperatorRequest::Lock { on: true });
+    world.order(STANDBY, OperatorRequest::Lock { on: true, seconds: None });
     world.kill_machine(MASTER);
     world.run(ms(5_000));
     assert!(world.serving().is_empty());
-    world.order(STANDBY, OperatorRequest::Lock { on: false });
+    world.order(STANDBY, OperatorRequest::Lock { on: false, seconds: None });
     world.run_until(ms(100), |world| world.serving() == [STANDBY]);
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem_keeper::pair::{Config as PairConfig, Healing, Start, State, Timings};
 use tandem_keeper::{
     Config, Exit, Fact, Input, Keeper, KeeperMessage, OperatorAnswer, OperatorRequest, Output,
-    Progress, ServerMessage, Status,
+    Progress, ServerMessage, Standing, Status,
 };
 use tandem_types::{Dice, Duration, Epoch, Instant, Role, Seat, Seq, Stamp};
 
@@ -104,6 +104,7 @@ pub(crate) struct Machine {
     pub(crate) disk_broken: bool,
     pub(crate) address_broken: bool,
     pub(crate) disk: Epoch,
+    orders: Standing,
     disk_busy_until: Instant,
     boot: u64,
     pub(crate) server: Server,
@@ -166,6 +167,7 @@ impl World {
             disk_broken: false,
             address_broken: false,
             disk: Epoch::NEVER,
+            orders: Standing::default(),
             disk_busy_until: Instant::ZERO,
             boot: 0,
             server: Server {
@@ -260,9 +262,12 @@ impl World {
         machine.inbox.clear();
         machine.stalled_until = now;
         machine.holds_address = false;
-        let pair = PairConfig { seat: machine.seat, timings, healing, probe, locked: false };
+        let orders = machine.orders;
+        let locked = orders.locked;
+        let pair = PairConfig { seat: machine.seat, timings, healing, probe, locked };
         let profile = tandem_keeper::pair::Profile::Default;
-        let config = Config { pair, profile, real_time, heartbeat_key: [7; 32], paths: 2 };
+        let heartbeat_key = [7; 32];
+        let config = Config { pair, profile, real_time, heartbeat_key, paths: 2, orders };
         let start = Start { boot: machine.boot, saved: machine.disk };
         #[allow(unused_mut)]
         let mut keeper = Keeper::new(now, config, start);
@@ -312,6 +317,7 @@ impl World {
 
     pub(crate) fn order(&mut self, at: usize, request: OperatorRequest) -> OperatorAnswer {
         self.tell(at, Input::Operator { id: 1, request });
+        self.run_until(ms(1_500), |world| world.machines[at].answer.is_some());
         self.machines[at].answer.take().expect("an answer")
     }
 
@@ -623,7 +629,8 @@ impl World {
                 self.push(ms(1), at, reply(Input::ServiceStarted { pid: self.pids }));
             }
             Output::KillService { hard: true } => self.kill_server(at),
-            Output::KillService { hard: false } | Output::SaveLock(_) => {}
+            Output::KillService { hard: false } => {}
+            Output::SaveOrders(orders) => self.machines[at].orders = orders,
             Output::TellService(message) => {
                 if let Some(pid) = self.machines[at].server.pid {
                     self.push(Duration::from_micros(100), at, Event::ToServer(pid, message));
