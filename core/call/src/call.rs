@@ -143,6 +143,13 @@ pub enum Input {
         /// What it carries (a Reason).
         passing: Passing,
     },
+    /// The record of this call was closed elsewhere, as saying this.
+    Closed {
+        /// What the caller was told; 200 where somebody answered.
+        status: u16,
+        /// The Q.850 cause.
+        cause: u8,
+    },
     /// A side is gone.
     Gone {
         /// The leg.
@@ -388,6 +395,7 @@ impl Call {
                 self.responded(wall, request, status, passing);
             }
             Input::HungUp { leg, side, passing } => self.hung_up(wall, leg, side, passing),
+            Input::Closed { status, cause } => self.closed(wall, status, cause),
             Input::Gone { leg, side, why } => self.gone(wall, leg, side, why),
         }
     }
@@ -655,6 +663,21 @@ impl Call {
                 self.refused(wall, leg, 480, Passing::default());
             }
             State::Ringing | State::Answered { .. } | State::Ended => {}
+        }
+    }
+
+    /// The caller hears what the record says. Where that is an answer that never came here, or
+    /// nothing, the call was as good as cancelled.
+    fn closed(&mut self, wall: i64, status: u16, cause: u8) {
+        match self.state {
+            State::Ringing if status >= 300 => {
+                self.drop_ringing(None);
+                let passing = Passing::default();
+                self.refuse(wall, status, cause, passing, Outcome::Refused, Ending::Server);
+            }
+            State::Ringing => self.cancelled(wall),
+            State::Answered { leg, .. } => self.gone(wall, leg, Side::Near, Lost::NoAck),
+            State::Ended => {}
         }
     }
 

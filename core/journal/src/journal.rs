@@ -49,9 +49,11 @@ pub enum Output {
     /// On the active: a hot record that only the peer had (it served while we were apart). Not
     /// taken over here: the layer above decides.
     Stray(Record),
-    /// A table record changed under us (passive, or by a catch-up); on the active also: a log
-    /// record that only the twin had.
+    /// A table record changed under us (passive, or by a catch-up).
     Changed(Vec<u8>),
+    /// On the active: a log record that only the twin had. It is taken over; this tells the layer
+    /// above what is in it.
+    Logged(Record),
     /// For the layer above.
     Aside(Vec<u8>),
     /// The peer has the same seat as we: one of the two was set up wrongly or copied.

@@ -42,7 +42,9 @@ fn said(journal: &mut Journal) -> Vec<String> {
         Output::Send(Frame::More { .. }) => Some("more".into()),
         Output::Fetch { read, .. } => Some(format!("fetch {read}")),
         Output::Send(_) | Output::Store { .. } | Output::Committed | Output::Aside(_) => None,
-        Output::Protection { .. } | Output::Stray(_) | Output::Changed(_) => None,
+        Output::Protection { .. } | Output::Stray(_) | Output::Changed(_) | Output::Logged(_) => {
+            None
+        }
         Output::SameSeat => None,
     };
     drain(journal).into_iter().filter_map(say).collect()

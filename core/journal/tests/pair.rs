@@ -203,6 +203,7 @@ impl World {
             Output::Committed
             | Output::Protection { .. }
             | Output::Changed(_)
+            | Output::Logged(_)
             | Output::Aside(_) => {}
         }
     }

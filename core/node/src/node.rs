@@ -602,6 +602,7 @@ impl Node {
             }
             Said::Stray(stray) => self.adopt(now, stray),
             Said::Changed(key) => self.reload(now, &key),
+            Said::Logged(record) => self.logged(now, &record),
             Said::Aside(bytes) => self.aside(now, &bytes),
             Said::SameSeat => self.fact(Fact::SameSeat),
         }

@@ -1,7 +1,7 @@
 //! Reading the twin's records: on becoming active all of them; while active, those that only the
 //! twin had.
 
-use tandem_call::{CallCheckpoint, Ending, Input, Lost, Outcome, Side};
+use tandem_call::{CallCheckpoint, Ending, Input, Outcome};
 use tandem_dialplan::{Account, Emergency, UserName};
 use tandem_journal::{Class, Record};
 use tandem_registrar::{Aor, AorCheckpoint};
@@ -150,18 +150,17 @@ impl Node {
         }
     }
 
-    /// The twin closed the record of a call while we were apart: a phone hung up there. It is not
-    /// closed a second time; whoever still believes in the call is told.
-    fn ended_elsewhere(&mut self, now: Instant, key: &str) {
-        self.calls.note_closed(key);
-        let Some(live) = self.calls.get_mut(key) else { return };
+    /// The twin closed the record of a call while we were apart: a phone refused or hung up there.
+    /// It is not closed a second time; whoever still believes in the call is told what it says.
+    pub(crate) fn logged(&mut self, now: Instant, record: &Record) {
+        let Some(key) = record.key.strip_prefix(record::CDR_PREFIX) else { return };
+        let key = String::from_utf8_lossy(key);
+        self.calls.note_closed(&key);
+        let Some(live) = self.calls.get_mut(&key) else { return };
         live.recorded = true;
-        let Some(leg) = live.call.answered_by() else {
-            self.tell(now, key, Input::Cancelled);
-            return;
-        };
-        let (side, why) = (Side::Near, Lost::NoAck);
-        self.tell(now, key, Input::Gone { leg, side, why });
+        let cdr = record.body.as_deref().and_then(record::read_cdr);
+        let (status, cause) = cdr.map_or((487, 16), |cdr| (cdr.sip_status, cdr.q850_cause));
+        self.tell(now, &key, Input::Closed { status, cause });
     }
 
     fn close_stray(&mut self, now: Instant, key: &str, saved: CallCheckpoint) {
@@ -185,10 +184,6 @@ impl Node {
         if key == EMERGENCY {
             let emergency = self.journal.get(key).and_then(record::decode::<Emergency>);
             self.directory.restore_emergency(emergency.unwrap_or_default());
-            return;
-        }
-        if let Some(call) = key.strip_prefix(record::CDR_PREFIX) {
-            self.ended_elsewhere(now, &String::from_utf8_lossy(call));
             return;
         }
         let Some(name) = key.strip_prefix(USER).and_then(|name| core::str::from_utf8(name).ok())

@@ -7,7 +7,7 @@ mod bench;
 
 use bench::{ANNA, BEN, Bench, answer, in_dialog, ok};
 use tandem_node::Input;
-use tandem_sip::{HeaderName, Method};
+use tandem_sip::{HeaderName, Message, Method};
 use tandem_types::{Duration, Epoch, Role, Seat};
 
 impl Bench {
@@ -104,6 +104,31 @@ fn a_call_that_ended_at_the_loser_is_over_at_the_winner_and_has_one_record() {
     assert_eq!(bench.cdrs(0), bench.cdrs(1));
     assert_eq!(bench.cdrs(0).len(), 1);
     assert_eq!(bench.cdrs(0)[0].ending, Some(tandem_call::Ending::Caller));
+}
+
+#[test]
+fn a_caller_who_was_refused_at_the_loser_hears_the_same_at_the_winner() {
+    let mut bench = Bench::new();
+    let (_, got) = bench.ring();
+    bench.part();
+    bench.sent.clear();
+    bench.active = 0;
+    bench.send(BEN, answer(&got, 486));
+    bench.sent.clear(); // The 486 does not reach Anna.
+    bench.meet();
+    bench.heal(1, true);
+    let mut heard = Vec::new();
+    while let Some(message) = bench.sent.get_mut(ANNA).and_then(|sent| sent.pop_front()) {
+        match message {
+            Message::Response(response) => heard.push(response.status),
+            Message::Request(request) => panic!("{}", request.method),
+        }
+    }
+    heard.retain(|status| *status >= 200);
+    assert_eq!(heard.first(), Some(&486));
+    assert!(heard.iter().all(|status| *status == 486), "{heard:?}");
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(1)[0].sip_status, 486);
 }
 
 #[test]

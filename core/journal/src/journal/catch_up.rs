@@ -119,7 +119,7 @@ impl Journal {
                 }
                 Class::Log => {
                     if leads {
-                        self.outputs.push_back(Output::Changed(record.key.clone()));
+                        self.outputs.push_back(Output::Logged(record.clone()));
                     }
                     keep.push(record);
                 }
