@@ -5,13 +5,17 @@
 //!  server ── seqpacket socket, end ──┤            ├── leases, start, kill ──> server
 //!  commands ── unix socket ──────────┼─> Keeper ──┼── answers
 //!  interface ── netlink ─────────────┤            ├── claim, announce, release, OPTIONS
-//!  epoch file ── its thread ─────────┘            └── epochs, events ──> their threads
+//!  epoch file ── its thread ─────────┘            └── epochs, events, figures ──> their threads
 //! ```
 //!
 //! Nothing in the loop waits but `poll`: the epoch file (it is synced), the events and the log (a
 //! terminal may be stopped) have threads of their own. So heartbeats leave on time whatever the disk
 //! does.
 
+mod holder;
+mod http;
+mod left_over;
+mod metrics;
 mod network;
 mod operators;
 mod probe;
@@ -33,6 +37,7 @@ use tandem_pair::{Config as PairConfig, Healing, Start};
 
 use crate::config::Config;
 use crate::logging::Log;
+use metrics::Exhibit;
 use network::Network;
 use operators::Operators;
 use recorder::Recorder;
@@ -55,11 +60,12 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     let log = Arc::new(Log::start("keeper", config.seat).context("cannot start a thread")?);
     let notify = Notify::from_environment().context("cannot talk to systemd")?;
     let (saver, saved) = Saver::start(&config.epoch_file())?;
-    let network = Network::open(config)?;
+    let network = Network::open(config, &log)?;
     let (seat, events, key) = (config.seat, config.events_folder(), secret.heartbeat_key());
     let recorder = Recorder::start(&events, seat, &key, network.ways()?, &log)?;
     let service = Service::listen(std::path::absolute(path)?, &service_socket(config))?;
     let operators = Operators::listen(&config.keeper_socket())?;
+    let exhibit = Exhibit::open(config.metrics, &log)?;
 
     let real_time = prepare(&log);
     let config = KeeperConfig {
@@ -74,9 +80,9 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         real_time,
         heartbeat_key: key,
         paths: network.paths(),
+        orders: saved.orders(),
     };
     let start = Start { boot: saved.boot, saved: saved.epoch };
-        orders: saved.orders(),
     let keeper = tandem_keeper::Keeper::new(clock::now(), config, start);
     let turner = Turner {
         keeper,
@@ -89,6 +95,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         network,
         service,
         operators,
+        exhibit,
         stopping: false,
     };
     turner.run()

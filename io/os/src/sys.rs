@@ -72,7 +72,7 @@ fn no_signals() -> io::Result<libc::sigset_t> {
 pub(crate) type Step = libc::sock_filter;
 
 /// A non-blocking packet socket on one interface that sees frames of `ethertype` for which `filter`
-/// returns other than 0. Sends whole Ethernet frames.
+/// returns other than 0; none where `ethertype` is 0. Sends whole Ethernet frames.
 pub(crate) fn packet_socket(index: u32, ethertype: u16, filter: &[Step]) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // Protocol 0 receives nothing, so nothing gets in before filter and interface are set.

@@ -5,10 +5,14 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::Context as _;
 use tandem_os::address::{LinkState, LinkWatch, Prefixed, VirtualAddresses};
+use tandem_types::Instant;
 
+use super::holder::{Due, Holder};
+use super::left_over;
 use super::probe::Asker;
 use super::recorder::Ways;
 use crate::config::Config;
+use crate::logging::Log;
 
 /// Bytes of a datagram that are read: one more than the longest of the exchange of events, and more
 /// than the longest heartbeat, so that a longer one is seen to be too long.
@@ -36,6 +40,7 @@ pub(super) struct Network {
     paths: Vec<Path>,
     askers: Vec<Asker>,
     addresses: VirtualAddresses,
+    holder: Holder,
     /// `None` on loopback.
     wire: Option<Wire>,
     /// Whether the addresses are to be ours.
@@ -43,8 +48,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Binds and opens everything; afterwards nothing here fails for want of a descriptor.
-    pub(super) fn open(config: &Config) -> anyhow::Result<Self> {
+    /// Binds and opens everything; afterwards nothing here fails for want of a descriptor. Addresses
+    /// that an earlier life left behind are removed.
+    pub(super) fn open(config: &Config, log: &Log) -> anyhow::Result<Self> {
         let mut paths = Vec::new();
         for (own, peer) in config.heartbeat_paths() {
             let socket = UdpSocket::bind(own)
@@ -65,6 +71,8 @@ impl Network {
                 askers.push(Asker::open(own, to).with_context(what)?);
             }
         }
+        // Not before the sockets are bound: that fails where another keeper runs, whose they are then.
+        left_over::clear(config, &prefixes(config))?.iter().for_each(|words| log.say(words));
         let (addresses, wire) = match &config.interface {
             None => (VirtualAddresses::loopback(), None),
             Some(name) => {
@@ -72,7 +80,8 @@ impl Network {
                 (VirtualAddresses::on_interface(name, &wire.prefixes)?, Some(wire))
             }
         };
-        Ok(Self { paths, askers, addresses, wire, held: false })
+        let holder = Holder::start(addresses.renewal()?)?;
+        Ok(Self { paths, askers, addresses, holder, wire, held: false })
     }
 
     /// How many paths there are.
@@ -132,13 +141,35 @@ impl Network {
     /// Takes the virtual addresses.
     pub(super) fn claim(&mut self) -> Result<(), String> {
         self.held = true;
-        self.addresses.claim().map_err(|refused| refused.to_string())
+        let addresses = &mut self.addresses;
+        self.holder.change(true, || addresses.claim()).map_err(|refused| refused.to_string())
     }
 
     /// Gives the virtual addresses up.
     pub(super) fn release(&mut self) -> Result<(), String> {
         self.held = false;
-        self.addresses.release().map_err(|refused| refused.to_string())
+        let addresses = &mut self.addresses;
+        self.holder.change(false, || addresses.release()).map_err(|refused| refused.to_string())
+    }
+
+    /// Keeps the virtual addresses from lapsing, while they are ours. For every turn of the loop, when
+    /// all that the keeper ordered is done.
+    pub(super) fn keep(&mut self, now: Instant) -> Result<(), String> {
+        if let Some(refusal) = self.holder.refusal() {
+            return Err(refusal);
+        }
+        if !self.held || self.wire.is_none() {
+            return Ok(());
+        }
+        match self.holder.keep(now) {
+            Due::Nothing => Ok(()),
+            Due::ClaimAgain => self.claim(),
+        }
+    }
+
+    /// When [`Network::keep`] wants to be called at the latest.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        (self.held && self.wire.is_some()).then(|| self.holder.next_timeout())
     }
 
     /// Tells the network again that they are here.
@@ -162,6 +193,8 @@ impl Network {
         if state.index != 0 && is_other {
             let opened = VirtualAddresses::on_interface(&wire.name, &wire.prefixes);
             self.addresses = opened.map_err(|refused| refused.to_string())?;
+            let renewal = self.addresses.renewal().map_err(|refused| refused.to_string())?;
+            self.holder.replace(renewal);
             wire.opened = state;
             if self.held {
                 self.claim()?;
@@ -172,10 +205,12 @@ impl Network {
 }
 
 fn open_wire(config: &Config, name: &str) -> anyhow::Result<Wire> {
-    let prefixes = config.virtual_addresses.iter();
-    let prefixes =
-        prefixes.map(|prefix| Prefixed { address: prefix.ip, length: prefix.length }).collect();
     let watch = LinkWatch::open(name)?;
     let opened = watch.state();
-    Ok(Wire { name: name.to_owned(), prefixes, watch, opened })
+    Ok(Wire { name: name.to_owned(), prefixes: prefixes(config), watch, opened })
+}
+
+fn prefixes(config: &Config) -> Vec<Prefixed> {
+    let prefixes = config.virtual_addresses.iter();
+    prefixes.map(|prefix| Prefixed { address: prefix.ip, length: prefix.length }).collect()
 }

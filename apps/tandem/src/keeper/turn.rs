@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use tandem_keeper::{Event, Fact, Input, Keeper, OperatorAnswer, Output, is_parcel};
+use tandem_keeper::{Event, Fact, Input, Keeper, OperatorAnswer, Output, Status, is_parcel};
 use tandem_os::clock;
 use tandem_os::notify::Notify;
 use tandem_os::poll::{Want, poll};
 use tandem_os::signals::{Signals, Wish};
 use tandem_types::{Instant, Seat};
 
+use super::metrics::Exhibit;
 use super::network::Network;
 use super::operators::Operators;
 use super::recorder::Recorder;
@@ -29,6 +30,7 @@ pub(super) struct Turner {
     pub(super) network: Network,
     pub(super) service: Service,
     pub(super) operators: Operators,
+    pub(super) exhibit: Exhibit,
     /// A second wish to stop is taken at its word.
     pub(super) stopping: bool,
 }
@@ -71,6 +73,7 @@ impl Turner {
             if self.deliver() == Going::Done {
                 break;
             }
+            self.say_refused(|network| network.keep(clock::now()));
             let until = self.watchdog(&mut next_alive);
             for source in self.wait(until)? {
                 if self.take(source) == Going::Done {
@@ -82,6 +85,10 @@ impl Turner {
             if self.keeper.next_timeout().is_some_and(|due| due <= now) {
                 self.keeper.handle_timeout(now);
             }
+            if self.exhibit.is_due(now) {
+                let status = self.status(now);
+                self.exhibit.lay_down(now, status);
+            }
         }
         self.notify.stopping();
         self.log.say("stopped");
@@ -91,7 +98,8 @@ impl Turner {
 
     /// Feeds systemd's watchdog from the loop itself. When to wake up at the latest.
     fn watchdog(&self, next_alive: &mut Instant) -> Option<Instant> {
-        let due = self.keeper.next_timeout();
+        let due = [self.keeper.next_timeout(), self.network.next_timeout()];
+        let due = due.into_iter().flatten().min();
         let Some(limit) = self.notify.watchdog() else { return due };
         let now = clock::now();
         if *next_alive <= now {
@@ -236,12 +244,23 @@ impl Turner {
         Going::On
     }
 
-    /// Answers, with what only this program knows.
+    /// Answers an operator.
     fn answer(&mut self, id: u64, mut answer: OperatorAnswer) {
         if let OperatorAnswer::Status(status) = &mut answer {
-            status.events_lost = self.recorder.lost();
+            self.complete(status);
         }
         self.operators.answer(id, &answer);
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        let mut status = self.keeper.status(now);
+        self.complete(&mut status);
+        status
+    }
+
+    /// Adds what only this program knows.
+    fn complete(&self, status: &mut Status) {
+        status.events_lost = self.recorder.lost();
     }
 
     fn start_service(&mut self) {
@@ -263,7 +282,8 @@ impl Turner {
         self.recorder.keep(Event::new(self.seat, wall_millis(), kind, sentence));
     }
 
-    fn tell(&self, fact: &Fact) {
+    fn tell(&mut self, fact: &Fact) {
+        self.exhibit.note(fact);
         self.recorder.keep(Event::of(self.seat, wall_millis(), fact));
         // What the server tells is in its own log.
         if !matches!(fact, Fact::Server(_)) {

@@ -7,13 +7,18 @@
 //!   announce the same frames again: a switch or phone that missed them once would talk to the twin
 //!   probe    ARP probe (RFC 5227 §2.1.1), neighbour solicitation from "::" (RFC 4862 §5.4.2)
 //!   answers  whoever else says that it has one of the addresses, asked or not
+//!   renew    RTM_NEWADDR again: the kernel removes an address that nobody renews for LIFETIME
 //!   release  RTM_DELADDR
 //! ```
+//!
+//! The lifetime is what fences the address itself: a keeper that was killed, hangs or was stopped renews
+//! nothing, and its machine soon has the address no more, whoever may be left there to remove it.
 //!
 //! Needs CAP_NET_ADMIN and CAP_NET_RAW and no more. Claiming what is held and releasing what is not
 //! are no errors: what counts is how it is afterwards.
 
 mod frames;
+mod interface;
 mod netlink;
 mod packet;
 mod watch;
@@ -21,15 +26,15 @@ mod watch;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 
 use rustix::io::Errno;
+use tandem_types::Duration;
 
-use frames::HardwareAddress;
-use netlink::{Interface, Netlink};
-use packet::PacketSocket;
+use interface::OnInterface;
 
+pub use interface::{Renewal, list, remove_left_over};
 pub use watch::{LinkState, LinkWatch};
 
 /// An address with the length of its network's prefix, as in `192.0.2.9/24`.
@@ -88,6 +93,12 @@ impl Refused {
     /// The capability the process lacks, if it is that.
     pub fn missing_capability(&self) -> Option<&'static str> {
         (self.error.kind() == io::ErrorKind::PermissionDenied).then_some(self.capability)
+    }
+
+    /// Whether there is no such interface.
+    pub fn is_no_interface(&self) -> bool {
+        [Errno::NODEV, Errno::NXIO]
+            .contains(&Errno::from_io_error(&self.error).unwrap_or(Errno::IO))
     }
 
     /// What the system said.
@@ -158,9 +169,20 @@ impl VirtualAddresses {
         match &mut self.0 {
             Kind::Loopback => Ok(()),
             Kind::Interface(it) => {
-                let claimed = it.change(Change::Claim);
+                let claimed = it.claim();
                 claimed.and(it.announce())
             }
+        }
+    }
+
+    /// What keeps the addresses from lapsing, for a thread of its own; none on loopback.
+    ///
+    /// # Errors
+    /// If the process may not open more descriptors.
+    pub fn renewal(&self) -> Result<Option<Renewal>, Refused> {
+        match &self.0 {
+            Kind::Loopback => Ok(None),
+            Kind::Interface(it) => it.renewal().map(Some),
         }
     }
 
@@ -171,7 +193,7 @@ impl VirtualAddresses {
     pub fn release(&mut self) -> Result<(), Refused> {
         match &mut self.0 {
             Kind::Loopback => Ok(()),
-            Kind::Interface(it) => it.change(Change::Release),
+            Kind::Interface(it) => it.release(),
         }
     }
 
@@ -224,194 +246,20 @@ impl VirtualAddresses {
     pub fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         match &self.0 {
             Kind::Loopback => [None, None],
-            Kind::Interface(it) => {
-                [it.arp.as_ref().map(AsFd::as_fd), it.ndp.as_ref().map(AsFd::as_fd)]
-            }
+            Kind::Interface(it) => it.sources(),
         }
         .into_iter()
         .flatten()
     }
 }
 
-/// The addresses on the interface called `name`, of this server or not.
-///
-/// # Errors
-/// If there is no such interface.
-pub fn list(name: &str) -> Result<Vec<Prefixed>, Refused> {
-    let (mut netlink, interface) = lookup(name)?;
-    addresses_of(&mut netlink, &interface)
-}
+/// An address that is not renewed is removed by the kernel after this time; where others change
+/// addresses on the machine just then, after twice this time. The kernel counts in whole seconds, so
+/// there is no shorter one.
+pub const LIFETIME: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Copy)]
-enum Change {
-    Claim,
-    Release,
-}
-
-#[derive(Debug)]
-struct OnInterface {
-    interface: Interface,
-    addresses: Vec<Prefixed>,
-    netlink: Netlink,
-    /// Missing where there is no IPv4 address, or nobody to tell (a tunnel, the loopback interface).
-    arp: Option<PacketSocket>,
-    ndp: Option<PacketSocket>,
-    announcements: Vec<Frame>,
-    probes: Vec<Frame>,
-}
-
-/// An Ethernet frame with the socket it goes out by.
-#[derive(Debug)]
-enum Frame {
-    Arp(Vec<u8>),
-    Ndp(Vec<u8>),
-}
-
-impl OnInterface {
-    fn open(name: &str, addresses: &[Prefixed]) -> Result<Self, Refused> {
-        assert!(addresses.len() <= MAX_ADDRESSES, "more virtual addresses than the limit");
-        let (netlink, interface) = lookup(name)?;
-        let addresses = addresses.to_vec();
-        let mut it = Self {
-            interface,
-            addresses,
-            netlink,
-            arp: None,
-            ndp: None,
-            announcements: Vec::new(),
-            probes: Vec::new(),
-        };
-        if let Some(hardware) = it.interface.hardware {
-            it.prepare(hardware)?;
-        }
-        Ok(it)
-    }
-
-    fn prepare(&mut self, hardware: HardwareAddress) -> Result<(), Refused> {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for prefixed in &self.addresses {
-            match prefixed.address {
-                IpAddr::V4(address) => {
-                    v4.push(address);
-                    let request = frames::gratuitous_arp_request(hardware, address);
-                    let reply = frames::gratuitous_arp_reply(hardware, address);
-                    self.announcements.extend([Frame::Arp(request), Frame::Arp(reply)]);
-                    self.probes.push(Frame::Arp(frames::arp_probe(hardware, address)));
-                }
-                IpAddr::V6(address) => {
-                    v6.push(address);
-                    let advertisement = frames::neighbour_advertisement(hardware, address);
-                    self.announcements.push(Frame::Ndp(advertisement));
-                    let solicitation = frames::neighbour_solicitation(hardware, address);
-                    self.probes.push(Frame::Ndp(solicitation));
-                }
-            }
-        }
-        let refused = |error: io::Error| {
-            Refused::new(format!("listen on {}", self.interface.name), error, "CAP_NET_RAW")
-        };
-        if !v4.is_empty() {
-            self.arp = Some(PacketSocket::arp(self.interface.index, &v4).map_err(refused)?);
-        }
-        if !v6.is_empty() {
-            self.ndp = Some(PacketSocket::ndp(self.interface.index, &v6).map_err(refused)?);
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, change: Change) -> Result<(), Refused> {
-        let mut outcome = Ok(());
-        for prefixed in &self.addresses {
-            let (verb, preposition, answer, fine) = match change {
-                Change::Claim => {
-                    let answer = self.netlink.add_address(self.interface.index, prefixed);
-                    ("add", "to", answer, Errno::EXIST)
-                }
-                Change::Release => {
-                    let answer = self.netlink.delete_address(self.interface.index, prefixed);
-                    ("remove", "from", answer, Errno::ADDRNOTAVAIL)
-                }
-            };
-            match answer {
-                Ok(()) => {}
-                Err(error) if error == fine => {}
-                Err(error) => {
-                    let what = format!("{verb} {prefixed} {preposition} {}", self.interface.name);
-                    outcome = outcome.and(Err(Refused::new(what, error, "CAP_NET_ADMIN")));
-                }
-            }
-        }
-        outcome
-    }
-
-    fn announce(&self) -> Result<(), Refused> {
-        self.send(&self.announcements, "announce the virtual addresses on")
-    }
-
-    fn probe(&self) -> Result<(), Refused> {
-        self.send(&self.probes, "ask for the virtual addresses on")
-    }
-
-    fn send(&self, frames: &[Frame], what: &str) -> Result<(), Refused> {
-        let mut outcome = Ok(());
-        for frame in frames {
-            let (socket, bytes) = match frame {
-                Frame::Arp(bytes) => (&self.arp, bytes),
-                Frame::Ndp(bytes) => (&self.ndp, bytes),
-            };
-            let Some(socket) = socket else { continue };
-            outcome = outcome.and(socket.send(bytes).map_err(|error| {
-                Refused::new(format!("{what} {}", self.interface.name), error, "CAP_NET_RAW")
-            }));
-        }
-        outcome
-    }
-
-    fn answers(&self) -> Result<Vec<Claimant>, Refused> {
-        let mut claimants = Vec::new();
-        for (socket, parse) in [
-            (&self.arp, frames::arp_sender as fn(&[u8]) -> Option<(IpAddr, HardwareAddress)>),
-            (&self.ndp, frames::advertised),
-        ] {
-            let Some(socket) = socket else { continue };
-            for _ in 0..MAX_ANSWERS / 2 {
-                let mut frame = [0; frames::MAX_FRAME_BYTES];
-                let length = socket.receive(&mut frame).map_err(|error| {
-                    Refused::new(format!("listen on {}", self.interface.name), error, "CAP_NET_RAW")
-                })?;
-                let Some(length) = length else { break };
-                let Some((address, hardware)) = parse(&frame[..length]) else { continue };
-                let ours = self.addresses.iter().any(|prefixed| prefixed.address == address);
-                if ours && Some(hardware) != self.interface.hardware {
-                    claimants.push(Claimant { address, hardware });
-                }
-            }
-        }
-        Ok(claimants)
-    }
-
-    fn held(&mut self) -> Result<Vec<Prefixed>, Refused> {
-        let mut held = addresses_of(&mut self.netlink, &self.interface)?;
-        held.retain(|prefixed| self.addresses.contains(prefixed));
-        Ok(held)
-    }
-}
-
-fn lookup(name: &str) -> Result<(Netlink, Interface), Refused> {
-    let refused = |error: Errno| {
-        Refused::new(format!("look up the interface {name}"), error, "CAP_NET_ADMIN")
-    };
-    let mut netlink = Netlink::open(0).map_err(refused)?;
-    let index = netlink::index_of(name).map_err(refused)?;
-    let interface = netlink.interface(index).map_err(refused)?;
-    Ok((netlink, interface))
-}
-
-fn addresses_of(netlink: &mut Netlink, interface: &Interface) -> Result<Vec<Prefixed>, Refused> {
-    netlink.addresses(interface.index).map_err(|error| {
-        Refused::new(format!("list the addresses of {}", interface.name), error, "CAP_NET_ADMIN")
-    })
-}
+/// How often addresses are to be renewed: a few renewals may be late or lost.
+pub const RENEW_EVERY: Duration = Duration::from_millis(200);
 
 /// Virtual addresses of one server.
 pub const MAX_ADDRESSES: usize = 16;
@@ -458,5 +306,6 @@ mod tests {
     fn an_interface_that_is_not_there_is_named() {
         let refused = VirtualAddresses::on_interface("tandem-none", &[]).unwrap_err();
         assert!(refused.to_string().contains("tandem-none"), "{refused}");
+        assert!(refused.is_no_interface(), "{refused}");
     }
 }

@@ -7,7 +7,9 @@
 //! All numbers are in the machine's byte order; attributes begin at multiples of four. The kernel
 //! answers while the request is being sent, so nothing waits.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod addresses;
+mod links;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -17,8 +19,10 @@ use rustix::net::{
     socket_with,
 };
 
-use super::Prefixed;
 use super::frames::HardwareAddress;
+
+pub(super) use addresses::Listed;
+pub(super) use links::Ipv4Setting;
 
 /// What the kernel says about an interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,80 +60,17 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Adds an address. `EXIST` if it is there.
-    pub(super) fn add_address(&mut self, index: u32, prefixed: &Prefixed) -> Result<(), Errno> {
-        self.change_address(libc::RTM_NEWADDR, libc::NLM_F_CREATE, index, prefixed)
-    }
-
-    /// Removes an address. `ADDRNOTAVAIL` if it is not there.
-    pub(super) fn delete_address(&mut self, index: u32, prefixed: &Prefixed) -> Result<(), Errno> {
-        self.change_address(libc::RTM_DELADDR, 0, index, prefixed)
-    }
-
-    fn change_address(
-        &mut self,
-        kind: u16,
-        flags: i32,
-        index: u32,
-        prefixed: &Prefixed,
-    ) -> Result<(), Errno> {
-        let mut request = self.request(kind, flags | libc::NLM_F_ACK);
-        let family = if prefixed.address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        // struct ifaddrmsg: family, prefix length, flags, scope (0: everywhere), interface.
-        request.fixed(&[family as u8, prefixed.length, 0, 0]);
-        request.fixed(&index.to_ne_bytes());
-        match prefixed.address {
-            IpAddr::V4(address) => {
-                request.attribute(libc::IFA_LOCAL, &address.octets());
-                request.attribute(libc::IFA_ADDRESS, &address.octets());
-            }
-            IpAddr::V6(address) => {
-                request.attribute(libc::IFA_ADDRESS, &address.octets());
-                // Without duplicate address detection, which would take a second: the pair has made
-                // sure of it in its own way.
-                request.attribute(libc::IFA_FLAGS, &libc::IFA_F_NODAD.to_ne_bytes());
-                // struct ifa_cacheinfo: preferred 0, valid for ever. So the machine's own
-                // connections do not go out from an address that may move.
-                let lifetimes = [0, u32::MAX, 0, 0].map(u32::to_ne_bytes);
-                request.attribute(libc::IFA_CACHEINFO, lifetimes.as_flattened());
-            }
-        }
-        self.send(request)?;
-        self.answer(|_, _| {})
-    }
-
     /// The interface with this index.
     pub(super) fn interface(&mut self, index: u32) -> Result<Interface, Errno> {
         let mut request = self.request(libc::RTM_GETLINK, libc::NLM_F_ACK);
-        // struct ifinfomsg: family, padding, type, index, flags, change mask.
-        request.fixed(&[0; 4]);
-        request.fixed(&index.to_ne_bytes());
-        request.fixed(&[0; 8]);
-        self.send(request)?;
+        request.link_head(index, 0, 0);
         let mut found = None;
-        self.answer(|kind, body| {
+        self.ask(request, |kind, body| {
             if let Some(LinkNews::Is(interface)) = link_news(kind, body) {
                 found = Some(interface);
             }
         })?;
         found.ok_or(Errno::NODEV)
-    }
-
-    /// All addresses of the interface with this index.
-    pub(super) fn addresses(&mut self, index: u32) -> Result<Vec<Prefixed>, Errno> {
-        let mut request = self.request(libc::RTM_GETADDR, libc::NLM_F_DUMP);
-        request.fixed(&[0; 8]);
-        self.send(request)?;
-        let mut addresses = Vec::new();
-        self.answer(|kind, body| {
-            if kind == libc::RTM_NEWADDR
-                && let Some((on, prefixed)) = address(body)
-                && on == index
-            {
-                addresses.push(prefixed);
-            }
-        })?;
-        Ok(addresses)
     }
 
     /// The next news about interfaces, from a socket that hears the link group.
@@ -138,6 +79,12 @@ impl Netlink {
     pub(super) fn news(&self) -> Result<Option<Vec<LinkNews>>, Errno> {
         let Some(bytes) = self.receive()? else { return Ok(None) };
         Ok(Some(messages(&bytes).filter_map(|(kind, _, body)| link_news(kind, body)).collect()))
+    }
+
+    /// Sends a request and reads what the kernel says to it, until it says that this was all.
+    fn ask(&self, request: Request, each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
+        send(&self.socket, &request.finish(), SendFlags::empty())?;
+        self.answer(each)
     }
 
     fn request(&mut self, kind: u16, flags: i32) -> Request {
@@ -151,11 +98,6 @@ impl Netlink {
         Request(bytes)
     }
 
-    fn send(&self, request: Request) -> Result<(), Errno> {
-        send(&self.socket, &request.finish(), SendFlags::empty()).map(|_| ())
-    }
-
-    /// Reads what the kernel has answered to the last request, until it says that this was all.
     fn answer(&self, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
         loop {
             // There is an answer before `send` returns, or none at all.
@@ -225,6 +167,15 @@ impl Request {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
+    /// An attribute whose value are the attributes that `write` adds.
+    fn nested(&mut self, kind: u16, write: impl FnOnce(&mut Self)) {
+        let start = self.0.len();
+        self.attribute(kind | NLA_F_NESTED, &[]);
+        write(self);
+        let length = ((self.0.len() - start) as u16).to_ne_bytes();
+        self.0[start..start + 2].copy_from_slice(&length);
+    }
+
     fn finish(mut self) -> Vec<u8> {
         let length = (self.0.len() as u32).to_ne_bytes();
         self.0[..4].copy_from_slice(&length);
@@ -286,25 +237,6 @@ fn link_news(kind: u16, body: &[u8]) -> Option<LinkNews> {
     Some(LinkNews::Is(Interface { index, name, up: has(libc::IFF_UP), carrier, hardware }))
 }
 
-fn address(body: &[u8]) -> Option<(u32, Prefixed)> {
-    let (length, index) = (*body.get(1)?, number(body, 4)?);
-    let (mut local, mut any) = (None, None);
-    for (kind, value) in attributes(body.get(ADDRESS_HEAD_BYTES..)?) {
-        let ip = || match value.len() {
-            4 => value.first_chunk::<4>().map(|octets| IpAddr::from(Ipv4Addr::from(*octets))),
-            16 => value.first_chunk::<16>().map(|octets| IpAddr::from(Ipv6Addr::from(*octets))),
-            _ => None,
-        };
-        match kind {
-            libc::IFA_LOCAL => local = ip(),
-            // On a point-to-point interface this is the other end's.
-            libc::IFA_ADDRESS => any = ip(),
-            _ => {}
-        }
-    }
-    Some((index, Prefixed { address: local.or(any)?, length }))
-}
-
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|it| u32::from_ne_bytes(*it))
 }
@@ -317,8 +249,8 @@ fn short(bytes: &[u8], at: usize) -> Option<u16> {
 const NETLINK_ROUTE: Option<Protocol> = None;
 const MESSAGE_HEAD_BYTES: usize = 16;
 const ATTRIBUTE_HEAD_BYTES: usize = 4;
-/// struct ifaddrmsg.
-const ADDRESS_HEAD_BYTES: usize = 8;
+/// Marks an attribute that holds attributes.
+const NLA_F_NESTED: u16 = 1 << 15;
 /// struct ifinfomsg.
 const INTERFACE_HEAD_BYTES: usize = 16;
 /// The kernel fills answers up to what was asked for, at most this.

@@ -16,6 +16,12 @@ use crate::sys::{self, Step};
 pub(super) struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
+    /// For announcements; hears nothing, so that it has no queue to be read and no error of an
+    /// interface that was down in between.
+    pub(super) fn announcer(index: u32) -> io::Result<Self> {
+        sys::packet_socket(index, 0, &filter(&[], 0, &[])).map(Self)
+    }
+
     /// For ARP; hears whoever says that it has one of `addresses`.
     pub(super) fn arp(index: u32, addresses: &[Ipv4Addr]) -> io::Result<Self> {
         let values: Vec<u32> = addresses.iter().map(|address| u32::from(*address)).collect();

@@ -51,6 +51,21 @@ impl Namespace {
         Some((one, other))
     }
 
+    /// As [`Namespace::wired`], with VLAN 7 (802.1Q) on the wire: `tandem0.7` and `tandem1.7`.
+    #[allow(dead_code)] // not by every file of tests
+    pub(crate) fn tagged() -> Option<(Self, Self)> {
+        let (one, other) = Self::wired()?;
+        let add = "link add link tandem0 name tandem0.7 type vlan id 7";
+        if !one.try_ip(add) {
+            println!("SKIPPED: no VLAN here: the kernel has no 802.1Q");
+            return None;
+        }
+        other.ip("link add link tandem1 name tandem1.7 type vlan id 7");
+        one.ip("link set tandem0.7 up");
+        other.ip("link set tandem1.7 up");
+        Some((one, other))
+    }
+
     /// Runs `job` in the namespace and gives what it returns. Sockets stay in it.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();

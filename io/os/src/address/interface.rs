@@ -1,0 +1,261 @@
+//! Virtual addresses on one interface: what is sent, heard and changed there.
+//!
+//! Three sockets of packets, so that none does two jobs: one sends announcements and hears nothing, one
+//! asks and hears ARP, one asks and hears neighbour advertisements.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::frames::{self, HardwareAddress};
+use super::netlink::{self, Interface, Ipv4Setting, Netlink};
+use super::packet::PacketSocket;
+use super::{Claimant, MAX_ADDRESSES, MAX_ANSWERS, Prefixed, Refused};
+
+/// The addresses of one server on one interface.
+#[derive(Debug)]
+pub(super) struct OnInterface {
+    interface: Interface,
+    addresses: Vec<Prefixed>,
+    netlink: Netlink,
+    /// All three are missing where there is nobody to tell (a tunnel, the loopback interface), the
+    /// others also where there is no address of their kind.
+    announcer: Option<PacketSocket>,
+    arp: Option<PacketSocket>,
+    ndp: Option<PacketSocket>,
+    announcements: Vec<Vec<u8>>,
+    probes: Vec<Probe>,
+}
+
+/// An Ethernet frame with the socket it goes out by.
+#[derive(Debug)]
+enum Probe {
+    Arp(Vec<u8>),
+    Ndp(Vec<u8>),
+}
+
+impl OnInterface {
+    pub(super) fn open(name: &str, addresses: &[Prefixed]) -> Result<Self, Refused> {
+        assert!(addresses.len() <= MAX_ADDRESSES, "more virtual addresses than the limit");
+        let (mut netlink, interface) = lookup(name)?;
+        // Where the machine's own address came after a virtual one of the same network, it would be
+        // removed together with that. Most distributions set this; who may not set it cannot claim.
+        let _ = netlink.set_ipv4(interface.index, &[(Ipv4Setting::PromoteSecondaries, 1)]);
+        let mut it = Self {
+            interface,
+            addresses: addresses.to_vec(),
+            netlink,
+            announcer: None,
+            arp: None,
+            ndp: None,
+            announcements: Vec::new(),
+            probes: Vec::new(),
+        };
+        if let Some(hardware) = it.interface.hardware {
+            it.prepare(hardware)?;
+        }
+        Ok(it)
+    }
+
+    fn prepare(&mut self, hardware: HardwareAddress) -> Result<(), Refused> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for prefixed in &self.addresses {
+            match prefixed.address {
+                IpAddr::V4(address) => {
+                    v4.push(address);
+                    let request = frames::gratuitous_arp_request(hardware, address);
+                    let reply = frames::gratuitous_arp_reply(hardware, address);
+                    self.announcements.extend([request, reply]);
+                    self.probes.push(Probe::Arp(frames::arp_probe(hardware, address)));
+                }
+                IpAddr::V6(address) => {
+                    v6.push(address);
+                    self.announcements.push(frames::neighbour_advertisement(hardware, address));
+                    let solicitation = frames::neighbour_solicitation(hardware, address);
+                    self.probes.push(Probe::Ndp(solicitation));
+                }
+            }
+        }
+        let index = self.interface.index;
+        let refused = |error| self.refused("listen", error);
+        let announcer = PacketSocket::announcer(index).map_err(refused)?;
+        let arp = PacketSocket::arp(index, &v4).map_err(refused)?;
+        let ndp = PacketSocket::ndp(index, &v6).map_err(refused)?;
+        self.announcer = Some(announcer);
+        self.arp = (!v4.is_empty()).then_some(arp);
+        self.ndp = (!v6.is_empty()).then_some(ndp);
+        Ok(())
+    }
+
+    fn refused(&self, what: &str, error: io::Error) -> Refused {
+        Refused::new(format!("{what} on {}", self.interface.name), error, "CAP_NET_RAW")
+    }
+
+    pub(super) fn claim(&mut self) -> Result<(), Refused> {
+        put_all(&mut self.netlink, &self.interface, &self.addresses)
+    }
+
+    pub(super) fn release(&mut self) -> Result<(), Refused> {
+        delete_all(&mut self.netlink, &self.interface, &self.addresses)
+    }
+
+    pub(super) fn renewal(&self) -> Result<Renewal, Refused> {
+        let interface = self.interface.clone();
+        let netlink = Netlink::open(0).map_err(|error| {
+            Refused::new(format!("renew addresses on {}", interface.name), error, "CAP_NET_ADMIN")
+        })?;
+        Ok(Renewal { netlink, interface, addresses: self.addresses.clone() })
+    }
+
+    pub(super) fn announce(&self) -> Result<(), Refused> {
+        let Some(announcer) = &self.announcer else { return Ok(()) };
+        let mut outcome = Ok(());
+        for frame in &self.announcements {
+            outcome = outcome.and(announcer.send(frame));
+        }
+        outcome.map_err(|error| self.refused("announce the virtual addresses", error))
+    }
+
+    pub(super) fn probe(&self) -> Result<(), Refused> {
+        let mut outcome = Ok(());
+        for probe in &self.probes {
+            let (socket, frame) = match probe {
+                Probe::Arp(frame) => (&self.arp, frame),
+                Probe::Ndp(frame) => (&self.ndp, frame),
+            };
+            let Some(socket) = socket else { continue };
+            outcome = outcome.and(socket.send(frame));
+        }
+        outcome.map_err(|error| self.refused("ask for the virtual addresses", error))
+    }
+
+    pub(super) fn answers(&self) -> Result<Vec<Claimant>, Refused> {
+        let mut claimants = Vec::new();
+        for (socket, parse) in [
+            (&self.arp, frames::arp_sender as fn(&[u8]) -> Option<(IpAddr, HardwareAddress)>),
+            (&self.ndp, frames::advertised),
+        ] {
+            let Some(socket) = socket else { continue };
+            for _ in 0..MAX_ANSWERS / 2 {
+                let mut frame = [0; frames::MAX_FRAME_BYTES];
+                let length =
+                    socket.receive(&mut frame).map_err(|error| self.refused("listen", error))?;
+                let Some(length) = length else { break };
+                let Some((address, hardware)) = parse(&frame[..length]) else { continue };
+                let ours = self.addresses.iter().any(|prefixed| prefixed.address == address);
+                if ours && Some(hardware) != self.interface.hardware {
+                    claimants.push(Claimant { address, hardware });
+                }
+            }
+        }
+        Ok(claimants)
+    }
+
+    pub(super) fn held(&mut self) -> Result<Vec<Prefixed>, Refused> {
+        let mut held = addresses_of(&mut self.netlink, &self.interface)?;
+        held.retain(|listed| self.addresses.contains(&listed.prefixed));
+        Ok(held.iter().map(|listed| listed.prefixed).collect())
+    }
+
+    pub(super) fn sources(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [self.arp.as_ref().map(AsFd::as_fd), self.ndp.as_ref().map(AsFd::as_fd)]
+    }
+}
+
+/// Keeps claimed addresses from lapsing. Apart from the rest, because the kernel makes everybody wait
+/// who changes addresses while somebody changes interfaces: a loop with a deadline must not be one.
+#[derive(Debug)]
+pub struct Renewal {
+    netlink: Netlink,
+    interface: Interface,
+    addresses: Vec<Prefixed>,
+}
+
+impl Renewal {
+    /// Makes every address stay for another [`LIFETIME`](super::LIFETIME). Only for who holds them: one
+    /// that was taken away meanwhile is put back.
+    ///
+    /// # Errors
+    /// The first refusal; the others are renewed all the same.
+    pub fn renew(&mut self) -> Result<(), Refused> {
+        put_all(&mut self.netlink, &self.interface, &self.addresses)
+    }
+}
+
+/// The addresses on the interface called `name`, of this server or not.
+///
+/// # Errors
+/// If there is no such interface.
+pub fn list(name: &str) -> Result<Vec<Prefixed>, Refused> {
+    let (mut netlink, interface) = lookup(name)?;
+    let listed = addresses_of(&mut netlink, &interface)?;
+    Ok(listed.iter().map(|listed| listed.prefixed).collect())
+}
+
+/// Removes those of `addresses` from the interface called `name` that an earlier life left there, and
+/// gives them. Not those that are there for good: somebody else put them there.
+///
+/// # Errors
+/// If there is no such interface, or one could not be removed.
+pub fn remove_left_over(name: &str, addresses: &[Prefixed]) -> Result<Vec<Prefixed>, Refused> {
+    let (mut netlink, interface) = lookup(name)?;
+    let listed = addresses_of(&mut netlink, &interface)?;
+    let left = listed.iter().filter(|it| !it.permanent && addresses.contains(&it.prefixed));
+    let left: Vec<Prefixed> = left.map(|it| it.prefixed).collect();
+    delete_all(&mut netlink, &interface, &left)?;
+    Ok(left)
+}
+
+fn put_all(
+    netlink: &mut Netlink,
+    interface: &Interface,
+    addresses: &[Prefixed],
+) -> Result<(), Refused> {
+    let mut outcome = Ok(());
+    for prefixed in addresses {
+        outcome = outcome.and(netlink.put_address(interface.index, prefixed).map_err(|error| {
+            let what = format!("add {prefixed} to {}", interface.name);
+            Refused::new(what, error, "CAP_NET_ADMIN")
+        }));
+    }
+    outcome
+}
+
+fn delete_all(
+    netlink: &mut Netlink,
+    interface: &Interface,
+    addresses: &[Prefixed],
+) -> Result<(), Refused> {
+    let mut outcome = Ok(());
+    for prefixed in addresses {
+        match netlink.delete_address(interface.index, prefixed) {
+            Ok(()) | Err(Errno::ADDRNOTAVAIL) => {}
+            Err(error) => {
+                let what = format!("remove {prefixed} from {}", interface.name);
+                outcome = outcome.and(Err(Refused::new(what, error, "CAP_NET_ADMIN")));
+            }
+        }
+    }
+    outcome
+}
+
+fn lookup(name: &str) -> Result<(Netlink, Interface), Refused> {
+    let refused = |error: Errno| {
+        Refused::new(format!("look up the interface {name}"), error, "CAP_NET_ADMIN")
+    };
+    let mut netlink = Netlink::open(0).map_err(refused)?;
+    let index = netlink::index_of(name).map_err(refused)?;
+    let interface = netlink.interface(index).map_err(refused)?;
+    Ok((netlink, interface))
+}
+
+fn addresses_of(
+    netlink: &mut Netlink,
+    interface: &Interface,
+) -> Result<Vec<netlink::Listed>, Refused> {
+    netlink.addresses(interface.index).map_err(|error| {
+        Refused::new(format!("list the addresses of {}", interface.name), error, "CAP_NET_ADMIN")
+    })
+}
