@@ -288,8 +288,7 @@ fn judge_record(call: &Call, cdrs: &[Cdr], strict: bool) -> Result<(), String> {
     if answered != says_answered {
         return Err(format!("its record tells another story: {cdr:?}"));
     }
-    let latest = end + CLOCKS_DIFFER_MICROS;
-    if cdr.connect.is_some_and(|connect| connect > latest) || cdr.start > latest {
+    if cdr.connect.is_some_and(|connect| connect > end) || cdr.start > end {
         return Err(format!("its record ends before it begins: {cdr:?}"));
     }
     if let Some(Outcome::Refused(status)) = &call.outcome
@@ -309,9 +308,6 @@ fn judge_record(call: &Call, cdrs: &[Cdr], strict: bool) -> Result<(), String> {
     };
     if wrong { Err(format!("nobody ended it so: {cdr:?}")) } else { Ok(()) }
 }
-
-/// The two wall clocks differ by so much at most.
-const CLOCKS_DIFFER_MICROS: i64 = 80_000;
 
 /// The number of the call, which its caller wrote into the User-Agent.
 fn call_of(cdr: &Cdr) -> Option<u32> {

@@ -469,7 +469,7 @@ impl Call {
     fn progress(&mut self, wall: i64, leg: LegId, status: u16, passing: Passing) {
         if self.state == State::Ringing && self.legs.get(&leg) == Some(&Leg::Ringing) {
             if status >= 180 {
-                self.cdr.delivered.get_or_insert(wall);
+                self.cdr.delivered_at(wall);
             }
             self.say(Output::Progress { leg, status, passing });
         }
@@ -482,7 +482,7 @@ impl Call {
             self.legs.insert(leg, Leg::Answered);
             self.state = State::Answered { leg, acked: false };
             self.deadline = now + AUDIT_PAUSE;
-            self.cdr.connect = Some(wall);
+            self.cdr.connected_at(wall);
             self.cdr.sip_status = 200;
             self.say(Output::Answer { leg, passing });
         } else if self.legs.get(&leg) != Some(&Leg::Answered) {
@@ -763,10 +763,7 @@ impl Call {
             }
         }
         self.state = State::Ended;
-        self.cdr.end = Some(wall);
-        self.cdr.outcome = Some(outcome);
-        self.cdr.ending = Some(ending);
-        self.cdr.q850_cause = cause;
+        self.cdr.close(wall, outcome, ending, cause);
         self.say(Output::Ended);
     }
 }

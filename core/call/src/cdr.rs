@@ -76,7 +76,32 @@ pub struct Cdr {
     pub destination_device: String,
 }
 
+/// Times of one record never go back: the clock on the wall of a machine that took the call over
+/// may be behind that of the one that had it.
 impl Cdr {
+    /// A device rings; the first time counts.
+    pub fn delivered_at(&mut self, wall: i64) {
+        self.delivered.get_or_insert(wall.max(self.start));
+    }
+
+    /// A device answered.
+    pub fn connected_at(&mut self, wall: i64) {
+        self.connect = Some(wall.max(self.latest()));
+    }
+
+    /// Closes the record.
+    pub fn close(&mut self, wall: i64, outcome: Outcome, ending: Ending, q850_cause: u8) {
+        self.end = Some(wall.max(self.latest()));
+        self.outcome = Some(outcome);
+        self.ending = Some(ending);
+        self.q850_cause = q850_cause;
+    }
+
+    /// The latest time that stands in it.
+    fn latest(&self) -> i64 {
+        self.connect.or(self.delivered).unwrap_or(self.start).max(self.start)
+    }
+
     /// Seconds between connect and end, rounded down; zero where nobody answered.
     pub fn talk_seconds(&self) -> i64 {
         match (self.connect, self.end) {
@@ -99,5 +124,47 @@ pub(crate) const fn cause_of_status(status: u16) -> u8 {
         488 | 606 => 88,
         502 | 503 => 41,
         _ => 31,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cdr() -> Cdr {
+        Cdr {
+            call_id: String::new(),
+            origination_number: Pii::new(String::new()),
+            origination_name: Pii::new(String::new()),
+            called_number: Pii::new(String::new()),
+            called_name: Pii::new(String::new()),
+            destination_number: Pii::new(String::new()),
+            destination_name: Pii::new(String::new()),
+            start: 1_000,
+            delivered: None,
+            connect: None,
+            end: None,
+            outcome: None,
+            ending: None,
+            sip_status: 0,
+            q850_cause: 0,
+            origination_device: String::new(),
+            destination_device: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_taken_over_by_a_machine_whose_clock_is_behind_does_not_go_back() {
+        let mut early = cdr();
+        early.close(900, Outcome::Failed, Ending::Failover, 41);
+        assert_eq!(early.end, Some(1_000));
+        let mut answered = cdr();
+        answered.delivered_at(1_100);
+        answered.delivered_at(1_050);
+        answered.connected_at(1_070);
+        answered.close(1_080, Outcome::Answered, Ending::Caller, 16);
+        let times = (answered.delivered, answered.connect, answered.end);
+        assert_eq!(times, (Some(1_100), Some(1_100), Some(1_100)));
+        assert_eq!(answered.talk_seconds(), 0);
     }
 }

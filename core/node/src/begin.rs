@@ -318,11 +318,8 @@ impl Node {
         mut cdr: Cdr,
         outcome: Outcome,
     ) {
-        cdr.end = Some(self.wall(now));
-        cdr.outcome = Some(outcome);
-        cdr.ending = Some(Ending::Server);
+        cdr.close(self.wall(now), outcome, Ending::Server, cause);
         cdr.sip_status = status;
-        cdr.q850_cause = cause;
         let key = cdr.call_id.clone();
         self.change(Class::Log, record::cdr_key(&key), Some(record::encode(&cdr)));
         // Its answer must be repeated by the twin, or the call would get a second record there.

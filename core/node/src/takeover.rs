@@ -13,6 +13,9 @@ use crate::live::{Live, LiveRecord};
 use crate::node::Node;
 use crate::record::{self, BINDING, CALL, EMERGENCY, TRANSACTION, USER};
 
+/// Q.850 cause of a call whose server went away before anybody answered: temporary failure.
+const STRAY_CAUSE: u8 = 41;
+
 /// One record that was read.
 enum Read {
     Call(String, Box<LiveRecord>),
@@ -165,10 +168,7 @@ impl Node {
 
     fn close_stray(&mut self, now: Instant, key: &str, saved: CallCheckpoint) {
         let mut cdr = saved.into_cdr();
-        cdr.end = Some(self.wall(now));
-        cdr.outcome = Some(Outcome::Failed);
-        cdr.ending = Some(Ending::Failover);
-        cdr.q850_cause = 41;
+        cdr.close(self.wall(now), Outcome::Failed, Ending::Failover, STRAY_CAUSE);
         self.calls.note_closed(key);
         self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
     }

@@ -132,6 +132,24 @@ fn a_caller_who_was_refused_at_the_loser_hears_the_same_at_the_winner() {
 }
 
 #[test]
+fn a_stray_call_of_a_machine_whose_clock_is_ahead_ends_no_earlier_than_it_began() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(ANNA, "anna");
+    bench.log_in(BEN, "ben");
+    bench.part();
+    bench.active = 1;
+    bench.input(1, Input::Wall(1_700_000_900_000_000));
+    bench.ring_as(7);
+    bench.meet();
+    bench.heal(0, true);
+    let cdr = bench.cdrs(0).pop().unwrap();
+    assert_eq!(cdr.ending, Some(tandem_call::Ending::Failover));
+    assert!(cdr.end >= Some(cdr.start) && cdr.end >= cdr.delivered, "{cdr:?}");
+}
+
+#[test]
 fn a_call_that_only_the_loser_has_goes_on_and_leaves_nothing() {
     let mut bench = Bench::new();
     bench.add_user("anna", "10");
