@@ -225,6 +225,11 @@ impl Holder {
         self.voted.pop_front()
     }
 
+    /// Whether [`Holder::poll_voted`] has something.
+    pub fn has_voted(&self) -> bool {
+        !self.voted.is_empty()
+    }
+
     /// Whether the witness is there.
     pub fn standing(&self) -> &Standing {
         &self.standing

@@ -42,6 +42,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tandem-link", &["tandem-types"]),
     ("tandem-store", &["tandem-types", "tandem-journal"]),
     ("tandem-os", &["tandem-types"]),
+    ("tandem-vote", &["tandem-types", "tandem-witness", "tandem-os"]),
 ];
 
 /// Crates from outside that `core/` may use. All of them are pure: no clock, no system, no dice
