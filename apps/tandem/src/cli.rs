@@ -50,19 +50,25 @@ enum Command {
         /// On or off
         #[arg(value_parser = ["on", "off"])]
         state: String,
+        /// The lock ends by itself after that: 90s, 30m, 2h, 1d
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
+        seconds: Option<u64>,
     },
     /// Users and their devices
     #[command(subcommand)]
     User(UserCommand),
     /// Calls that are up
-        /// The lock ends by itself after that: 90s, 30m, 2h, 1d
-        #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
-        seconds: Option<u64>,
     #[command(subcommand)]
     Call(CallCommand),
     /// Call detail records
     #[command(subcommand)]
     Cdr(CdrCommand),
+    /// Let nobody log in anew, or no call begin, for a while; emergency numbers always pass
+    #[command(subcommand)]
+    Block(BlockCommand),
+    /// Emergency numbers, and where they ring
+    #[command(subcommand)]
+    Emergency(EmergencyCommand),
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -71,6 +77,20 @@ enum Command {
         /// Which shell
         shell: Shell,
     },
+}
+
+/// When to switch over.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct SwitchArgs {
+    /// Also if the other machine is not in sync: calls may be lost
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// As soon as no calls are up; `tandem status` shows what is waited for
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) when_idle: bool,
+    /// Cancel a switchover that waits for the calls to end
+    #[arg(long, conflicts_with_all = ["force", "when_idle"])]
+    pub(crate) cancel: bool,
 }
 
 /// How a list is printed.
@@ -90,20 +110,6 @@ pub(crate) enum UserCommand {
         /// An internal number; may be repeated
         #[arg(long = "number", value_name = "DIGITS", required = true)]
         numbers: Vec<String>,
-/// When to switch over.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct SwitchArgs {
-    /// Also if the other machine is not in sync: calls may be lost
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// As soon as no calls are up; `tandem status` shows what is waited for
-    #[arg(long, conflicts_with = "force")]
-    pub(crate) when_idle: bool,
-    /// Cancel a switchover that waits for the calls to end
-    #[arg(long, conflicts_with_all = ["force", "when_idle"])]
-    pub(crate) cancel: bool,
-}
-
         /// What others see [default: the login name]
         #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
         display: String,
@@ -162,23 +168,6 @@ pub(crate) enum CdrCommand {
 }
 
 #[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Check the file and name everything that is wrong in it
-    Check,
-    /// Explain every key
-    Keys,
-}
-
-/// Why a command ends with another code than 0.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The configuration is wrong.
-    Config(anyhow::Error),
-    /// A service does not answer.
-    Unreachable(anyhow::Error),
-    /// Anything else.
-    Other(anyhow::Error),
-#[derive(Debug, Subcommand)]
 pub(crate) enum BlockCommand {
     /// Devices that are not logged in; those that are renew and log out as ever
     Logins(BlockArgs),
@@ -230,6 +219,23 @@ fn parse_span(text: &str) -> Result<u64, String> {
     found.filter(|seconds| *seconds > 0).ok_or_else(|| EXPECTED.to_owned())
 }
 
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check the file and name everything that is wrong in it
+    Check,
+    /// Explain every key
+    Keys,
+}
+
+/// Why a command ends with another code than 0.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The configuration is wrong.
+    Config(anyhow::Error),
+    /// A service does not answer.
+    Unreachable(anyhow::Error),
+    /// Anything else.
+    Other(anyhow::Error),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -260,11 +266,13 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Server(args) => server::run(&load()?, &args)?,
         Command::Status(json) => commands::status(&load()?, json)?,
         Command::Events(args) => commands::events(&load()?, &args)?,
-        Command::Switch { force } => commands::switch(&load()?, force)?,
-        Command::Lock { state } => commands::lock(&load()?, state == "on")?,
+        Command::Switch(args) => commands::switch(&load()?, args)?,
+        Command::Lock { state, seconds } => commands::lock(&load()?, state == "on", seconds)?,
         Command::User(command) => commands::user(&load()?, command)?,
         Command::Call(CallCommand::List(json)) => commands::calls(&load()?, json)?,
         Command::Cdr(CdrCommand::List { limit, json }) => commands::cdrs(&load()?, limit, json)?,
+        Command::Block(command) => commands::block(&load()?, command)?,
+        Command::Emergency(command) => commands::emergency(&load()?, command)?,
         Command::Config(ConfigCommand::Check) => {
             let config = load()?;
             config.pair_secret().map_err(Failure::Config)?;
@@ -305,11 +313,6 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
-    }
-}
-    #[test]
     fn a_span_is_a_number_and_a_unit() {
         for (text, seconds) in [("90s", 90), ("30m", 1_800), ("2h", 7_200), ("1d", 86_400)] {
             assert_eq!(parse_span(text), Ok(seconds));
@@ -319,3 +322,8 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

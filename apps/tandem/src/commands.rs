@@ -1,5 +1,6 @@
 //! The operator's commands: ask a service, print its answer.
 
+mod block;
 mod events;
 mod status;
 mod table;
@@ -16,6 +17,7 @@ use crate::cli::{Failure, Json, UserCommand};
 use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
+pub(crate) use block::{block, emergency};
 pub(crate) use events::{EventsArgs, events};
 pub(crate) use status::{lock, status, switch};
 use table::Table;

@@ -262,7 +262,7 @@ fn micros(millis: u64) -> i64 {
 }
 
 /// A length of time as people say it.
-fn span(millis: u64) -> String {
+pub(super) fn span(millis: u64) -> String {
     let seconds = millis / 1_000;
     match seconds {
         0..10 => format!("{}.{} s", seconds, millis / 100 % 10),
