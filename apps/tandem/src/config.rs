@@ -72,6 +72,8 @@ pub struct Config {
     pub digest: Digest,
     /// Devices that one user may have logged in at once.
     pub devices_per_user: usize,
+    /// Where the keeper shows its metrics; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Who is answered 503 is told to wait so long, or up to twice as long, in seconds.
     pub retry_after_seconds: u32,
 }
@@ -391,6 +393,20 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "metrics",
+        expected: "an address and a port, as in \"127.0.0.1:9160\"",
+        default: None,
+        optional: true,
+        doc: "Where the keeper answers HTTP: /metrics (for Prometheus), /healthz, /readyz (200 on the \
+              active machine only). Left out: nowhere. It is not encrypted and asks for no password: \
+              keep it to loopback or to a network of your own.",
+        set: |config, value| {
+            let address = value.text().and_then(|text| text.parse::<SocketAddr>().ok());
+            let address = address.filter(|address| address.port() != 0);
+            put(&mut config.metrics, address.map(Some))
+        },
+    },
+    Key {
         name: "retry_after_seconds",
         expected: "a whole number from 1 to 300",
         default: Some("1"),
@@ -495,6 +511,7 @@ fn blank() -> Config {
         profile: Profile::Default,
         digest: Digest::Md5,
         devices_per_user: 1,
+        metrics: None,
         retry_after_seconds: 1,
     }
 }

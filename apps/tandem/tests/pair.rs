@@ -6,7 +6,7 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -162,6 +162,10 @@ fn set_up() -> (Folder, PathBuf, PathBuf) {
     join(&there, code);
     let file = |folder: &Path| folder.join("tandem.toml");
     let files = [file(&here), file(&there)];
+    for (number, path) in (1..).zip(&files) {
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+        writeln!(file, "metrics = \"{block}.{number}:9160\"").unwrap();
+    }
     let [here, there] = files;
     (folder, here, there)
 }
@@ -270,7 +274,15 @@ fn a_hung_server_is_killed_and_the_other_machine_serves() {
 #[test]
 fn both_machines_tell_what_happened_on_both_though_one_is_gone() {
     let (mut pair, [server, _]) = Pair::up();
-    assert_eq!(pair.standby.command(&["switch"]).status.code(), Some(1));
+    assert!(pair.standby.command(&["lock", "on"]).status.success());
+    let locked = |machine: &Machine| machine.status()["twin"]["locked"] == true;
+    let until = Instant::now() + DEADLINE;
+    while !locked(&pair.master) {
+        assert!(Instant::now() < until, "{:#}", pair.master.status());
+    }
+    assert_eq!(pair.master.command(&["switch"]).status.code(), Some(1));
+    assert!(pair.standby.command(&["lock", "off"]).status.success());
+    pair.master.wait_twin_ready();
     signal(server, "-KILL");
     pair.standby.wait_role("active");
     pair.standby.wait_protected();
@@ -292,7 +304,8 @@ fn both_machines_tell_what_happened_on_both_though_one_is_gone() {
     let changes = of(&events, "standby", "role_changed");
     let claim = changes.iter().find(|event| event["evidence"]["to"] == "claiming").unwrap();
     assert_eq!(claim["evidence"]["twin_server"], "died", "{claim:#}");
-    assert_eq!(of(&events, "standby", "switch_refused").len(), 1);
+    assert_eq!(of(&events, "master", "switch_refused").len(), 1);
+    assert_eq!(of(&events, "standby", "locked").len(), 1);
     assert_eq!(of(&events, "master", "server_ended").len(), 1);
     assert!(!of(&events, "standby", "server_protection").is_empty(), "{events:#}");
 
@@ -305,12 +318,55 @@ fn both_machines_tell_what_happened_on_both_though_one_is_gone() {
     assert!(page.contains("rested on: ") && page.contains("took: "), "{page}");
 }
 
+/// The status line and the page that the keeper of this machine shows.
+fn ask_http(machine: &Machine, path: &str) -> (String, String) {
+    let text = std::fs::read_to_string(&machine.config).unwrap();
+    let address = text.split("metrics = \"").nth(1).unwrap().split('"').next().unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), page.to_owned())
+}
+
+/// Waits until the page at `path` is as wanted: it is up to a second old.
+fn wait_http(machine: &Machine, path: &str, wanted: impl Fn(&str, &str) -> bool) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let (head, page) = ask_http(machine, path);
+        if wanted(&head, &page) {
+            return;
+        }
+        assert!(Instant::now() < until, "{path}: {head}\n{page}");
+    }
+}
+
 #[test]
-fn an_ordered_switchover_is_refused_where_it_makes_no_sense() {
+fn the_keepers_show_who_is_active_also_while_a_server_is_down() {
+    let (mut pair, [server, _]) = Pair::up();
+    wait_http(&pair.master, "/readyz", |head, _| head == "HTTP/1.1 200 OK");
+    wait_http(&pair.master, "/metrics", |_, page| {
+        page.contains("\ntandem_role 1\n") && page.contains("\ntandem_protected 1\n")
+    });
+    wait_http(&pair.standby, "/readyz", |head, _| head == "HTTP/1.1 503 Service Unavailable");
+    wait_http(&pair.standby, "/healthz", |head, _| head == "HTTP/1.1 200 OK");
+    signal(server, "-KILL");
+    pair.standby.wait_role("active");
+    wait_http(&pair.standby, "/readyz", |head, _| head == "HTTP/1.1 200 OK");
+    wait_http(&pair.standby, "/metrics", |_, page| {
+        page.contains("\ntandem_takeover_seconds_count 1\n") && page.contains("\ntandem_role 1\n")
+    });
+    wait_http(&pair.master, "/metrics", |_, page| {
+        page.contains("\ntandem_role 0\n")
+            && page.contains("tandem_service_restarts_total{service=\"server\"} 1\n")
+    });
+}
+
+#[test]
+fn a_switchover_is_ordered_on_either_machine() {
     let (mut pair, _) = Pair::up();
-    let refused = pair.standby.command(&["switch"]);
-    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(pair.master.command(&["switch"]).status.success());
+    assert!(pair.standby.command(&["switch"]).status.success());
     pair.standby.wait_role("active");
     pair.master.wait_role("passive");
 }

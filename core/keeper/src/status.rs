@@ -69,6 +69,19 @@ pub struct Status {
     pub history: Vec<When<Change>>,
 }
 
+impl Status {
+    /// Whether a takeover now would lose nothing, as far as this machine knows.
+    pub fn is_protected(&self) -> bool {
+        match (self.role, &self.twin) {
+            (Role::Active, _) => self.protected,
+            (Role::Passive, Some(twin)) => {
+                twin.heard && twin.role == Role::Active && twin.protected
+            }
+            (Role::Passive, None) => false,
+        }
+    }
+}
+
 /// Something, and how long ago it was.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct When<T> {

@@ -204,12 +204,7 @@ fn twin_words(seat: Seat, twin: Option<&TwinStatus>, paint: Paint) -> String {
 }
 
 fn protected_words(status: &Status, paint: Paint) -> String {
-    let protected = match (status.role, &status.twin) {
-        (Role::Active, _) => status.protected,
-        (Role::Passive, Some(twin)) => twin.heard && twin.role == Role::Active && twin.protected,
-        (Role::Passive, None) => false,
-    };
-    if protected {
+    if status.is_protected() {
         paint.good("yes: a takeover would lose nothing")
     } else {
         paint.bad("NO: what happens now is on one machine only")

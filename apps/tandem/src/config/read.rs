@@ -297,7 +297,7 @@ mod tests {
             "realm",
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
-             port, heartbeat_port, link_port, state, secret, profile, digest, devices_per_user, \
+             port, heartbeat_port, link_port, state, secret, profile, digest, devices_per_user, metrics, \
              retry_after_seconds",
         ),
         (
@@ -381,6 +381,11 @@ mod tests {
             ":5: retry_after_seconds = 0: expected a whole number from 1 to 300",
         ),
         ("virtual", "state = \"\"\nvirtual", ":5: state = \"\": expected a path"),
+        (
+            "virtual",
+            "metrics = \"localhost:1\"\nvirtual",
+            ":5: metrics = \"localhost:1\": expected an address and a port, as in \"127.0.0.1:9160\"",
+        ),
     ];
 
     #[test]
