@@ -1,13 +1,12 @@
 //! What the two programs do around their values: inputs in, outputs out, as in `apps/tandem`.
 
-use tandem_journal::Record;
 use tandem_keeper::{
     Exit, Input as KeeperInput, KeeperMessage, Output as KeeperOutput, ServerMessage,
 };
 use tandem_node::{Input as NodeInput, Output as NodeOutput};
 use tandem_types::{Duration, Flow, Instant, Transport};
 
-use crate::disk::{Done, Fetch};
+use crate::disk::{Done, Fetch, Fetched};
 use crate::link::{HELD_UP, LOOK};
 use crate::machine::{ServerInput, ServerProcess, own_address, probe_address, virtual_address};
 use crate::network::{Port, Road, Way};
@@ -397,7 +396,11 @@ impl World {
                 self.disk_begins(at);
             }
             NodeOutput::Fetch { lacking, after, read } => {
-                self.machines[at].disk.fetch(Fetch { lacking, after, read });
+                self.machines[at].disk.fetch(Fetch::Lacking { lacking, after, read });
+                self.disk_begins(at);
+            }
+            NodeOutput::Look { key } => {
+                self.machines[at].disk.fetch(Fetch::One(key));
                 self.disk_begins(at);
             }
             NodeOutput::Serve(serve) => {
@@ -437,8 +440,11 @@ impl World {
             Some(Done::Stored { ticket, recovered, fetched }) => {
                 let disk = recovered.then_some(NodeInput::Disk(true));
                 let stored = ticket.map(NodeInput::Stored);
-                let fetched = fetched.map(|(read, records, next): (u64, Vec<Record>, _)| {
-                    NodeInput::Fetched { read, records, next }
+                let fetched = fetched.map(|fetched| match fetched {
+                    Fetched::Lacking(read, records, next) => {
+                        NodeInput::Fetched { read, records, next }
+                    }
+                    Fetched::One(key, found) => NodeInput::Looked { key, found },
                 });
                 for input in [disk, stored, fetched].into_iter().flatten() {
                     self.server_turn(at, ServerInput::Node(input));

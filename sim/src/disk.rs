@@ -28,13 +28,27 @@ pub(crate) struct Kept {
 
 /// A read that waits for the writes before it.
 #[derive(Clone, Debug)]
-pub(crate) struct Fetch {
-    /// What the reader's twin has.
-    pub(crate) lacking: Known,
-    /// Where to go on.
-    pub(crate) after: Cursor,
-    /// Names the read.
-    pub(crate) read: u64,
+pub(crate) enum Fetch {
+    /// Log records.
+    Lacking {
+        /// What the reader's twin has.
+        lacking: Known,
+        /// Where to go on.
+        after: Cursor,
+        /// Names the read.
+        read: u64,
+    },
+    /// Whether there is a log record of this key.
+    One(Vec<u8>),
+}
+
+/// The answer to a read.
+#[derive(Clone, Debug)]
+pub(crate) enum Fetched {
+    /// Log records, and where to go on.
+    Lacking(u64, Vec<Record>, Option<Cursor>),
+    /// Whether there is one.
+    One(Vec<u8>, bool),
 }
 
 /// What a batch that was in work has come to.
@@ -47,7 +61,7 @@ pub(crate) enum Done {
         /// Whether writes failed before.
         recovered: bool,
         /// The read at its end, answered.
-        fetched: Option<(u64, Vec<Record>, Option<Cursor>)>,
+        fetched: Option<Fetched>,
     },
     /// The disk is full; `first`: it was not before.
     Full {
@@ -235,12 +249,27 @@ impl Disk {
         self.undo_known = None;
     }
 
-    fn read(&self, fetch: &Fetch, wall: i64) -> (u64, Vec<Record>, Option<Cursor>) {
-        let after = fetch.after.0.as_ref();
+    fn read(&self, fetch: &Fetch, wall: i64) -> Fetched {
+        match fetch {
+            Fetch::One(key) => Fetched::One(key.clone(), self.logs.contains_key(key)),
+            Fetch::Lacking { lacking, after, read } => {
+                let (records, next) = self.read_lacking(lacking, after, wall);
+                Fetched::Lacking(*read, records, next)
+            }
+        }
+    }
+
+    fn read_lacking(
+        &self,
+        lacking: &Known,
+        after: &Cursor,
+        wall: i64,
+    ) -> (Vec<Record>, Option<Cursor>) {
+        let after = after.0.as_ref();
         let mut all: Vec<(&Vec<u8>, &Kept)> = self
             .logs
             .iter()
-            .filter(|(_, kept)| !fetch.lacking.covers(kept.stamp))
+            .filter(|(_, kept)| !lacking.covers(kept.stamp))
             .filter(|(key, kept)| {
                 after.is_none_or(|(stamp, last)| (kept.stamp, *key) > (*stamp, last))
             })
@@ -253,7 +282,7 @@ impl Disk {
             .filter(|_| more)
             .map(|(key, kept)| Cursor(Some((kept.stamp, (*key).clone()))));
         let records = all.into_iter().map(|(key, kept)| record(key, kept, wall)).collect();
-        (fetch.read, records, next)
+        (records, next)
     }
 
     fn apply(&mut self, write: Write, written: i64) {
@@ -392,8 +421,9 @@ mod tests {
         let mut after = Cursor(None);
         let mut seen = Vec::new();
         loop {
-            disk.fetch(Fetch { lacking: Known::new(), after, read: 1 });
-            let Some(Done::Stored { fetched: Some((1, records, next)), .. }) = run(&mut disk).pop()
+            disk.fetch(Fetch::Lacking { lacking: Known::new(), after, read: 1 });
+            let Some(Done::Stored { fetched: Some(Fetched::Lacking(1, records, next)), .. }) =
+                run(&mut disk).pop()
             else {
                 panic!("the read was not answered");
             };

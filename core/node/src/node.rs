@@ -30,6 +30,8 @@ pub struct Node {
     pub(crate) nonce_key: NonceKey,
     pub(crate) nonce_counts: NonceCounts,
     pub(crate) blocks: Blocks,
+    /// Calls that only the twin had, until it is known whether their record is closed here.
+    pub(crate) strays: BTreeMap<Vec<u8>, Record>,
     pub(crate) journal: Journal,
     pub(crate) outbox: Outbox,
     role: Role,
@@ -90,6 +92,7 @@ impl Node {
             nonce_key: NonceKey::new(config.nonce_key),
             nonce_counts: NonceCounts::default(),
             blocks: Blocks::default(),
+            strays: BTreeMap::new(),
             journal: Journal::new(now, config.seat, records, known),
             outbox: Outbox::default(),
             role: Role::Passive,
@@ -161,11 +164,13 @@ impl Node {
                     }
                 }
                 self.journal.handle_disk(works);
+                self.adopt_unlooked(now, works);
                 self.fact(Fact::Disk { works });
             }
             Input::Fetched { read, records, next } => {
                 self.journal.handle_fetched(read, records, next);
             }
+            Input::Looked { key, found } => self.looked(now, &key, found),
             Input::Admin { id, request } => self.admin(now, id, request),
         }
         self.work(now);
@@ -427,6 +432,7 @@ impl Node {
         self.calls.clear();
         self.connections.clear();
         self.read_blocks(now);
+        self.strays.clear();
         self.role = Role::Passive;
         self.epoch = epoch;
         self.suspended = false;
@@ -600,7 +606,7 @@ impl Node {
             Said::Protection { protected, why } => {
                 self.fact(Fact::Protection { protected, why: why.to_owned() });
             }
-            Said::Stray(stray) => self.adopt(now, stray),
+            Said::Stray(stray) => self.stray(now, stray),
             Said::Changed(key) => self.reload(now, &key),
             Said::Logged(record) => self.logged(now, &record),
             Said::Aside(bytes) => self.aside(now, &bytes),

@@ -129,6 +129,13 @@ pub enum Input {
         /// Where to go on; `None` when these were the last.
         next: Option<Cursor>,
     },
+    /// Whether there is such a log record, for [`Output::Look`].
+    Looked {
+        /// Its key.
+        key: Vec<u8>,
+        /// Whether there is.
+        found: bool,
+    },
     /// An administrator's request; answered by [`Output::Answer`].
     Admin {
         /// Names the request.
@@ -167,6 +174,12 @@ pub enum Output {
         after: Cursor,
         /// The number of the read.
         read: u64,
+    },
+    /// Look whether there is a log record of this key, once all writes before this are done, and
+    /// before any later [`Output::Fetch`] is answered.
+    Look {
+        /// Its key.
+        key: Vec<u8>,
     },
     /// Bind the virtual addresses (true) or release them.
     Serve(bool),

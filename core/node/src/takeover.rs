@@ -11,6 +11,7 @@ use tandem_types::{Duration, Flow, Instant};
 use crate::block::{BLOCK, Blocks};
 use crate::live::{Live, LiveRecord};
 use crate::node::Node;
+use crate::ports::Output;
 use crate::record::{self, BINDING, CALL, EMERGENCY, TRANSACTION, USER};
 
 /// Q.850 cause of a call whose server went away before anybody answered: temporary failure.
@@ -122,21 +123,19 @@ impl Node {
     }
 
     /// A hot record that only the twin had: it served while we were apart, or before we both were
-    /// away. An answered call goes on here; one that rang is closed.
-    pub(crate) fn adopt(&mut self, now: Instant, stray: Record) {
+    /// away. A call is adopted once it is known that its record is not closed here.
+    pub(crate) fn stray(&mut self, now: Instant, stray: Record) {
         let Some(body) = &stray.body else { return };
         match read(&stray.key, body) {
             Some(Read::Call(key, saved)) if saved.recorded || self.calls.is_closed(&key) => {}
-            Some(Read::Call(key, mut saved)) => {
-                self.rehome_ties(&mut saved.ties);
-                saved.without_transactions();
-                let live = Live::restore(now, (*saved).clone(), stray.age);
-                if live.call.answered_by().is_some() {
-                    self.calls.restore(key.clone(), live);
-                    self.calls.touch(&key);
-                } else {
-                    self.close_stray(now, &key, saved.call);
-                }
+            // A disk that cannot be written answers nothing either.
+            Some(Read::Call(key, saved)) if !self.journal.disk_works() => {
+                self.adopt(now, &key, *saved, stray.age);
+            }
+            Some(Read::Call(key, _)) => {
+                let key = record::cdr_key(&key);
+                self.outputs.push_back(Output::Look { key: key.clone() });
+                self.strays.insert(key, stray);
             }
             // A transaction without its call would answer what nobody asks any more; a login of
             // that time is not newer than what the phone told us since.
@@ -150,6 +149,43 @@ impl Node {
                 }
             }
             Some(Read::User(_) | Read::Emergency(_) | Read::Block) | None => {}
+        }
+    }
+
+    /// The store says whether the record of a stray call is closed here.
+    pub(crate) fn looked(&mut self, now: Instant, cdr_key: &[u8], found: bool) {
+        let Some(stray) = self.strays.remove(cdr_key) else { return };
+        let Some(Read::Call(key, saved)) = stray.body.and_then(|body| read(&stray.key, &body))
+        else {
+            return;
+        };
+        if found {
+            self.calls.note_closed(&key);
+        }
+        if !self.calls.is_closed(&key) && self.calls.get(&key).is_none() {
+            self.adopt(now, &key, *saved, stray.age);
+        }
+    }
+
+    /// The disk fails: it is not waited for.
+    pub(crate) fn adopt_unlooked(&mut self, now: Instant, disk_works: bool) {
+        while !disk_works && let Some((key, _)) = self.strays.first_key_value() {
+            let key = key.clone();
+            self.looked(now, &key, false);
+        }
+    }
+
+    /// A call that only the twin had: where it was answered it goes on here; one that rang is
+    /// closed.
+    fn adopt(&mut self, now: Instant, key: &str, mut saved: LiveRecord, age: Duration) {
+        self.rehome_ties(&mut saved.ties);
+        saved.without_transactions();
+        let live = Live::restore(now, saved.clone(), age);
+        if live.call.answered_by().is_some() {
+            self.calls.restore(key.to_owned(), live);
+            self.calls.touch(key);
+        } else {
+            self.close_stray(now, key, saved.call);
         }
     }
 

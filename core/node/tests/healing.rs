@@ -223,3 +223,39 @@ fn a_call_that_ended_at_the_winner_does_not_come_back_with_what_the_loser_had() 
     assert_eq!(bench.cdrs(0), bench.cdrs(1));
     assert_eq!(bench.cdrs(0)[0].outcome, Some(tandem_call::Outcome::Cancelled));
 }
+
+#[test]
+fn a_call_that_ended_at_the_winner_stays_ended_also_when_the_winner_was_restarted_since() {
+    for answered in [true, false] {
+        let mut bench = Bench::new();
+        let (invite, got) = bench.ring();
+        let dialog = answered.then(|| bench.answer(&invite, &got));
+        bench.part();
+        // The standby writes something of the call that the master never has.
+        bench.active = 1;
+        match &dialog {
+            Some((to, target)) => {
+                bench.send(ANNA, in_dialog(&invite, Method::Info, to, target, 3));
+            }
+            None => bench.send(BEN, answer(&got, 183)),
+        }
+        bench.wait(Duration::from_secs(1));
+        bench.active = 0;
+        match &dialog {
+            Some((to, target)) => bench.send(ANNA, in_dialog(&invite, Method::Bye, to, target, 4)),
+            None => bench.send(ANNA, bench::cancel(&invite)),
+        }
+        bench.wait(Duration::from_secs(40));
+        assert_eq!(bench.cdrs(0).len(), 1);
+        bench.switch_off(0);
+        bench.switch_off(1);
+        bench.switch_on(0, Duration::from_secs(5));
+        bench.crown(0);
+        bench.switch_on(1, Duration::from_secs(5));
+        bench.wait(Duration::from_secs(300));
+        assert_eq!(bench.servers[0].node.status(bench.now).calls, 0, "{answered}");
+        assert_eq!(bench.cdrs(0), bench.cdrs(1));
+        let ending = bench.cdrs(0)[0].ending;
+        assert_eq!((bench.cdrs(0).len(), ending), (1, Some(tandem_call::Ending::Caller)));
+    }
+}

@@ -67,10 +67,11 @@ impl Waiting {
 
 /// A read that waits for the writes before it.
 #[derive(Debug)]
-pub(crate) struct Fetch {
-    pub(crate) lacking: Known,
-    pub(crate) after: Cursor,
-    pub(crate) read: u64,
+pub(crate) enum Fetch {
+    /// Log records that `lacking` does not cover.
+    Lacking { lacking: Known, after: Cursor, read: u64 },
+    /// The record of one key.
+    One(Vec<u8>),
 }
 
 #[derive(Debug)]

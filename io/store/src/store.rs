@@ -98,10 +98,15 @@ pub enum StoreEvent {
         /// Where to go on; `None` when there are no more.
         next: Option<Cursor>,
     },
-    /// The answer to [`Store::fetch`] where the file could not be read.
+    /// The answer to [`Store::look`].
+    Looked {
+        /// The key.
+        key: Vec<u8>,
+        /// Whether there is such a record that is not a tombstone.
+        found: bool,
+    },
+    /// The answer to [`Store::fetch`] or [`Store::look`] where the file could not be read.
     FetchFailed {
-        /// The number it was asked with.
-        read: u64,
         /// What SQLite said.
         what: String,
     },
@@ -209,7 +214,13 @@ impl Store {
     /// Reads log records that `lacking` does not cover, after `after`, as many as fit into a frame,
     /// once every write queued before is stored. Answered by [`StoreEvent::Fetched`].
     pub fn fetch(&self, lacking: Known, after: Cursor, read: u64) {
-        self.queue.push_fetch(Fetch { lacking, after, read });
+        self.queue.push_fetch(Fetch::Lacking { lacking, after, read });
+    }
+
+    /// Looks for the record of one key, once every write queued before is stored. Answered by
+    /// [`StoreEvent::Looked`], after every read asked for before.
+    pub fn look(&self, key: Vec<u8>) {
+        self.queue.push_fetch(Fetch::One(key));
     }
 
     /// A connection that reads, for another thread.
@@ -249,11 +260,17 @@ fn spawn(
 
 /// The fetch thread.
 fn answer(reader: &Reader, fetches: &Receiver<Fetch>, report: &Report) {
-    while let Ok(Fetch { lacking, after, read }) = fetches.recv() {
-        report(match reader.lacking(&lacking, &after) {
-            Ok((records, next)) => StoreEvent::Fetched { read, records, next },
-            Err(error) => StoreEvent::FetchFailed { read, what: error.what },
-        });
+    while let Ok(fetch) = fetches.recv() {
+        let answer = match fetch {
+            Fetch::Lacking { lacking, after, read } => reader
+                .lacking(&lacking, &after)
+                .map(|(records, next)| StoreEvent::Fetched { read, records, next }),
+            Fetch::One(key) => reader.get(&key).map(|found| {
+                let found = found.is_some_and(|record| record.body.is_some());
+                StoreEvent::Looked { key, found }
+            }),
+        };
+        report(answer.unwrap_or_else(|error| StoreEvent::FetchFailed { what: error.what }));
     }
 }
 

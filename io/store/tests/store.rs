@@ -177,6 +177,17 @@ fn a_fetch_sees_every_write_queued_before_it() {
 }
 
 #[test]
+fn a_look_finds_what_was_queued_before_it_and_nothing_else() {
+    let folder = folder("look");
+    let (store, mut wait) = open(&folder, Settings::default());
+    store.write(entry(1, Seat::Master, 1, vec![log("there", "x")]), false, 1).unwrap();
+    store.look(b"there".to_vec());
+    store.look(b"not there".to_vec());
+    assert_eq!(wait.looked(), (b"there".to_vec(), true));
+    assert_eq!(wait.looked(), (b"not there".to_vec(), false));
+}
+
+#[test]
 fn big_log_records_come_in_frames_of_their_own() {
     let folder = folder("big");
     let (store, mut wait) = open(&folder, Settings::default());

@@ -170,7 +170,10 @@ impl<'a> Server<'a> {
             StoreEvent::Fetched { read, records, next } => {
                 self.node.handle(now, Input::Fetched { read, records, next });
             }
-            StoreEvent::FetchFailed { what, .. } => {
+            StoreEvent::Looked { key, found } => {
+                self.node.handle(now, Input::Looked { key, found });
+            }
+            StoreEvent::FetchFailed { what } => {
                 // Nothing to give to the twin: it must not believe that it has everything.
                 self.log.say(&format!("the disk cannot be read: {what}"));
                 self.link.reset("the disk cannot be read");
@@ -227,6 +230,7 @@ impl<'a> Server<'a> {
                     }
                 }
                 Output::Fetch { lacking, after, read } => self.store.fetch(lacking, after, read),
+                Output::Look { key } => self.store.look(key),
                 Output::Serve(serving) => {
                     self.endpoints.serve(serving).await;
                     self.bind(now);

@@ -234,6 +234,10 @@ impl Bench {
                 let records = wanted.collect();
                 self.servers[who].node.handle(now, Input::Fetched { read, records, next: None });
             }
+            Output::Look { key } => {
+                let found = self.servers[who].records.contains_key(&key);
+                self.servers[who].node.handle(now, Input::Looked { key, found });
+            }
             Output::Answer { reply, .. } => self.replies.push(reply),
             Output::Fact(fact) => self.facts.push(format!("{who} {fact}")),
         }

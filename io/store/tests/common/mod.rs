@@ -68,6 +68,16 @@ impl Wait {
         while !matches!(self.next(), StoreEvent::Stored { ticket: done } if done >= ticket) {}
     }
 
+    /// Until the next look is answered.
+    #[track_caller]
+    pub fn looked(&mut self) -> (Vec<u8>, bool) {
+        loop {
+            if let StoreEvent::Looked { key, found } = self.next() {
+                return (key, found);
+            }
+        }
+    }
+
     /// Until this read is answered.
     #[track_caller]
     pub fn fetched(&mut self, wanted: u64) -> (Vec<Record>, Option<Cursor>) {
