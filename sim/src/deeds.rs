@@ -198,6 +198,7 @@ impl World {
             }
             KeeperOutput::SaveOrders(_) | KeeperOutput::Answer { .. } | KeeperOutput::Finished => {}
         }
+            KeeperOutput::AskVote { .. } | KeeperOutput::ReleaseVote { .. } => {}
     }
 
     fn send_heartbeat(&mut self, from: usize, bytes: &[u8]) {

@@ -172,6 +172,7 @@ impl Machine {
             timings,
             healing: rules.healing,
             probe: true,
+            votes: false,
             locked: false,
         };
         let config = tandem_keeper::Config {

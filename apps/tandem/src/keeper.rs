@@ -74,6 +74,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
             timings,
             healing: Healing::default(),
             probe: config.interface.is_some(),
+            votes: false,
             locked: saved.orders().locked,
         },
         profile: config.profile,

@@ -21,12 +21,13 @@ impl Budget {
 
     /// Whether one more is allowed.
     pub fn take(&mut self, now: Instant) -> bool {
-        if self.left == self.burst {
-            self.next = now + self.pause;
-        }
         while self.next <= now && self.left < self.burst {
             self.left += 1;
             self.next = self.next + self.pause;
+        }
+        if self.left == self.burst {
+            // The first pause begins with what is taken first.
+            self.next = now + self.pause;
         }
         let allowed = self.left > 0;
         if allowed {

@@ -1,10 +1,14 @@
 //! What is configured, what can happen, and what the caller must do.
 
-use tandem_pair::{Config as PairConfig, Profile};
+use std::net::SocketAddr;
+
+use tandem_pair::{Config as PairConfig, Profile, Voted};
 use tandem_types::{Duration, Epoch};
 
+use crate::conflict::Conflict;
 use crate::fact::Fact;
 use crate::messages::{KeeperMessage, OperatorAnswer, OperatorRequest, ServerMessage};
+use crate::reach::Reach;
 use crate::supervisor::Exit;
 
 /// The most paths for heartbeats.
@@ -73,6 +77,12 @@ pub enum Input {
     /// A server serves at the virtual address; `false`: it is certain that none does. Silence
     /// needs no input.
     ProbeAnswered(bool),
+    /// The third voter answered, or does not.
+    Voted(Voted),
+    /// Somebody who is neither we nor the twin says that a virtual address is his.
+    AddressConflict(Conflict),
+    /// Whom we reached with the questions of the last [`Output::AskReach`].
+    Reach(Reach),
     /// The network that phones use has a carrier.
     LinkState(bool),
     /// The io side noticed that this process was held up so long.
@@ -120,6 +130,27 @@ pub enum Output {
     /// Ask once whether a server serves at the virtual address, and answer `ProbeAnswered` if so.
     /// Ask the server (SIP OPTIONS), not the kernel (ARP): that answers for the dead.
     Probe,
+    /// Ask the gateway and these phones whether we reach them; answer with one [`Input::Reach`], a
+    /// tenth of a second later at most.
+    AskReach {
+        /// Where phones are, at most [`PHONES_MAX`](crate::PHONES_MAX).
+        phones: Vec<SocketAddr>,
+    },
+    /// Ask the third voter for its vote; answer [`Input::Voted`] with this number. An earlier request
+    /// is forgotten.
+    AskVote {
+        /// Names the request.
+        number: u64,
+        /// For this reign.
+        epoch: Epoch,
+        /// For so long, counted from now.
+        term: Duration,
+    },
+    /// Give the third vote back.
+    ReleaseVote {
+        /// The reign it was for.
+        epoch: Epoch,
+    },
     /// Answer to an operator.
     Answer {
         /// As in the question.

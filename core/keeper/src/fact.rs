@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tandem_pair::{Change, Notice};
 use tandem_types::Duration;
 
+use crate::conflict::Conflict;
 use crate::messages::ServerFact;
 use crate::reign::Begun;
 use crate::supervisor::Exit;
@@ -59,6 +60,8 @@ pub enum Fact {
         /// The words of the operating system.
         why: String,
     },
+    /// Somebody else says that a virtual address is his.
+    AddressConflict(Conflict),
     /// Datagrams came to the heartbeat port that are no heartbeats of the twin.
     Strangers {
         /// How many so far.
@@ -112,6 +115,7 @@ impl Fact {
             Self::ServiceFailing { .. } => "server_failing",
             Self::DiskRefused { .. } => "disk_refused",
             Self::AddressRefused { .. } => "address_refused",
+            Self::AddressConflict(_) => "address_conflict",
             Self::Strangers { .. } => "strangers",
             Self::OtherVersion { .. } => "other_version",
             Self::SwitchOrdered { .. } => "switch_ordered",
@@ -157,6 +161,9 @@ impl fmt::Display for Fact {
             }
             Self::DiskRefused { why } => write!(f, "epoch not written: {why}"),
             Self::AddressRefused { why } => write!(f, "virtual address not taken: {why}"),
+            Self::AddressConflict(conflict) => {
+                write!(f, "somebody else uses the virtual address {conflict}: find that device")
+            }
             Self::Strangers { count } => {
                 write!(f, "{count} datagrams at the heartbeat port are not of the twin")
             }

@@ -11,9 +11,11 @@ use tandem_pair::{
 };
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
+use crate::conflict::{Conflict, Conflicts};
 use crate::contract::{Config, Input, Output, PATHS_MAX};
 use crate::fact::Fact;
 use crate::messages::{KeeperMessage, OperatorAnswer, OperatorRequest, Progress, ServerMessage};
+use crate::reach::Asking;
 use crate::reign::Beginning;
 use crate::seal::{BadBeat, Seal};
 use crate::status::{Counters, HISTORY_MAX};
@@ -63,6 +65,8 @@ pub struct Keeper {
     /// The reign that is about to begin here.
     beginning: Option<Beginning>,
     orders: Orders,
+    conflicts: Conflicts,
+    asking: Asking,
     ending: Ending,
     outputs: VecDeque<Output>,
 }
@@ -92,6 +96,8 @@ impl Keeper {
             history: VecDeque::new(),
             beginning: None,
             orders: Orders::new(now, config.orders),
+            conflicts: Conflicts::default(),
+            asking: Asking::new(now),
             ending: Ending::No,
             outputs: VecDeque::new(),
         };
@@ -129,7 +135,13 @@ impl Keeper {
                 self.pair.handle(now, PairInput::ClaimFailed);
             }
             Input::ProbeAnswered(serves) => self.pair.handle(now, PairInput::Probe(serves)),
-            Input::LinkState(there) => self.pair.handle(now, PairInput::Carrier(there)),
+            Input::Voted(voted) => self.pair.handle(now, PairInput::Voted(voted)),
+            Input::AddressConflict(conflict) => self.conflicting(now, conflict),
+            Input::Reach(reach) => self.asking.take_reach(now, reach),
+            Input::LinkState(there) => {
+                self.asking.take_carrier(there);
+                self.pair.handle(now, PairInput::Carrier(there));
+            }
             Input::Slept(long) => self.pair.handle(now, PairInput::Slept(long)),
             Input::Operator { id, request } => self.operator(now, id, request),
             Input::Shutdown => self.shut_down(now),
@@ -168,10 +180,19 @@ impl Keeper {
         };
         let idle = self.idle_since.map(|since| since + self.timings.ready);
         let orders = self.orders.next_timeout();
-        [self.pair.next_timeout(), self.server.next_timeout(), lease, idle, farewell, orders]
-            .into_iter()
-            .flatten()
-            .min()
+        let asking = Some(self.asking.next_timeout());
+        [
+            self.pair.next_timeout(),
+            self.server.next_timeout(),
+            lease,
+            idle,
+            farewell,
+            orders,
+            asking,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Active or passive.
@@ -241,6 +262,16 @@ impl Keeper {
         }
     }
 
+    fn conflicting(&mut self, now: Instant, conflict: Conflict) {
+        let verdict = self.conflicts.heard(now, conflict, self.pair.holds_address());
+        if verdict.tell {
+            self.fact(Fact::AddressConflict(conflict));
+        }
+        if verdict.defend {
+            self.outputs.push_back(Output::RefreshAddress);
+        }
+    }
+
     fn exited(&mut self, now: Instant, exit: Exit) {
         self.fact(Fact::ServiceExited { exit: exit.clone() });
         self.server.exited(now, exit);
@@ -261,6 +292,7 @@ impl Keeper {
             // It says why it will be gone; that it is gone tells its exit.
             ServerMessage::Stopping => {}
             ServerMessage::Fact(fact) => self.fact(Fact::Server(fact)),
+            ServerMessage::Phones(phones) => self.asking.take_phones(phones),
         }
     }
 
@@ -307,6 +339,9 @@ impl Keeper {
         self.forward_pair(now);
         self.go_on_ending(now);
         self.forward_server();
+        if let Some(phones) = self.asking.due(now, self.pair.is_twin_heard(now)) {
+            self.outputs.push_back(Output::AskReach { phones });
+        }
         let idle = self.pair.state() == State::Active && self.server.is_up() && !self.own.serving;
         self.idle_since = idle.then(|| self.idle_since.unwrap_or(now));
     }
@@ -381,6 +416,12 @@ impl Keeper {
                 PairOutput::Release => self.outputs.push_back(Output::ReleaseAddress),
                 PairOutput::Refresh => self.outputs.push_back(Output::RefreshAddress),
                 PairOutput::Probe => self.outputs.push_back(Output::Probe),
+                PairOutput::AskVote { number, epoch, term } => {
+                    self.outputs.push_back(Output::AskVote { number, epoch, term });
+                }
+                PairOutput::ReleaseVote { epoch } => {
+                    self.outputs.push_back(Output::ReleaseVote { epoch });
+                }
                 PairOutput::Changed(change) => {
                     self.lend(now);
                     self.beginning = Beginning::changed(self.beginning, now, &change);
@@ -416,6 +457,16 @@ impl Keeper {
         }
     }
 
+    /// A lease ends when the votes end that it rests on, at the latest.
+    fn lease_end(&self, now: Instant) -> Instant {
+        let end = now + self.timings.lease;
+        match self.pair.right_until() {
+            Some(right) => end.min(right),
+            None if self.pair.needs_votes() => now,
+            None => end,
+        }
+    }
+
     /// Tells the server its role.
     fn lend(&mut self, now: Instant) {
         if !self.server.is_up() {
@@ -429,7 +480,7 @@ impl Keeper {
         let serves = self.progress.is_some_and(|(_, progress)| progress.serving);
         let message = match self.pair.state() {
             State::Active => {
-                self.lease_until = now + self.timings.lease;
+                self.lease_until = self.lease_end(now);
                 KeeperMessage::Lease {
                     role: Role::Active,
                     epoch: self.pair.reign(),
@@ -437,7 +488,7 @@ impl Keeper {
                 }
             }
             State::Yielding if serves => {
-                self.lease_until = now + self.timings.lease;
+                self.lease_until = self.lease_end(now);
                 KeeperMessage::HandOver {
                     epoch: self.pair.reign(),
                     valid_until_micros: self.lease_until.as_micros(),

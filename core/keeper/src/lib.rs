@@ -16,12 +16,15 @@
 //! process does is turning [`Output`] into deeds and what happens into [`Input`].
 
 mod budget;
+mod conflict;
 mod contract;
 mod event;
 mod exchange;
 mod fact;
 mod keeper;
 mod messages;
+mod outlook;
+mod reach;
 mod reign;
 mod seal;
 mod status;
@@ -29,6 +32,7 @@ mod supervisor;
 mod word;
 
 pub use budget::Budget;
+pub use conflict::{CONFLICT_TOLD_EVERY, CONFLICTS_MAX, Conflict, DEFEND_EVERY};
 pub use contract::{Config, Input, Output, PATHS_MAX, Standing};
 pub use event::{Event, KIND_MAX, Known, SENTENCE_MAX, case_name};
 pub use exchange::{AT_HAND_MAX, Exchange, LINE_MAX, PARCEL_MAX, Parcel, is_parcel};
@@ -38,11 +42,13 @@ pub use messages::{
     KeeperMessage, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Progress, Refused, ServerFact,
     ServerMessage, VERSION, decode, encode,
 };
+pub use outlook::{Misfortune, Outlook};
+pub use reach::{PHONES_MAX, Reach};
 pub use reign::Begun;
 pub use seal::{BEAT_MAX, BadBeat, Seal};
 pub use status::{
     Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus,
-    TwinStatus, When,
+    TwinStatus, VoteStatus, When,
 };
 pub use supervisor::{Exit, RESTARTS_MAX, RESTARTS_WINDOW};
 pub use tandem_pair as pair;

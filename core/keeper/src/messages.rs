@@ -4,6 +4,7 @@
 //! seqpacket socket or a length before it). Nothing longer than [`MESSAGE_MAX`] is read.
 
 use core::fmt;
+use std::net::SocketAddr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub enum ServerMessage {
     Stopping,
     /// Something that operators may want to know; the keeper keeps it with its own events.
     Fact(ServerFact),
+    /// Where a few registered phones are, to be asked whether this machine reaches them.
+    Phones(Vec<SocketAddr>),
 }
 
 /// Something that the server tells operators.

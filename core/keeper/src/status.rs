@@ -1,10 +1,12 @@
 //! Everything that `tandem status` shows of one machine. Plain data; times as milliseconds ago.
 
 use serde::{Deserialize, Serialize};
-use tandem_pair::{Change, Profile, Server, State, Timings};
+use tandem_pair::{Change, Profile, Server, State, Third, Timings};
 use tandem_types::{Epoch, Role, Seat};
 
+use crate::conflict::Conflict;
 use crate::messages::Progress;
+use crate::reach::Reach;
 use crate::supervisor::Exit;
 
 /// The newest changes of state that are kept.
@@ -43,8 +45,14 @@ pub struct Status {
     pub lock_left_ms: Option<u64>,
     /// A switchover that waits for the calls to end.
     pub switch: Option<SwitchStatus>,
+    /// The votes, where there is a third voter.
+    pub votes: Option<VoteStatus>,
     /// Its network has a carrier.
     pub carrier: bool,
+    /// Who else says that a virtual address is his, oldest first, and when that was heard last.
+    pub conflicts: Vec<When<Conflict>>,
+    /// Whom the last questions to gateway and phones reached.
+    pub reach: Option<When<Reach>>,
     /// The twin, if it was ever heard.
     pub twin: Option<TwinStatus>,
     /// The newest report of the server.
@@ -61,6 +69,8 @@ pub struct Status {
     pub late_ms: u64,
     /// Where heartbeats travel.
     pub paths: Vec<PathStatus>,
+    /// There is a virtual address on a network, at which a serving server can be asked for.
+    pub probe: bool,
     /// Heartbeats counted.
     pub heartbeats: Counters,
     /// Events that could not be kept on this machine's disk since the keeper was started.
@@ -89,6 +99,17 @@ pub struct When<T> {
     pub ago_ms: u64,
     /// What.
     pub what: T,
+}
+
+/// Who votes for this machine. Two of three votes are needed to serve, and one is its own.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct VoteStatus {
+    /// For how long the twin does.
+    pub twin_ms: u64,
+    /// For how long the third voter does. It is asked only while the twin's vote is old or missing.
+    pub third_ms: u64,
+    /// What the third voter said last.
+    pub third: Third,
 }
 
 /// A switchover that waits until no calls are up.

@@ -5,6 +5,7 @@ use tandem_types::{Duration, Epoch, Instant, Seat, Stamp};
 
 use crate::beat::{Beat, Server};
 use crate::timings::Timings;
+use crate::votes::Voted;
 
 /// Who stays active when contact is back after both were.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub healing: Healing,
     /// Whether there is a virtual address that can be asked for a serving server. Not on loopback.
     pub probe: bool,
+    /// Whether there is a third voter: then two of three votes are needed to serve.
+    pub votes: bool,
     /// Maintenance lock, as it was saved.
     pub locked: bool,
 }
@@ -113,6 +116,8 @@ pub enum Input {
     Slept(Duration),
     /// Maintenance lock set or taken off.
     Lock(bool),
+    /// The third voter answered, or does not.
+    Voted(Voted),
 }
 
 /// Why a switchover was not begun.

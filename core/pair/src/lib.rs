@@ -26,6 +26,7 @@ mod pair;
 mod table;
 mod timings;
 mod twin;
+mod votes;
 
 pub use address::REFRESH_AT;
 pub use beat::{Beat, Echo, Life, Server};
@@ -37,3 +38,4 @@ pub use pair::Pair;
 pub use table::{Event, ROWS, Row, State, find};
 pub use timings::{Profile, RELAX, Timings};
 pub use twin::{Dropped, Twin};
+pub use votes::{Third, Voted};

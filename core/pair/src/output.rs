@@ -26,6 +26,21 @@ pub enum Output {
     /// Ask once whether a server *serves* at the virtual address; answer
     /// [`Input::Probe`](crate::Input::Probe).
     Probe,
+    /// Ask the third voter for its vote, or for more of it; answer
+    /// [`Input::Voted`](crate::Input::Voted) with this number. An earlier request is forgotten.
+    AskVote {
+        /// Names the request.
+        number: u64,
+        /// For this reign.
+        epoch: Epoch,
+        /// For so long.
+        term: Duration,
+    },
+    /// Give the third vote back; requests that are not answered are forgotten.
+    ReleaseVote {
+        /// The reign it was for.
+        epoch: Epoch,
+    },
     /// The state has changed, or a new reign has begun.
     Changed(Change),
     /// Something people want to know.

@@ -17,6 +17,7 @@ use crate::input::{Config, Input, Own, Start, SwitchRefused};
 use crate::output::{Notice, Output};
 use crate::table::{Event, State, find};
 use crate::twin::{Dropped, Twin};
+use crate::votes::{Third, Voted, Votes};
 
 /// Where the question at the virtual address stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,6 +67,9 @@ pub struct Pair {
     judge_from: Instant,
     probe: Probe,
     somebody_serves: bool,
+    votes: Votes,
+    /// The epoch of the claim is on disk; what lacks is a vote.
+    saved: bool,
     address: Address,
     yield_until: Option<Instant>,
     next_beat: Option<Instant>,
@@ -140,6 +144,8 @@ impl Pair {
             judge_from: now + config.timings.cold_wait(config.seat),
             probe: Probe::Unasked,
             somebody_serves: false,
+            votes: Votes::new(now, config.votes, &config.timings),
+            saved: false,
             address: Address::None,
             yield_until: None,
             next_beat: None,
@@ -174,6 +180,7 @@ impl Pair {
             Input::Carrier(there) => self.take_carrier(now, there),
             Input::Slept(long) => self.slept(now, long),
             Input::Lock(locked) => self.locked = locked,
+            Input::Voted(voted) => self.voted(now, voted),
         }
         self.run(now);
     }
@@ -262,6 +269,8 @@ impl Pair {
             self.twin.lease_end(timings.silence),
             self.unfit_until,
             Some(self.mint_from),
+            self.votes.next_timeout(self.now),
+            self.votes.is_on().then(|| self.idle_since + timings.lease),
             self.rival_on_link.map(|since| since + timings.both_ways()),
             self.idle_on_link.map(|since| since + timings.idle_settles()),
         ];
@@ -286,7 +295,12 @@ impl Pair {
 
     /// What is the case now and what the table says to it: why this server goes on as it does.
     pub fn standing(&self, now: Instant) -> &'static str {
-        find(self.state, self.situation(now), self.config.seat).why
+        let waits = self.state == State::Probing
+            && matches!(self.probe, Probe::Answered { .. })
+            && !self.somebody_serves
+            && !self.votes.holds(now);
+        let case = if waits { Event::Unvoted } else { self.situation(now) };
+        find(self.state, case, self.config.seat).why
     }
 
     /// Our own last reign; the present one while active.
@@ -339,6 +353,21 @@ impl Pair {
         self.carrier
     }
 
+    /// Whether two of three votes are needed to serve.
+    pub fn needs_votes(&self) -> bool {
+        self.votes.is_on()
+    }
+
+    /// Until when the votes let us serve; `None`: without an end, or not at all.
+    pub fn right_until(&self) -> Option<Instant> {
+        self.votes.right_until().filter(|_| self.votes.is_on())
+    }
+
+    /// Until when the twin and the third voter vote for us, and what the latter said last.
+    pub fn ballot(&self) -> (Option<Instant>, Option<Instant>, Third) {
+        (self.votes.twin_until(), self.votes.third_until(), self.votes.third())
+    }
+
     /// Whether the virtual address is ours.
     pub fn holds_address(&self) -> bool {
         self.address.is_held()
@@ -357,7 +386,15 @@ impl Pair {
         let patience = self.twin.patience(self.config.timings.silence);
         let us = (self.config.seat, self.life);
         let accept_late = self.accepts_late();
+        let claimed = self.twin.beat().is_some_and(|before| before.state == State::Claiming);
         let taken = self.twin.take(now, us, patience, beat, accept_late);
+        if taken.is_ok() {
+            self.votes.hear(now, self.life, &beat);
+            if self.votes.is_on() && beat.state == State::Claiming && !claimed {
+                // It waits for our vote.
+                self.burst = Some((now, 0));
+            }
+        }
         match taken {
             Ok(()) | Err(Dropped::Stale) => self.learn(beat.highest),
             Err(Dropped::SameSeat | Dropped::Late) => {}
@@ -401,6 +438,10 @@ impl Pair {
         if matches!(self.state, State::Claiming | State::Active) {
             self.reign = epoch;
         }
+        if self.state == State::Claiming && !self.votes.holds(now) {
+            self.saved = true;
+            return;
+        }
         if self.state == State::Active {
             let why = find(State::Active, Event::EpochSaved, self.config.seat).why;
             let evidence = self.evidence(now, Event::EpochSaved);
@@ -439,7 +480,26 @@ impl Pair {
 
     fn probe_quiet(&mut self, now: Instant) {
         if self.state == State::Probing && self.situation(now) == Event::Silent {
-            self.step(now, Event::ProbeQuiet);
+            self.nobody_serves_there(now);
+        }
+    }
+
+    /// Nobody answered at the virtual address.
+    fn nobody_serves_there(&mut self, now: Instant) {
+        if self.votes.holds(now) {
+            return self.step(now, Event::ProbeQuiet);
+        }
+        self.somebody_serves = false;
+        self.probe = Probe::Answered { again: now + self.config.timings.probe_again };
+        self.step(now, Event::Unvoted);
+    }
+
+    fn voted(&mut self, now: Instant, voted: Voted) {
+        let waits = self.state == State::Probing && !self.somebody_serves;
+        if self.votes.take(now, voted) && waits && self.votes.holds(now) {
+            if let Probe::Answered { .. } = self.probe {
+                self.probe = Probe::Unasked;
+            }
         }
     }
 

@@ -82,6 +82,8 @@ pub enum Event {
     ProbeAnswered,
     /// Nobody answered at the virtual address, or there is none to ask at.
     ProbeQuiet,
+    /// As `ProbeQuiet`, and the third voter has not given us its vote.
+    Unvoted,
     /// The administrator orders a switchover and the twin can take it.
     SwitchOrdered,
     /// The twin did not take over in time.
@@ -93,6 +95,8 @@ pub enum Event {
     ServerDown,
     /// Our own network is gone, and the twin is silent or able to take over.
     Cut,
+    /// Neither the twin nor the third voter votes for us.
+    NoMajority,
     /// Nobody is known to serve, and we are not fit.
     NotFit,
     /// The twin is not heard, and it is too early to call that silence.
@@ -139,18 +143,20 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Slept,
         Self::EpochSaved,
         Self::EpochNotSaved,
         Self::ClaimFailed,
         Self::ProbeAnswered,
         Self::ProbeQuiet,
+        Self::Unvoted,
         Self::SwitchOrdered,
         Self::YieldExpired,
         Self::Recovered,
         Self::ServerDown,
         Self::Cut,
+        Self::NoMajority,
         Self::NotFit,
         Self::Unjudged,
         Self::TwinServes,
@@ -227,6 +233,8 @@ pub const ROWS: &[Row] = &[
         "our server is down: whoever holds the calls takes over, and our server restarts"),
     go(&[Claiming, Active, Yielding], &[Cut], BOTH, Stopped,
         "our network is gone: nobody can reach this server, so it must not believe that it serves"),
+    go(&[Claiming, Active, Yielding], &[NoMajority], BOTH, Passive,
+        "neither the twin nor the third voter votes for this server: without a majority it does not serve"),
     go(&[Probing], &[NotFit], BOTH, Passive,
         "this server can not lead at the moment"),
     stay(&[Cold, Passive, Stopped], &[NotFit], BOTH,
@@ -330,7 +338,9 @@ pub const ROWS: &[Row] = &[
         "somebody serves at the virtual address: the twin is cut off from us only"),
     go(&[Probing], &[ProbeQuiet], BOTH, Claiming,
         "the twin is gone: keeper and journal link are silent, and nobody serves at the virtual address"),
-    stay(&[Cold, Passive, Claiming, Active, Yielding, Stopped], &[ProbeAnswered, ProbeQuiet], BOTH,
+    stay(&[Probing], &[Unvoted], BOTH,
+        "nobody serves at the virtual address, but the third voter has not given its vote: waits for it"),
+    stay(&[Cold, Passive, Claiming, Active, Yielding, Stopped], &[ProbeAnswered, ProbeQuiet, Unvoted], BOTH,
         "an answer to a question that is settled"),
 
     // Handing over.
@@ -358,7 +368,7 @@ pub const ROWS: &[Row] = &[
         "not handing over"),
 
     // Cases that the question "what is the case?" (situation.rs) never raises in these states.
-    stay(&[Cold, Passive, Probing, Stopped], &[ServerDown, Cut, TwinFollows], BOTH,
+    stay(&[Cold, Passive, Probing, Stopped], &[ServerDown, Cut, NoMajority, TwinFollows], BOTH,
         "asked of a server that serves only"),
     stay(&[Claiming, Active, Yielding], &[NotFit], BOTH,
         "asked of a server that does not serve only"),
@@ -449,5 +459,5 @@ fn every_case_has_exactly_one_row() {
             }
         }
     }
-    assert_eq!(cases, 7 * 30 * 2);
+    assert_eq!(cases, 7 * 32 * 2);
 }

@@ -56,6 +56,8 @@ pub struct Timings {
     pub switchover: Duration,
     /// How long the virtual address is still heard after it was handed over to the twin.
     pub linger: Duration,
+    /// How long the third voter promises its vote, each time it is asked.
+    pub vote: Duration,
     /// Pause before a server that was stopped by its disk or address tries again.
     pub retry: Duration,
     /// How long a server may take from start to ready.
@@ -96,6 +98,7 @@ impl Timings {
             claim: millis(2_000),
             switchover: millis(2_000),
             linger: millis(60),
+            vote: millis(1_000),
             retry: millis(5_000),
             ready: millis(10_000),
             stop: millis(3_000),
@@ -240,6 +243,11 @@ impl Timings {
                 "whoever took the address over announces it again after the other one has let go of it",
             ),
             (
+                "2 x silence <= vote",
+                self.silence * 2 <= self.vote,
+                "the third vote is asked for again when a quarter of it is over, and must bear late answers",
+            ),
+            (
                 "every time-out >= 1 ms and <= 10 min",
                 self.all().iter().all(|(_, is)| (LEAST..=MOST).contains(is)),
                 "zero would spin, and hours would be a typing error",
@@ -248,7 +256,7 @@ impl Timings {
     }
 
     /// Every time-out with its name.
-    pub fn all(&self) -> [(&'static str, Duration); 18] {
+    pub fn all(&self) -> [(&'static str, Duration); 19] {
         [
             ("beat", self.beat),
             ("silence", self.silence),
@@ -265,6 +273,7 @@ impl Timings {
             ("claim", self.claim),
             ("switchover", self.switchover),
             ("linger", self.linger),
+            ("vote", self.vote),
             ("retry", self.retry),
             ("ready", self.ready),
             ("stop", self.stop),
@@ -284,7 +293,7 @@ impl Timings {
     }
 }
 
-const RULES: usize = 12;
+const RULES: usize = 13;
 
 /// The shortest time-out that is accepted.
 const LEAST: Duration = millis(1);
@@ -328,6 +337,7 @@ mod tests {
             Timings { revive: millis(359), ..usual },
             Timings { switchover: millis(99), ..usual },
             Timings { linger: millis(91), ..usual },
+            Timings { vote: millis(199), ..usual },
             Timings { claim: short, ..usual },
             Timings { standby_grace: long, ..usual },
         ];

@@ -264,6 +264,7 @@ pub(super) mod tests {
                 timings: Timings::default(),
                 healing: Healing::default(),
                 probe: false,
+                votes: false,
                 locked: false,
             },
             orders: tandem_keeper::Standing::default(),

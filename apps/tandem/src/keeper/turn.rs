@@ -238,6 +238,8 @@ impl Turner {
                 Output::Probe => self.network.ask(),
                 Output::Answer { id, answer } => self.answer(id, answer),
                 Output::Fact(fact) => self.tell(&fact),
+                // Asked for only where a third voter is configured.
+                Output::AskVote { .. } | Output::ReleaseVote { .. } => {}
                 Output::Finished => return Going::Done,
             }
         }

@@ -5,7 +5,7 @@ use tandem_types::{Duration, Instant, Role};
 use super::{Keeper, role};
 use crate::contract::PATHS_MAX;
 use crate::status::{
-    PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus, TwinStatus, When,
+    PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus, TwinStatus, VoteStatus, When,
 };
 use crate::supervisor::Phase;
 
@@ -30,7 +30,15 @@ impl Keeper {
             locked: beat.locked,
             lock_left_ms: self.orders.lock_left(now).map(millis),
             switch: self.switch_status(now),
+            votes: self.vote_status(now),
             carrier: beat.carrier,
+            conflicts: self
+                .conflicts
+                .seen()
+                .iter()
+                .map(|seen| When { ago_ms: ago(seen.last), what: seen.conflict })
+                .collect(),
+            reach: self.asking.newest().map(|(at, what)| When { ago_ms: ago(at), what }),
             twin: self.twin_status(now),
             server: self.progress.map(|(at, what)| When { ago_ms: ago(at), what }),
             services: vec![self.service_status(now)],
@@ -39,6 +47,7 @@ impl Keeper {
             real_time: self.config.real_time,
             late_ms: millis(self.pair.lateness()),
             paths: self.path_status(now),
+            probe: self.config.pair.probe,
             heartbeats: self.counters,
             events_lost: 0,
             history: self
@@ -47,6 +56,13 @@ impl Keeper {
                 .map(|(at, change)| When { ago_ms: ago(*at), what: change.clone() })
                 .collect(),
         }
+    }
+
+    fn vote_status(&self, now: Instant) -> Option<VoteStatus> {
+        let (twin, third_until, third) = self.pair.ballot();
+        let left = |until: Option<Instant>| until.map_or(0, |at| millis(now.elapsed_until(at)));
+        let (twin_ms, third_ms) = (left(twin), left(third_until));
+        self.pair.needs_votes().then_some(VoteStatus { twin_ms, third_ms, third })
     }
 
     fn switch_status(&self, now: Instant) -> Option<SwitchStatus> {

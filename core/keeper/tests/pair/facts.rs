@@ -2,7 +2,8 @@
 
 use tandem_keeper::pair::{Change, Event as Case, State, Timings};
 use tandem_keeper::{
-    Begun, Event, Fact, Input, Known, OperatorAnswer, OperatorRequest, ServerFact, ServerMessage,
+    Begun, Event, Fact, Input, Known, Misfortune, OperatorAnswer, OperatorRequest, Outlook,
+    ServerFact, ServerMessage,
 };
 use tandem_types::{Duration, Seat};
 
@@ -72,4 +73,46 @@ fn what_the_server_tells_and_a_refused_switchover_are_facts() {
     let answer = world.order(MASTER, OperatorRequest::Switch { force: false });
     let OperatorAnswer::Refused(why) = answer else { panic!("{answer:?}") };
     assert_eq!(world.count(MASTER, |fact| *fact == Fact::SwitchRefused { why: why.clone() }), 1);
+}
+
+#[test]
+fn what_is_said_to_follow_from_a_death_does_follow() {
+    let deeds: [(Misfortune, fn(&mut World)); 2] = [
+        (Misfortune::ServerDies, |world| world.kill_server(MASTER)),
+        (Misfortune::MachineDies, |world| world.kill_machine(MASTER)),
+    ];
+    for (misfortune, deed) in deeds {
+        let mut world = World::settled(4);
+        let said: Vec<_> = [MASTER, STANDBY].map(|at| world.status(at).outlooks()).into();
+        assert_eq!(said[0], said[1], "both machines say the same");
+        let of = |outlook: &&Outlook| outlook.misfortune == misfortune;
+        let outlook = said[0].iter().find(of).expect("it is there").clone();
+        assert_eq!((outlook.serves, outlook.loses), (Some(Seat::Standby), false), "{outlook:?}");
+        deed(&mut world);
+        world.run_until(ms(10), |world| world.serving().is_empty());
+        let took = world.run_until(ms(1_000), |world| world.serving() == [STANDBY]);
+        let after = ms(outlook.after_ms.expect("somebody serves"));
+        // What was heard last was up to a heartbeat old; disk, address and server take some.
+        assert!(took + ms(20) > after && took < after + ms(30), "{took:?}, said {outlook:?}");
+        let claim = changes(&world, STANDBY).into_iter().find(|c| c.to == State::Claiming);
+        assert_eq!(claim.map(|claim| claim.why.clone()), Some(outlook.why));
+    }
+}
+
+#[test]
+fn where_nothing_would_take_over_it_is_said_why() {
+    let mut world = World::settled(5);
+    world.order(STANDBY, OperatorRequest::Lock { on: true, seconds: None });
+    world.run(ms(50));
+    for outlook in world.status(MASTER).outlooks() {
+        if outlook.misfortune != Misfortune::CutBetween {
+            assert_eq!(outlook.serves, None, "{outlook:?}");
+            assert!(outlook.why.contains("maintenance lock"), "{outlook:?}");
+        }
+    }
+    world.kill_machine(STANDBY);
+    world.run(ms(500));
+    let outlooks = world.status(MASTER).outlooks();
+    assert!(outlooks[1].why.contains("not heard") && outlooks[1].serves.is_none(), "{outlooks:?}");
+    assert_eq!(outlooks[2].serves, Some(Seat::Master));
 }

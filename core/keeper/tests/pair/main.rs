@@ -6,4 +6,6 @@ mod orders;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod situations;
+mod voter;
+mod votes;
 mod world;

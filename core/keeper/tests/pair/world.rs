@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::voter::{Question, VOTER_AWAY, VOTER_PATIENCE, Voter};
 use tandem_keeper::pair::{Config as PairConfig, Healing, Start, State, Timings};
 use tandem_keeper::{
     Config, Exit, Fact, Input, Keeper, KeeperMessage, OperatorAnswer, OperatorRequest, Output,
@@ -41,11 +42,20 @@ pub(crate) struct Wires {
     pub(crate) delay: u64,
     /// Heartbeats that come twice, in percent.
     pub(crate) twice: u64,
+    /// The third voter is heard by the master, and by the standby.
+    pub(crate) voter: [bool; 2],
 }
 
 impl Wires {
-    pub(crate) const GOOD: Self =
-        Self { beats: [[true; 2]; 2], link: true, phones: true, loss: 0, delay: 200, twice: 0 };
+    pub(crate) const GOOD: Self = Self {
+        beats: [[true; 2]; 2],
+        link: true,
+        phones: true,
+        loss: 0,
+        delay: 200,
+        twice: 0,
+        voter: [true; 2],
+    };
 
     pub(crate) const CUT: Self =
         Self { beats: [[false; 2]; 2], link: false, phones: false, ..Self::GOOD };
@@ -125,6 +135,7 @@ enum Event {
     ToServer(u32, KeeperMessage),
     Turn,
     Link(LinkWord),
+    ToVoter(u64, Question),
     Exit(u32),
 }
 
@@ -140,6 +151,8 @@ pub(crate) struct World {
     real_time: bool,
     probe: bool,
     healing: Healing,
+    /// The third voter, if there is one.
+    pub(crate) voter: Option<Voter>,
     /// Every reign that began; none twice.
     pub(crate) reigns: BTreeSet<Epoch>,
     /// How long two servers served at once.
@@ -209,6 +222,7 @@ impl World {
             real_time: true,
             probe: true,
             healing: Healing::default(),
+            voter: None,
             reigns: BTreeSet::new(),
             overlap: Duration::ZERO,
             together: Duration::ZERO,
@@ -245,6 +259,11 @@ impl World {
         self
     }
 
+    pub(crate) fn with_voter(mut self) -> Self {
+        self.voter = Some(Voter::default());
+        self
+    }
+
     pub(crate) fn without_real_time(mut self) -> Self {
         self.real_time = false;
         self
@@ -256,7 +275,7 @@ impl World {
     pub(crate) fn boot(&mut self, at: usize) {
         self.stop_server(at);
         let (now, timings, real_time) = (self.now, self.timings, self.real_time);
-        let (probe, healing) = (self.probe, self.healing);
+        let (probe, healing, votes) = (self.probe, self.healing, self.voter.is_some());
         let machine = &mut self.machines[at];
         machine.boot += 1;
         machine.inbox.clear();
@@ -264,7 +283,7 @@ impl World {
         machine.holds_address = false;
         let orders = machine.orders;
         let locked = orders.locked;
-        let pair = PairConfig { seat: machine.seat, timings, healing, probe, locked };
+        let pair = PairConfig { seat: machine.seat, timings, healing, probe, votes, locked };
         let profile = tandem_keeper::pair::Profile::Default;
         let heartbeat_key = [7; 32];
         let config = Config { pair, profile, real_time, heartbeat_key, paths: 2, orders };
@@ -484,6 +503,7 @@ impl World {
                 self.turn(at);
             }
             Event::Link(word) => self.hear_link(at, word),
+            Event::ToVoter(boot, question) => self.ask_voter(at, boot, question),
             Event::Exit(pid) => {
                 if self.machines[at].server.pid == Some(pid) {
                     self.stop_server(at);
@@ -669,6 +689,14 @@ impl World {
                     self.push(Duration::from_micros(600), at, answer);
                 }
             }
+            Output::AskReach { .. } => {}
+            Output::AskVote { number, epoch, term } => {
+                let question = Question::Ask { number, epoch, term };
+                self.push(VOTER_AWAY, at, Event::ToVoter(boot, question));
+            }
+            Output::ReleaseVote { .. } => {
+                self.push(VOTER_AWAY, at, Event::ToVoter(boot, Question::Release));
+            }
             Output::Answer { answer, .. } => self.machines[at].answer = Some(answer),
             Output::Fact(fact) => {
                 if let Fact::Role(change) = &fact
@@ -681,6 +709,17 @@ impl World {
             }
             Output::Finished => self.machines[at].finished = true,
         }
+    }
+
+    fn ask_voter(&mut self, at: usize, boot: u64, question: Question) {
+        let heard = self.wires.voter[at] && !self.dice.chance(self.wires.loss);
+        let voted = match (&mut self.voter, heard) {
+            (Some(voter), true) => voter.hear(self.now, at, question),
+            (Some(_), false) | (None, _) => question.unheard(),
+        };
+        let Some(voted) = voted else { return };
+        let away = if heard { VOTER_AWAY } else { VOTER_PATIENCE };
+        self.push(away, at, Event::ToKeeper(boot, Input::Voted(voted)));
     }
 
     fn send(&mut self, at: usize, path: u8, bytes: Vec<u8>) {

@@ -22,10 +22,20 @@ impl Pair {
         if self.address.is_overdue(now) {
             self.claim_failed(now);
         }
-        if self.yield_until.is_some_and(|until| until <= now) {
-            self.step(now, Event::YieldExpired);
+        if let Some(until) = self.yield_until.filter(|until| *until <= now) {
+            if self.votes.is_on() && self.situation(now) == Event::TwinClaims {
+                // It has our vote.
+                self.yield_until = Some(until + self.config.timings.silence);
+            } else {
+                self.step(now, Event::YieldExpired);
+            }
         }
         self.settle(now);
+        if self.state == State::Claiming && self.saved && self.votes.holds(now) {
+            self.step(now, Event::EpochSaved);
+            self.settle(now);
+        }
+        self.vote(now);
         self.mint_later_reign(now);
         if let Some((epoch, _)) = self.minting
             && self.skips_saving()
@@ -65,7 +75,7 @@ impl Pair {
     /// Asks at the virtual address, or goes on if there is none.
     fn ask(&mut self, now: Instant) {
         if !self.config.probe {
-            return self.step(now, Event::ProbeQuiet);
+            return self.nobody_serves_there(now);
         }
         let timings = &self.config.timings;
         let (next, until) = match self.probe {
@@ -75,7 +85,7 @@ impl Pair {
             Probe::Unasked => (now, now + timings.probe),
         };
         if until <= now {
-            self.step(now, Event::ProbeQuiet);
+            self.nobody_serves_there(now);
         } else if next <= now {
             self.outputs.push_back(Output::Probe);
             let next = until.min(now + timings.probe_pause());
@@ -116,6 +126,12 @@ impl Pair {
             | State::Stopped => Probe::Unasked,
         };
         self.yield_until = None;
+        self.saved = false;
+        if to == State::Claiming {
+            self.votes.stand(now);
+        } else if to.is_idle() {
+            self.votes.sit_down();
+        }
         // A reign is explained by what led to the claim, not by the disk having done its work.
         let why = if event == Event::EpochSaved { self.why } else { row.why };
         match to {
@@ -184,6 +200,45 @@ impl Pair {
         if self.address != Address::None {
             self.address = Address::None;
             self.outputs.push_back(Output::Release);
+        }
+    }
+
+    /// Asks for the third vote while it is needed, and gives it back when it is not.
+    fn vote(&mut self, now: Instant) {
+        if !self.votes.is_on() {
+            return;
+        }
+        let wanted = match self.state {
+            State::Claiming => self.votes.is_needed(now, true),
+            State::Active => self.votes.is_needed(now, false),
+            State::Yielding => self.own.serving && self.votes.is_needed(now, false),
+            State::Probing => !self.somebody_serves,
+            State::Cold | State::Passive | State::Stopped => false,
+        };
+        let epoch = match (self.minting, self.state) {
+            (Some((epoch, _)), _) => epoch,
+            (None, State::Claiming | State::Active | State::Yielding) => self.reign,
+            (None, State::Cold | State::Passive | State::Probing | State::Stopped) => {
+                self.highest.next(self.config.seat)
+            }
+        };
+        if wanted {
+            if let Some((number, term)) = self.votes.ask(now) {
+                self.outputs.push_back(Output::AskVote { number, epoch, term });
+            }
+            return;
+        }
+        // A server that was told to stop has done so when it says so, or when its lease has ended.
+        let lease_over = self.idle_since + self.config.timings.lease <= now;
+        let stopped = !self.own.serving;
+        let unused = match self.state {
+            State::Active => self.votes.is_steady(now),
+            State::Claiming => false,
+            State::Yielding => stopped,
+            State::Cold | State::Passive | State::Probing | State::Stopped => stopped && lease_over,
+        };
+        if unused && self.votes.give_back(now) {
+            self.outputs.push_back(Output::ReleaseVote { epoch: self.reign });
         }
     }
 

@@ -18,6 +18,15 @@ impl Pair {
         if !idle && self.own.server != Server::Up {
             return Event::ServerDown;
         }
+        let unelected = match self.state {
+            State::Claiming => self.votes.is_hopeless(now),
+            State::Active => !self.votes.holds(now),
+            State::Yielding => self.own.serving && !self.votes.holds(now),
+            State::Cold | State::Passive | State::Probing | State::Stopped => false,
+        };
+        if unelected {
+            return Event::NoMajority;
+        }
         if self.state == State::Stopped && self.is_fit(now) {
             return Event::Recovered;
         }
@@ -206,7 +215,8 @@ impl Pair {
         if self.state.is_idle() && !self.is_fit(now) {
             return Event::NotFit;
         }
-        if linked { Event::LinkIdle } else { Event::Silent }
+        // Without votes the word on the link is enough; with them the vote is waited for as in a silence.
+        if linked && !self.votes.is_on() { Event::LinkIdle } else { Event::Silent }
     }
 }
 

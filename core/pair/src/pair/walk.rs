@@ -13,6 +13,7 @@ use crate::input::{Config, Healing, Input, Link, Own, Start};
 use crate::output::Output;
 use crate::table::{Event, ROWS, Row, State};
 use crate::timings::Timings;
+use crate::votes::Voted;
 
 /// Rows that no walk reaches: the table is total, and these are never asked for.
 const GUARDS: &[(&str, &str)] = &[
@@ -39,6 +40,8 @@ struct Walk {
     pairs: [Pair; 2],
     wire: [VecDeque<Beat>; 2],
     saving: [VecDeque<Epoch>; 2],
+    /// Questions to the third voter.
+    asked: [Option<(u64, Duration)>; 2],
     reigns: BTreeSet<Epoch>,
     /// Heartbeats of that side do not arrive.
     cut: [bool; 2],
@@ -52,7 +55,7 @@ impl Walk {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::from_number(seed);
         let healing = if dice.chance(50) { Healing::LiveCalls } else { Healing::Master };
-        let probe = dice.chance(50);
+        let (probe, votes) = (dice.chance(50), dice.chance(40));
         let (short, long) = (Duration::from_millis(150), Duration::from_millis(400));
         let pair = |seat| {
             let timings = Timings {
@@ -61,7 +64,7 @@ impl Walk {
                 probe: long,
                 ..Timings::default()
             };
-            let config = Config { seat, timings, healing, probe, locked: false };
+            let config = Config { seat, timings, healing, probe, votes, locked: false };
             Pair::new(Instant::ZERO, config, Start { boot: 1, saved: Epoch::NEVER })
         };
         Self {
@@ -69,6 +72,7 @@ impl Walk {
             pairs: [pair(Seat::Master), pair(Seat::Standby)],
             wire: [VecDeque::new(), VecDeque::new()],
             saving: [VecDeque::new(), VecDeque::new()],
+            asked: [None; 2],
             reigns: BTreeSet::new(),
             cut: [false; 2],
             link_cut: false,
@@ -132,6 +136,14 @@ impl Walk {
             3..=5 => match self.saving[at].pop_front() {
                 Some(epoch) if self.dice.chance(90) => Input::EpochSaved(epoch),
                 Some(epoch) => Input::EpochNotSaved(epoch),
+                None => return,
+            },
+            12..=14 => match self.asked[at].take() {
+                Some((number, term)) => Input::Voted(match self.dice.below(20) {
+                    0 => Voted::Unreachable { number },
+                    1..=6 => Voted::Refused { number, left: term / 2 },
+                    _ => Voted::Granted { number, term },
+                }),
                 None => return,
             },
             11 if self.dice.chance(10) => {
@@ -214,6 +226,8 @@ impl Walk {
                     Output::Changed(change) if change.to == State::Active => {
                         assert!(self.reigns.insert(change.reign), "{} twice", change.reign);
                     }
+                    Output::AskVote { number, term, .. } => self.asked[at] = Some((number, term)),
+                    Output::ReleaseVote { .. } => self.asked[at] = None,
                     Output::Claim
                     | Output::Release
                     | Output::Refresh
