@@ -8,7 +8,7 @@ use tandem_types::Duration;
 use crate::world::{MASTER, STANDBY, Wires, World, ms};
 
 /// Partitions of the test command.
-const PARTITIONS: u64 = 4_000;
+const PARTITIONS: u64 = 1_000;
 
 /// Partitions of one run.
 const IN_A_RUN: u64 = 40;
