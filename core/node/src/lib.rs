@@ -29,6 +29,7 @@ mod outbox;
 mod ports;
 mod record;
 mod register;
+mod sample;
 mod serve;
 mod takeover;
 mod talk;

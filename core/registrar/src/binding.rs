@@ -133,6 +133,11 @@ struct Saved {
 }
 
 impl AorCheckpoint {
+    /// Where the devices registered from.
+    pub fn flows(&self) -> impl Iterator<Item = Flow> {
+        self.bindings.iter().map(|binding| binding.flow)
+    }
+
     pub(crate) fn of(now: Instant, bindings: &[Binding]) -> Self {
         let save = |binding: &Binding| Saved {
             contact: binding.contact.clone(),
