@@ -241,7 +241,7 @@ fn delete_all(
     outcome
 }
 
-fn lookup(name: &str) -> Result<(Netlink, Interface), Refused> {
+pub(super) fn lookup(name: &str) -> Result<(Netlink, Interface), Refused> {
     let refused = |error: Errno| {
         Refused::new(format!("look up the interface {name}"), error, "CAP_NET_ADMIN")
     };

@@ -19,6 +19,7 @@
 
 mod frames;
 mod interface;
+mod near;
 mod netlink;
 mod packet;
 mod watch;
@@ -35,6 +36,7 @@ use tandem_types::Duration;
 use interface::OnInterface;
 
 pub use interface::{Renewal, list, remove_left_over};
+pub use near::{Neighbours, Question};
 pub use watch::{LinkState, LinkWatch};
 
 /// An address with the length of its network's prefix, as in `192.0.2.9/24`.

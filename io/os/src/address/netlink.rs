@@ -9,6 +9,7 @@
 
 mod addresses;
 mod links;
+mod routes;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
