@@ -4,7 +4,7 @@ use tandem_call::{Call, Cdr, Ending, LegId, Outcome};
 use tandem_dialplan::{Account, Party, RoutePlan, UserName};
 use tandem_journal::Class;
 use tandem_sip::digest::{self, Challenge, Ha1, NonceCheck, NonceUse};
-use tandem_sip::{ContactValue, HeaderName, Host, Method, NameAddr, Request, Uri};
+use tandem_sip::{ContactValue, Header, HeaderName, Host, Method, NameAddr, Request, Uri};
 use tandem_stack::{Dialog, ServerId, make_response};
 use tandem_types::{Flow, Instant, Pii};
 
@@ -132,7 +132,7 @@ impl Node {
             self.reply(now, id, &request, 513);
             return;
         }
-        let key = self.dice.hex(16);
+        let key = self.call_number(&request);
         let dialled = talk::dialled(&request);
         let plan = self.directory.route(&caller, &dialled);
         let cdr =
@@ -177,6 +177,22 @@ impl Node {
         let trying = make_response(&request, 100, None);
         self.answer(now, &id, trying);
         self.ring(now, id, flow, &request, &key, dialled, &plan, devices, cdr);
+    }
+
+    /// The number of the call that this INVITE begins.
+    ///
+    /// Made of the INVITE itself: where a server takes it and dies before it says a word, the caller
+    /// repeats it to the twin, and what the two have on record is one call. Its proof of identity
+    /// makes it unlike any other.
+    fn call_number(&mut self, request: &Request) -> String {
+        let of_proof = |header: &&Header| *header.name() == HeaderName::ProxyAuthorization;
+        let proofs = request.headers.iter().filter(of_proof).map(Header::value);
+        let names = [HeaderName::CallId, HeaderName::From, HeaderName::CSeq];
+        let named = names.iter().filter_map(|name| request.headers.get(name));
+        let parts: Vec<&[u8]> = proofs.chain(named).collect();
+        let number = self.nonce_key.name(&parts);
+        let is_taken = self.calls.get(&number).is_some() || self.calls.is_closed(&number);
+        if is_taken { self.dice.hex(16) } else { number }
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything a new call is made of")]

@@ -259,3 +259,57 @@ fn a_call_that_ended_at_the_winner_stays_ended_also_when_the_winner_was_restarte
         assert_eq!((bench.cdrs(0).len(), ending), (1, Some(tandem_call::Ending::Caller)));
     }
 }
+
+/// The server that is alone takes the INVITE and dies before it says a word; the caller repeats it to
+/// the twin, which has nothing of it.
+fn taken_twice(before_return: impl Fn(&mut Bench, &tandem_sip::Request)) -> Bench {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(BEN, "ben");
+    bench.switch_off(1);
+    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    let invite = bench.prove(ANNA, "anna", invite);
+    bench.switch_off(0);
+    bench.switch_on(1, Duration::ZERO);
+    bench.crown(1);
+    bench.sent.clear();
+    bench.send(ANNA, invite);
+    bench.response(ANNA, 100);
+    let got = bench.request(BEN, &Method::Invite);
+    before_return(&mut bench, &got);
+    bench.switch_on(0, Duration::from_secs(5));
+    bench
+}
+
+#[test]
+fn an_invite_that_a_dying_server_took_and_the_twin_takes_again_is_one_call() {
+    let mut bench = taken_twice(|bench, got| bench.send(BEN, answer(got, 486)));
+    bench.response(ANNA, 486);
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!((bench.cdrs(1).len(), bench.cdrs(1)[0].sip_status), (1, 486));
+    // It is still ringing when the dead server is back.
+    let mut bench = taken_twice(|_, _| ());
+    bench.wait(Duration::from_millis(600));
+    let again = bench.request(BEN, &Method::Invite);
+    bench.send(BEN, answer(&again, 486));
+    bench.response(ANNA, 486);
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(1).len(), 1);
+}
+
+#[test]
+fn an_invite_like_an_earlier_one_with_a_new_proof_is_another_call() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    for _ in 0..2 {
+        let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+        let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+        bench.prove(ANNA, "anna", invite);
+        bench.response(ANNA, 404);
+        bench.wait(Duration::from_secs(40));
+        bench.sent.clear();
+    }
+    assert_eq!(bench.cdrs(0).len(), 2);
+}

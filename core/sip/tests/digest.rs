@@ -245,3 +245,12 @@ fn as_many_nonces_as_allowed_are_counted_and_one_more_makes_the_oldest_stale() {
 fn secrets_do_not_print() {
     assert_eq!(format!("{:?} {:?}", Ha1::new(b"a", b"b", b"c"), key()), "Ha1(...) NonceKey(...)");
 }
+
+#[test]
+fn a_request_has_the_same_name_on_both_servers_and_parts_do_not_run_together() {
+    let (one, two) = (NonceKey::new([7; 32]), NonceKey::new([7; 32]));
+    let name = one.name(&[b"proof", b"call"]);
+    assert_eq!((name.len(), &name), (32, &two.name(&[b"proof", b"call"])));
+    assert_ne!(name, one.name(&[b"proofc", b"all"]));
+    assert_ne!(name, NonceKey::new([8; 32]).name(&[b"proof", b"call"]));
+}

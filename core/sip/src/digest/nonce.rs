@@ -20,6 +20,7 @@ pub const MAX_NONCE_COUNTS: usize = 16_384;
 const TIME_BYTES: usize = 8;
 const SALT_BYTES: usize = 8;
 const CODE_BYTES: usize = 16;
+const NAME_BYTES: usize = 16;
 
 /// The key both servers of a pair make and check nonces with.
 #[derive(Clone)]
@@ -85,6 +86,19 @@ impl NonceKey {
         let (seconds, salt) = content.split_first_chunk::<TIME_BYTES>()?;
         let salt = salt.first_chunk::<SALT_BYTES>()?;
         Some(NonceId { seconds: u64::from_be_bytes(*seconds), salt: u64::from_be_bytes(*salt) })
+    }
+
+    /// A name for a request that came with a proof, 32 hexadecimal digits, made of `parts` of it:
+    /// the same on both servers, and another for every other proof where the proof is a part.
+    pub fn name(&self, parts: &[&[u8]]) -> String {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
+        // Longer than anything that a nonce is made of, so that no name tells of a nonce.
+        mac.update(b"the name of a request that came with a proof");
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        to_hex(&mac.finalize().into_bytes()[..NAME_BYTES])
     }
 
     /// `None` never happens: HMAC takes keys of any length.
