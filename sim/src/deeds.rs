@@ -192,13 +192,15 @@ impl World {
                 }
             }
             KeeperOutput::Probe => self.probe(at),
+            // Nobody answers: what is reached is shown and decides nothing.
+            KeeperOutput::AskReach { .. } => {}
             KeeperOutput::Fact(fact) => {
                 let seat = self.machines[at].seat;
                 self.say(|| format!("{seat} keeper: {fact}"));
             }
+            KeeperOutput::AskVote { .. } | KeeperOutput::ReleaseVote { .. } => {}
             KeeperOutput::SaveOrders(_) | KeeperOutput::Answer { .. } | KeeperOutput::Finished => {}
         }
-            KeeperOutput::AskVote { .. } | KeeperOutput::ReleaseVote { .. } => {}
     }
 
     fn send_heartbeat(&mut self, from: usize, bytes: &[u8]) {
