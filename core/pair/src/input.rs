@@ -118,6 +118,8 @@ pub enum Input {
     Lock(bool),
     /// The third voter answered, or does not.
     Voted(Voted),
+    /// Neither the gateway nor any phone was reached, several times in a row; or one was.
+    Isolated(bool),
 }
 
 /// Why a switchover was not begun.

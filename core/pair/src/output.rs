@@ -104,6 +104,8 @@ pub enum Notice {
     Slept(Duration),
     /// Our network has a carrier, or has lost it.
     Carrier(bool),
+    /// Neither the gateway nor any phone is reached, or one is again.
+    Isolated(bool),
     /// An epoch could not be saved: this server can not begin a reign.
     EpochNotSaved(Epoch),
     /// The virtual address could not be claimed.
@@ -130,6 +132,8 @@ impl Notice {
             Self::Slept(_) => "keeper_slept",
             Self::Carrier(true) => "network_back",
             Self::Carrier(false) => "network_lost",
+            Self::Isolated(true) => "isolated",
+            Self::Isolated(false) => "not_isolated",
             Self::EpochNotSaved(_) => "epoch_not_saved",
             Self::ClaimFailed => "claim_failed",
             Self::Rival { .. } => "both_served",
@@ -158,6 +162,8 @@ impl fmt::Display for Notice {
             }
             Self::Carrier(true) => f.write_str("the network is there"),
             Self::Carrier(false) => f.write_str("the network is gone"),
+            Self::Isolated(true) => f.write_str("neither the gateway nor any phone is reached"),
+            Self::Isolated(false) => f.write_str("the gateway or a phone is reached again"),
             Self::EpochNotSaved(epoch) => {
                 write!(f, "epoch {epoch} could not be saved: this server can not begin a reign")
             }

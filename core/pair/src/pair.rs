@@ -56,6 +56,8 @@ pub struct Pair {
     /// When the twin was heard last before the present or latest silence.
     lost_at: Option<Instant>,
     carrier: bool,
+    /// Neither the gateway nor any phone is reached.
+    isolated: bool,
     locked: bool,
     unfit_until: Option<Instant>,
     twin: Twin,
@@ -135,6 +137,7 @@ impl Pair {
             idle_on_link: None,
             lost_at: None,
             carrier: true,
+            isolated: false,
             locked: config.locked,
             unfit_until: None,
             twin: Twin::default(),
@@ -181,6 +184,7 @@ impl Pair {
             Input::Slept(long) => self.slept(now, long),
             Input::Lock(locked) => self.locked = locked,
             Input::Voted(voted) => self.voted(now, voted),
+            Input::Isolated(isolated) => self.take_isolated(now, isolated),
         }
         self.run(now);
     }
@@ -510,6 +514,17 @@ impl Pair {
         self.carrier = there;
         self.outputs.push_back(Output::Notice(Notice::Carrier(there)));
         if there {
+            self.judge_afresh(now);
+        }
+    }
+
+    fn take_isolated(&mut self, now: Instant, isolated: bool) {
+        if isolated == self.isolated {
+            return;
+        }
+        self.isolated = isolated;
+        self.outputs.push_back(Output::Notice(Notice::Isolated(isolated)));
+        if !isolated {
             self.judge_afresh(now);
         }
     }

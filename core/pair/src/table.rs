@@ -93,7 +93,7 @@ pub enum Event {
 
     /// Our server is not up.
     ServerDown,
-    /// Our own network is gone, and the twin is silent or able to take over.
+    /// Our own network is gone, and the twin is silent or able to take over; or nobody at all is reached.
     Cut,
     /// Neither the twin nor the third voter votes for us.
     NoMajority,
@@ -232,7 +232,7 @@ pub const ROWS: &[Row] = &[
     go(&[Claiming, Active, Yielding], &[ServerDown], BOTH, Passive,
         "our server is down: whoever holds the calls takes over, and our server restarts"),
     go(&[Claiming, Active, Yielding], &[Cut], BOTH, Stopped,
-        "our network is gone: nobody can reach this server, so it must not believe that it serves"),
+        "nobody can reach this server (no carrier, or neither twin nor gateway nor phones are reached): it must not believe that it serves"),
     go(&[Claiming, Active, Yielding], &[NoMajority], BOTH, Passive,
         "neither the twin nor the third voter votes for this server: without a majority it does not serve"),
     go(&[Probing], &[NotFit], BOTH, Passive,

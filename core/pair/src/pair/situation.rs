@@ -34,15 +34,23 @@ impl Pair {
             Some(beat) => self.with_twin(now, beat),
             None => self.without_twin(now),
         };
-        if !idle && !self.carrier && self.is_replaceable(now, case) { Event::Cut } else { case }
+        let cut = !self.carrier && self.is_replaceable(now, case);
+        let alone = self.is_isolated(now) && case == Event::Silent;
+        if !idle && (cut || alone) { Event::Cut } else { case }
     }
 
     /// Whether this server could begin to serve.
     pub(super) fn is_fit(&self, now: Instant) -> bool {
         self.own.server == Server::Up
             && self.carrier
+            && !self.is_isolated(now)
             && !self.locked
             && self.unfit_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether nobody at all is reached: neither the twin, nor the gateway, nor a phone.
+    fn is_isolated(&self, now: Instant) -> bool {
+        self.isolated && self.heard_twin(now).is_none() && !self.is_linked(now)
     }
 
     /// Whether this server knows all of the newest reign, in memory.

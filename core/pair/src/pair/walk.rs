@@ -162,6 +162,7 @@ impl Walk {
     fn unusual(&mut self, at: usize) {
         let input = match self.dice.below(16) {
             0..=2 => Input::Own(self.odd_own()),
+            3 if self.dice.chance(50) => Input::Isolated(self.dice.chance(60)),
             3 => Input::Carrier(false),
             4 => Input::Probe(self.dice.chance(50)),
             5 => Input::ClaimFailed,
