@@ -94,7 +94,7 @@ impl Node {
             }
             Read::Transaction(mut saved) => {
                 // Logins come before transactions in the order of keys.
-                saved.reroute(|uri, flow| self.reach(uri, self.rehome(flow)));
+                saved.reroute(|flow| self.rehome(flow), |uri, flow| self.reach(uri, flow));
                 self.stack.restore(now, saved, age);
             }
             Read::Binding(user, saved) => self.registrar.restore(now, user, saved, age),

@@ -75,6 +75,24 @@ fn a_call_cancelled_at_the_survivor_stops_ringing() {
 }
 
 #[test]
+fn phones_that_use_a_machines_own_address_are_answered_from_the_survivors() {
+    let mut bench = Bench::new();
+    bench.at_own = true;
+    let (invite, got) = bench.ring();
+    bench.kill_active();
+    bench.left_from.clear();
+    bench.at_own = false;
+    // What the survivor repeats by itself, and what follows.
+    bench.wait(Duration::from_millis(600));
+    bench.send(ANNA, bench::cancel(&invite));
+    bench.send(BEN, answer(&got, 487));
+    bench.wait(Duration::from_secs(2));
+    let ours = |(who, local): &(usize, String)| *who == 1 && !local.starts_with("10.0.0.1:");
+    assert!(bench.left_from.len() > 4, "{:?}", bench.left_from);
+    assert!(bench.left_from.iter().all(ours), "{:?}", bench.left_from);
+}
+
+#[test]
 fn nothing_leaves_before_the_twin_has_it() {
     let mut bench = Bench::new();
     let (_, got) = bench.ring();

@@ -48,11 +48,16 @@ impl Checkpoint {
         }
     }
 
-    /// The connections of the server that wrote this ended with it. `find` says where the other
-    /// side of one is reached now, from the address that it gave itself (RFC 3261 §18.2.2) and the
-    /// connection. What needs no connection stays as it is.
-    pub fn reroute(&mut self, mut find: impl FnMut(&Uri, Flow) -> Flow) {
+    /// The server that wrote this is gone, with its own addresses and its connections. `home` gives
+    /// a flow a local end that is ours. `find` says where the other side of a connection is reached
+    /// now, from the address that it gave itself (RFC 3261 §18.2.2) and the connection.
+    pub fn reroute(
+        &mut self,
+        home: impl Fn(Flow) -> Flow,
+        mut find: impl FnMut(&Uri, Flow) -> Flow,
+    ) {
         let mut reroute = |address: Option<Uri>, flow: &mut Flow| {
+            *flow = home(*flow);
             if let Some(address) = address.filter(|_| flow.transport.is_reliable()) {
                 *flow = find(&address, *flow);
             }

@@ -38,6 +38,10 @@ pub(crate) struct Bench {
     unreported: Option<(usize, u64)>,
     /// Anna's phone is on TCP.
     pub(crate) on_tcp: bool,
+    /// Phones talk to the active machine's own address.
+    pub(crate) at_own: bool,
+    /// From which server and local address what was sent left.
+    pub(crate) left_from: Vec<(usize, String)>,
     /// Print every entry.
     pub(crate) tell: bool,
     /// What was sent to phones, by their address.
@@ -68,6 +72,8 @@ impl Bench {
             disk_frozen: false,
             unreported: None,
             on_tcp: false,
+            at_own: false,
+            left_from: Vec::new(),
             tell: false,
             sent: BTreeMap::new(),
             replies: Vec::new(),
@@ -205,6 +211,7 @@ impl Bench {
             Output::Transmit { flow, bytes } => {
                 let message =
                     Message::parse(&bytes, Carrier::Datagram, &Limits::default()).unwrap();
+                self.left_from.push((who, flow.local.to_string()));
                 self.sent.entry(flow.remote.to_string()).or_default().push_back(message);
             }
             Output::Frame(frame) if self.servers[1 - who].alive => {
@@ -272,6 +279,9 @@ impl Bench {
         let (who, mut flow) = (self.active, flow(from));
         if (self.on_tcp && from == ANNA) || from == BEN_STREAM || from == BEN_ANEW {
             flow.transport = Transport::Tcp;
+        }
+        if self.at_own {
+            flow.local = OWN[who].parse().unwrap();
         }
         self.input(who, Input::Bytes { flow, bytes: message.into().to_bytes() });
     }

@@ -98,10 +98,13 @@ fn rerouted(bench: &mut Bench, records: &Records) {
     bench.stack = Stack::new(Config::new("pbx.example"), Dice::from_number(2));
     for (_, bytes) in records.0.values() {
         let mut checkpoint: Checkpoint = postcard::from_bytes(bytes).unwrap();
-        checkpoint.reroute(|uri, flow| {
-            let port = uri.port().unwrap_or(5060);
-            Flow { remote: (flow.remote.ip(), port).into(), ..flow }
-        });
+        checkpoint.reroute(
+            |flow| flow,
+            |uri, flow| {
+                let port = uri.port().unwrap_or(5060);
+                Flow { remote: (flow.remote.ip(), port).into(), ..flow }
+            },
+        );
         bench.stack.restore(bench.now, checkpoint, Duration::ZERO);
     }
     bench.seen += "takeover\n";
