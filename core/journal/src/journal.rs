@@ -330,9 +330,10 @@ impl Journal {
         })
     }
 
-    /// How many records there are whose keys begin with `prefix`.
-    pub fn count(&self, prefix: &[u8]) -> usize {
-        self.replica.count(prefix)
+    /// How many records there are of a kind, tombstones not counted. The kind is the key up to the
+    /// first slash, with it. Kept all the time: asking costs nothing.
+    pub fn count(&self, kind: &[u8]) -> usize {
+        self.replica.count(kind)
     }
 
     /// The content of one record.

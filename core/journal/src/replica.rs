@@ -31,6 +31,14 @@ impl Kept {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Replica {
     records: BTreeMap<Vec<u8>, Kept>,
+    /// How many there are of each kind, tombstones not counted.
+    kinds: BTreeMap<Vec<u8>, usize>,
+}
+
+/// The kind of a record: its key up to the first slash, with it; all of the key where there is none.
+fn kind_of(key: &[u8]) -> &[u8] {
+    let end = key.iter().position(|byte| *byte == b'/').map_or(key.len(), |at| at + 1);
+    &key[..end]
 }
 
 impl Replica {
@@ -40,7 +48,7 @@ impl Replica {
             match (op.class, &op.body) {
                 (Class::Log, _) => {}
                 (Class::Hot, None) => {
-                    self.records.remove(&op.key);
+                    self.remove(&op.key);
                 }
                 (Class::Hot | Class::Table, body) => {
                     let kept = Kept {
@@ -50,7 +58,7 @@ impl Replica {
                         age: Duration::ZERO,
                         body: body.clone(),
                     };
-                    self.records.insert(op.key.clone(), kept);
+                    self.insert(op.key.clone(), kept);
                 }
             }
         }
@@ -71,24 +79,57 @@ impl Replica {
             age: record.age,
             body: record.body.clone(),
         };
-        self.records.insert(record.key.clone(), kept);
+        self.insert(record.key.clone(), kept);
         true
     }
 
     /// Removes our version of `record` where it is the later one. True where it was.
     pub(crate) fn remove_later(&mut self, record: &Record) -> bool {
         let later = self.records.get(&record.key).is_some_and(|ours| ours.stamp > record.stamp);
-        later && self.records.remove(&record.key).is_some()
+        later && self.remove(&record.key)
+    }
+
+    /// The only place where records come.
+    fn insert(&mut self, key: Vec<u8>, kept: Kept) {
+        let is_there = kept.body.is_some();
+        let was_there = match self.records.get_mut(&key) {
+            Some(old) => core::mem::replace(old, kept).body.is_some(),
+            None => {
+                self.records.insert(key.clone(), kept);
+                false
+            }
+        };
+        match (was_there, is_there) {
+            (false, true) => match self.kinds.get_mut(kind_of(&key)) {
+                Some(count) => *count += 1,
+                None => drop(self.kinds.insert(kind_of(&key).to_vec(), 1)),
+            },
+            (true, false) => self.count_down(&key),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// The only place where records go. True where there was one.
+    fn remove(&mut self, key: &[u8]) -> bool {
+        let Some(old) = self.records.remove(key) else { return false };
+        if old.body.is_some() {
+            self.count_down(key);
+        }
+        true
+    }
+
+    fn count_down(&mut self, key: &[u8]) {
+        if let Some(count) = self.kinds.get_mut(kind_of(key)) {
+            *count -= 1;
+        }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Kept> {
         self.records.get(key)
     }
 
-    pub(crate) fn count(&self, prefix: &[u8]) -> usize {
-        let from = self.records.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
-        let same = from.take_while(|(key, _)| key.starts_with(prefix));
-        same.filter(|(_, kept)| kept.body.is_some()).count()
+    pub(crate) fn count(&self, kind: &[u8]) -> usize {
+        self.kinds.get(kind).copied().unwrap_or_default()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Vec<u8>, &Kept)> {
@@ -136,8 +177,50 @@ impl Replica {
             .map(|(key, _)| key.clone())
             .collect();
         for key in &gone {
-            self.records.remove(key);
+            self.remove(key);
         }
         gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Op;
+    use tandem_types::{Dice, Epoch, Seat, Seq};
+
+    #[test]
+    fn what_is_counted_of_each_kind_is_what_is_there() {
+        let mut dice = Dice::from_number(5);
+        let mut replica = Replica::default();
+        let keys = ["call/1", "call/2", "user/1", "user/2", "plain"];
+        let mut most = 0;
+        for seq in 1..=2_000 {
+            let key = keys[usize::try_from(dice.below(5)).unwrap()].as_bytes().to_vec();
+            let class = if key.starts_with(b"user/") { Class::Table } else { Class::Hot };
+            let body = dice.chance(60).then(|| vec![1]);
+            let stamp = Stamp { epoch: Epoch { number: 1, seat: Seat::Master }, seq: Seq(seq) };
+            match dice.below(4) {
+                0 => {
+                    let age = Duration::ZERO;
+                    replica.merge(Instant::ZERO, &Record { class, key, stamp, age, body });
+                }
+                1 if dice.chance(10) => drop(replica.sweep(&BTreeSet::new())),
+                _ => {
+                    let ops = vec![Op { class, key, body }];
+                    replica.apply(Instant::ZERO, &Entry { stamp, ops });
+                }
+            }
+            for kind in ["call/", "user/", "plain"] {
+                let there = replica
+                    .records
+                    .iter()
+                    .filter(|(key, kept)| kind_of(key) == kind.as_bytes() && kept.body.is_some());
+                let there = there.count();
+                assert_eq!(replica.count(kind.as_bytes()), there, "{kind} after {seq}");
+                most = most.max(there);
+            }
+        }
+        assert_eq!(most, 2);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Calls {
     ended_order: BTreeSet<(Instant, DialogId)>,
     /// Calls that ended and whose record is not closed yet.
     over: Vec<CallKey>,
+    /// Calls that ended and still wait for a message.
+    waning: BTreeSet<CallKey>,
     /// Calls whose record was closed here, the latest: what the twin still has of them after we
     /// were apart is old.
     closed: BTreeSet<CallKey>,
@@ -60,7 +62,7 @@ impl Calls {
 
     /// Calls that are not over.
     pub(crate) fn count(&self) -> usize {
-        self.live.values().filter(|live| !live.call.is_over()).count()
+        self.live.len() - self.waning.len()
     }
 
     pub(crate) fn insert(&mut self, key: CallKey, live: Live) {
@@ -102,6 +104,9 @@ impl Calls {
     /// The call ended: its record must be closed.
     pub(crate) fn note_over(&mut self, key: &str) {
         self.over.push(key.to_owned());
+        if self.live.contains_key(key) {
+            self.waning.insert(key.to_owned());
+        }
     }
 
     /// The record of this call is closed.
@@ -151,6 +156,7 @@ impl Calls {
     /// Forgets a call and every way to it but those of requests still under way.
     pub(crate) fn remove(&mut self, now: Instant, key: &str) {
         let Some(live) = self.live.remove(key) else { return };
+        self.waning.remove(key);
         if let Some(count) = self.callers.get_mut(&live.ties.caller) {
             *count -= 1;
             if *count == 0 {
@@ -271,6 +277,9 @@ impl Calls {
             self.timers.insert((due, key.clone()));
         }
         self.count_caller(&live);
+        if live.call.is_over() {
+            self.waning.insert(key.clone());
+        }
         self.live.insert(key, live);
     }
 

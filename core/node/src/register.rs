@@ -85,13 +85,9 @@ impl Node {
         if open || seen.transport == Transport::Udp {
             return by_uri;
         }
-        let is_it = |binding: &&tandem_registrar::Binding| {
-            binding.flow.transport == Transport::Tcp
-                && binding.flow.remote.ip() == seen.remote.ip()
-                && binding.contact.user() == uri.user()
-        };
-        let logins = self.registrar.all().map(|(_, binding)| binding);
-        match logins.filter(is_it).max_by_key(|binding| binding.renewed) {
+        let logins = self.registrar.at(seen.remote.ip(), uri);
+        let by_stream = logins.filter(|binding| binding.flow.transport == Transport::Tcp);
+        match by_stream.max_by_key(|binding| binding.renewed) {
             Some(login) if self.connections.contains(&login.flow) => login.flow,
             Some(login) => self.rehome(login.fallback().unwrap_or(by_uri)),
             None => by_uri,

@@ -1,8 +1,9 @@
 //! All bindings, and what a REGISTER does to them.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-use tandem_sip::Request;
+use tandem_sip::{Request, Uri};
 use tandem_types::{Duration, Flow, Instant};
 
 use crate::binding::{Aor, AorCheckpoint, Binding};
@@ -58,6 +59,17 @@ pub struct Registrar {
     /// The earliest end of each AoR's bindings.
     ends: BTreeSet<(Instant, Aor)>,
     changes: BTreeSet<Aor>,
+    /// Who registered from an address with this user part in a Contact.
+    places: BTreeMap<Place, BTreeSet<Aor>>,
+    /// How many bindings there are.
+    total: usize,
+}
+
+/// The address that a REGISTER came from, and the user part of its Contact.
+type Place = (IpAddr, Vec<u8>);
+
+fn place(ip: IpAddr, contact: &Uri) -> Place {
+    (ip, contact.user().unwrap_or_default().to_vec())
 }
 
 /// The bindings of one AoR: never empty.
@@ -77,7 +89,14 @@ struct Draft {
 impl Registrar {
     /// Without bindings.
     pub const fn new(config: Config) -> Self {
-        Self { config, aors: BTreeMap::new(), ends: BTreeSet::new(), changes: BTreeSet::new() }
+        Self {
+            config,
+            aors: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            changes: BTreeSet::new(),
+            places: BTreeMap::new(),
+            total: 0,
+        }
     }
 
     /// Does what a REGISTER asks for (RFC 3261 §10.3 steps 6 to 8). The caller has authenticated it
@@ -132,9 +151,19 @@ impl Registrar {
             .flat_map(|(aor, bound)| bound.bindings.iter().map(move |binding| (aor, binding)))
     }
 
+    /// The bindings made from `ip` whose Contact has the user part of `contact`, whosever they are.
+    pub fn at(&self, ip: IpAddr, contact: &Uri) -> impl Iterator<Item = &Binding> {
+        let user = contact.user().map(<[u8]>::to_vec);
+        let aors = self.places.get(&place(ip, contact)).into_iter().flatten();
+        let bounds = aors.filter_map(|aor| self.aors.get(aor));
+        bounds.flat_map(|bound| &bound.bindings).filter(move |binding| {
+            binding.flow.remote.ip() == ip && binding.contact.user() == user.as_deref()
+        })
+    }
+
     /// How many bindings there are.
-    pub fn bindings_total(&self) -> usize {
-        self.aors.values().map(|bound| bound.bindings.len()).sum()
+    pub const fn bindings_total(&self) -> usize {
+        self.total
     }
 
     /// Logs a user out everywhere (removed, or switched off).
@@ -234,11 +263,30 @@ impl Registrar {
     fn put(&mut self, aor: &Aor, bindings: Vec<Binding>) {
         if let Some(bound) = self.aors.remove(aor) {
             self.ends.remove(&(bound.first_end, aor.clone()));
+            self.total -= bound.bindings.len();
+            for place in bound.bindings.iter().map(Binding::place) {
+                if let Some(aors) = self.places.get_mut(&place) {
+                    aors.remove(aor);
+                    if aors.is_empty() {
+                        self.places.remove(&place);
+                    }
+                }
+            }
         }
         if let Some(first_end) = bindings.iter().map(|binding| binding.expires).min() {
             self.ends.insert((first_end, aor.clone()));
+            self.total += bindings.len();
+            for place in bindings.iter().map(Binding::place) {
+                self.places.entry(place).or_default().insert(aor.clone());
+            }
             self.aors.insert(aor.clone(), Bound { bindings, first_end });
         }
+    }
+}
+
+impl Binding {
+    fn place(&self) -> Place {
+        place(self.flow.remote.ip(), &self.contact)
     }
 }
 

@@ -73,6 +73,37 @@ fn while_no_device_is_admitted_those_that_are_in_renew_move_and_log_out() {
 }
 
 #[test]
+fn a_phone_is_found_by_its_address_and_the_user_part_of_its_contact() {
+    let mut world = World::new();
+    let uri = |text: &str| text.parse::<Uri>().unwrap();
+    let found = |world: &World, ip: &str, contact: &str| {
+        world.registrar.at(ip.parse().unwrap(), &uri(contact)).count()
+    };
+    world.ok(&rq("a", 1, &["<sip:anna@10.0.0.1:4000>"]));
+    world.ok(&rq("b", 1, &["<sip:anna@10.0.0.7>"]));
+    world.ok(&rq("c", 1, &["<sip:10.0.0.7>"]));
+    assert_eq!(
+        found(&world, "10.0.0.1", "sip:anna@host:99"),
+        2,
+        "the address counts, not the Contact's"
+    );
+    assert_eq!(found(&world, "10.0.0.1", "sip:ben@host"), 0);
+    assert_eq!(found(&world, "10.0.0.1", "sip:host"), 1);
+    assert_eq!(found(&world, "10.0.0.7", "sip:anna@host"), 0);
+    world.ok(&rq("b", 2, &["<sip:anna@10.0.0.7>;expires=0"]));
+    assert_eq!(
+        (found(&world, "10.0.0.1", "sip:anna@host"), world.registrar.bindings_total()),
+        (1, 2)
+    );
+    world.wait(3_600);
+    world.registrar.expire(world.now);
+    assert_eq!(
+        (found(&world, "10.0.0.1", "sip:anna@host"), world.registrar.bindings_total()),
+        (0, 0)
+    );
+}
+
+#[test]
 fn a_star_needs_expires_zero_and_stands_alone() {
     let mut world = World::new();
     let no_expires = rq("a", 1, &["*"]);
