@@ -9,6 +9,7 @@ use tandem_types::Duration;
 use crate::conflict::Conflict;
 use crate::messages::ServerFact;
 use crate::reign::Begun;
+use crate::services::{ServiceEvent, ServiceFact};
 use crate::supervisor::Exit;
 
 /// Something that happened.
@@ -96,6 +97,8 @@ pub enum Fact {
         /// Set.
         on: bool,
     },
+    /// Something happened to a service beside the server.
+    Service(ServiceFact),
     /// Something that the server has to tell; it is in the server's log already.
     Server(ServerFact),
 }
@@ -125,6 +128,7 @@ impl Fact {
             Self::SwitchRefused { .. } => "switch_refused",
             Self::Locked { on: true } => "locked",
             Self::Locked { on: false } => "unlocked",
+            Self::Service(fact) => fact.kind(),
             Self::Server(fact) => &fact.kind,
         }
     }
@@ -180,9 +184,44 @@ impl fmt::Display for Fact {
                 f.write_str("the switchover that waited is not needed any more: the twin serves")
             }
             Self::SwitchRefused { why } => write!(f, "switchover refused: {why}"),
+            Self::Service(fact) => fact.fmt(f),
             Self::Server(fact) => f.write_str(&fact.sentence),
             Self::Locked { on: true } => f.write_str("maintenance lock set"),
             Self::Locked { on: false } => f.write_str("maintenance lock taken off"),
+        }
+    }
+}
+
+impl ServiceFact {
+    /// A name that stays.
+    pub fn kind(&self) -> &'static str {
+        match self.what {
+            ServiceEvent::Started(_) => "service_started",
+            ServiceEvent::Ready(_) => "service_ready",
+            ServiceEvent::Hung(_) => "service_hung",
+            ServiceEvent::Exited(_) => "service_ended",
+            ServiceEvent::Restarts(_) => "service_restarts",
+            ServiceEvent::Failing(_) => "service_failing",
+            ServiceEvent::Ended => "service_over",
+        }
+    }
+}
+
+impl fmt::Display for ServiceFact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "service {} ", self.service)?;
+        match &self.what {
+            ServiceEvent::Started(pid) => write!(f, "started, process {pid}"),
+            ServiceEvent::Ready(after) => write!(f, "ready after {} ms", after.as_millis()),
+            ServiceEvent::Hung(long) => {
+                write!(f, "does not work for {} ms: killed", long.as_millis())
+            }
+            ServiceEvent::Exited(exit) => write!(f, "ended: {exit}"),
+            ServiceEvent::Restarts(pause) => write!(f, "starts again in {} ms", pause.as_millis()),
+            ServiceEvent::Failing(pause) => {
+                write!(f, "fails again and again; tried again in {} s", pause.as_secs())
+            }
+            ServiceEvent::Ended => f.write_str("is not started again"),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::reach::Asking;
 use crate::reign::Beginning;
 use crate::seal::{BadBeat, Seal};
 use crate::status::{Counters, HISTORY_MAX};
-use crate::supervisor::{Exit, Order, Phase, Supervisor};
+use crate::supervisor::{Exit, Limits, Order, Phase, Supervisor};
 use crate::word::{Letter, Want};
 use orders::Orders;
 
@@ -82,7 +82,7 @@ impl Keeper {
             config,
             timings,
             pair: Pair::new(now, PairConfig { timings, ..config.pair }, start),
-            server: Supervisor::new(now, timings),
+            server: Supervisor::new(now, Limits::of_server(&timings)),
             progress: None,
             died: None,
             own: Own::default(),
@@ -400,6 +400,8 @@ impl Keeper {
                 Order::Hung(silent) => self.fact(Fact::ServiceHung { silent }),
                 Order::Restarts(pause) => self.fact(Fact::ServiceRestarts { pause }),
                 Order::Failing(pause) => self.fact(Fact::ServiceFailing { pause }),
+                // The server is started again however it ended.
+                Order::Ended => {}
             }
         }
     }

@@ -27,6 +27,7 @@ mod outlook;
 mod reach;
 mod reign;
 mod seal;
+mod services;
 mod status;
 mod supervisor;
 mod word;
@@ -46,10 +47,14 @@ pub use outlook::{Misfortune, Outlook};
 pub use reach::{PHONES_MAX, Reach};
 pub use reign::Begun;
 pub use seal::{BEAT_MAX, BadBeat, Seal};
+pub use services::{
+    Plan, ProbePlan, Readiness, Runs, SERVICES_MAX, ServiceEvent, ServiceFact, ServiceInput,
+    ServiceOutput, Services,
+};
 pub use status::{
     Counters, HISTORY_MAX, PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus,
     TwinStatus, VoteStatus, When,
 };
-pub use supervisor::{Exit, RESTARTS_MAX, RESTARTS_WINDOW};
+pub use supervisor::{Exit, FAILURES_MAX, Limits, RESTARTS_MAX, RESTARTS_WINDOW, Restart};
 pub use tandem_pair as pair;
 pub use word::{Answer, Letter, OrderRefused, Want, Wish, Word};

@@ -190,8 +190,18 @@ pub struct ServiceStatus {
     pub pid: Option<u32>,
     /// How long it has been ready.
     pub up_ms: Option<u64>,
+    /// Until it starts again, where it rests.
+    pub next_start_ms: Option<u64>,
+    /// Starts since the keeper was started.
+    pub starts: u64,
     /// Restarts since the keeper was started.
     pub restarts: u64,
+    /// How often it ended unasked, since the keeper was started.
+    pub failures: u64,
+    /// It failed too often within a time, so it rests for long before it is tried again.
+    pub failing: bool,
+    /// Lines of its output that were too many for the log.
+    pub lines_dropped: u64,
     /// How it ended last.
     pub last_exit: Option<Exit>,
 }

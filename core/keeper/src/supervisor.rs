@@ -38,18 +38,64 @@ impl core::fmt::Display for Exit {
     }
 }
 
-/// More failures than this within [`RESTARTS_WINDOW`], and the service rests for long.
-pub const RESTARTS_MAX: usize = 5;
+/// More failures of the server than this within [`RESTARTS_WINDOW`], and it rests for long: its twin
+/// serves meanwhile, and a lone server that fails so often is no service either.
+pub const RESTARTS_MAX: u32 = 5;
 
-/// The time in which failures count.
+/// The time in which failures of the server count.
 pub const RESTARTS_WINDOW: Duration = Duration::from_secs(60);
 
-/// Pause after the second failure in the window; doubled with each further one. The first restart
-/// is at once.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// The most failures that may be allowed within a window: pauses double with each, and must fit.
+pub const FAILURES_MAX: u32 = 20;
 
-/// Pause when there were too many failures.
-const PAUSE_LONG: Duration = Duration::from_secs(30);
+/// When a service that ended starts again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Restart {
+    /// However it ended.
+    Always,
+    /// Unless it exited with code 0.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// What a service is allowed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// From its start until it is ready.
+    pub ready: Duration,
+    /// Without progress; `None`: nothing counts its progress.
+    pub hung: Option<Duration>,
+    /// From the wish that it stops to its end; then it is killed.
+    pub stop: Duration,
+    /// When it starts again.
+    pub restart: Restart,
+    /// Pause after the second failure in the window; doubled with each further one. The first
+    /// restart is at once.
+    pub pause: Duration,
+    /// More failures than this within the window, and it rests for long; at most [`FAILURES_MAX`].
+    pub failures_max: u32,
+    /// The time in which failures count.
+    pub window: Duration,
+    /// Pause when there were too many failures.
+    pub rest: Duration,
+}
+
+impl Limits {
+    /// Those of the server.
+    pub const fn of_server(timings: &Timings) -> Self {
+        Self {
+            ready: timings.ready,
+            hung: Some(timings.hung),
+            stop: timings.stop,
+            restart: Restart::Always,
+            pause: Duration::from_millis(100),
+            failures_max: RESTARTS_MAX,
+            window: RESTARTS_WINDOW,
+            rest: Duration::from_secs(30),
+        }
+    }
+}
 
 /// A killed service that is still there is killed again after this.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
@@ -69,6 +115,8 @@ pub(crate) enum Order {
     Restarts(Duration),
     /// It failed too often and rests for this pause.
     Failing(Duration),
+    /// It ended and is not started again.
+    Ended,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -97,31 +145,53 @@ pub(crate) enum Phase {
     },
 }
 
-/// Watches one service.
+/// Watches one service, the server or a further one.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    timings: Timings,
+    limits: Limits,
     phase: Phase,
     pid: Option<u32>,
     last_exit: Option<Exit>,
+    starts: u64,
     restarts: u64,
+    failed: u64,
     failures: VecDeque<Instant>,
+    /// It failed too often, and has not held since.
+    failing: bool,
     wanted: bool,
     orders: VecDeque<Order>,
 }
 
 impl Supervisor {
     /// Starts the service.
-    pub(crate) fn new(now: Instant, timings: Timings) -> Self {
+    pub(crate) fn new(now: Instant, limits: Limits) -> Self {
+        let mut supervisor = Self::off(limits);
+        supervisor.start(now);
+        supervisor
+    }
+
+    /// A service that is not wanted yet.
+    pub(crate) fn off(limits: Limits) -> Self {
         Self {
-            timings,
-            phase: Phase::Starting { since: now },
+            limits,
+            phase: Phase::Off,
             pid: None,
             last_exit: None,
+            starts: 0,
             restarts: 0,
+            failed: 0,
             failures: VecDeque::new(),
-            wanted: true,
-            orders: VecDeque::from([Order::Start]),
+            failing: false,
+            wanted: false,
+            orders: VecDeque::new(),
+        }
+    }
+
+    /// Starts a service that is off.
+    pub(crate) fn start(&mut self, now: Instant) {
+        if self.phase == Phase::Off {
+            self.wanted = true;
+            self.begin(now);
         }
     }
 
@@ -139,6 +209,20 @@ impl Supervisor {
 
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    pub(crate) fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// How often it ended unasked.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Whether it failed too often and has not held since.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -203,7 +287,26 @@ impl Supervisor {
             Phase::Starting { .. } | Phase::Up { .. } | Phase::Dying { .. } if !self.wanted => {
                 self.phase = Phase::Off;
             }
-            Phase::Starting { .. } | Phase::Up { .. } | Phase::Dying { .. } => self.rest(now),
+            Phase::Starting { .. } | Phase::Up { .. } | Phase::Dying { .. } => self.failed_now(now),
+        }
+    }
+
+    fn failed_now(&mut self, now: Instant) {
+        let done = self.last_exit == Some(Exit::Code(0));
+        let again = match self.limits.restart {
+            Restart::Always => true,
+            Restart::OnFailure => !done,
+            Restart::Never => false,
+        };
+        if !done || again {
+            self.failed += 1;
+        }
+        if again {
+            self.rest(now);
+        } else {
+            self.wanted = false;
+            self.phase = Phase::Off;
+            self.orders.push_back(Order::Ended);
         }
     }
 
@@ -212,7 +315,7 @@ impl Supervisor {
         self.wanted = false;
         match self.phase {
             Phase::Starting { .. } | Phase::Up { .. } => {
-                self.phase = Phase::Stopping { until: now + self.timings.stop };
+                self.phase = Phase::Stopping { until: now + self.limits.stop };
                 self.orders.push_back(Order::Stop);
             }
             Phase::Resting { .. } => self.phase = Phase::Off,
@@ -232,9 +335,8 @@ impl Supervisor {
             }
             Phase::Dying { .. } | Phase::Stopping { .. } => self.kill(now),
             Phase::Resting { .. } => {
-                self.phase = Phase::Starting { since: now };
                 self.restarts += 1;
-                self.orders.push_back(Order::Start);
+                self.begin(now);
             }
         }
     }
@@ -242,8 +344,8 @@ impl Supervisor {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Off => None,
-            Phase::Starting { since } => Some(since + self.timings.ready),
-            Phase::Up { progress_at, .. } => Some(progress_at + self.timings.hung),
+            Phase::Starting { since } => Some(since + self.limits.ready),
+            Phase::Up { progress_at, .. } => self.limits.hung.map(|hung| progress_at + hung),
             Phase::Dying { kill_again } => Some(kill_again),
             Phase::Stopping { until } | Phase::Resting { until } => Some(until),
         }
@@ -258,18 +360,26 @@ impl Supervisor {
         self.orders.push_back(Order::Kill);
     }
 
+    fn begin(&mut self, now: Instant) {
+        self.phase = Phase::Starting { since: now };
+        self.starts += 1;
+        self.orders.push_back(Order::Start);
+    }
+
     fn rest(&mut self, now: Instant) {
         self.failures.push_back(now);
-        while self.failures.front().is_some_and(|at| *at + RESTARTS_WINDOW <= now) {
+        while self.failures.front().is_some_and(|at| *at + self.limits.window <= now) {
             self.failures.pop_front();
         }
-        // At most RESTARTS_MAX + 1 failures are ever remembered, so the shift is small.
+        // At most FAILURES_MAX + 1 failures are ever remembered, so the shift is small.
+        let most = self.limits.failures_max.min(FAILURES_MAX) as usize;
         let pause = match self.failures.len() {
             0 | 1 => Duration::ZERO,
-            failures if failures > RESTARTS_MAX => PAUSE_LONG,
-            failures => PAUSE_FIRST * (1 << (failures - 2)),
+            failures if failures > most => self.limits.rest,
+            failures => self.limits.pause * (1 << (failures - 2)),
         };
-        if self.failures.len() > RESTARTS_MAX {
+        self.failing = self.failures.len() > most;
+        if self.failing {
             self.failures.pop_front();
             self.orders.push_back(Order::Failing(pause));
         } else {
@@ -292,7 +402,7 @@ mod tests {
     }
 
     fn up(now: u64) -> Supervisor {
-        let mut supervisor = Supervisor::new(at(0), Timings::default());
+        let mut supervisor = Supervisor::new(at(0), Limits::of_server(&Timings::default()));
         supervisor.started(42);
         supervisor.ready(at(now));
         orders(&mut supervisor);
@@ -301,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_service_that_is_not_ready_in_time_is_killed() {
-        let mut supervisor = Supervisor::new(at(0), Timings::default());
+        let mut supervisor = Supervisor::new(at(0), Limits::of_server(&Timings::default()));
         assert_eq!(orders(&mut supervisor), [Order::Start]);
         supervisor.handle_timeout(at(9_999));
         assert_eq!(orders(&mut supervisor), []);
@@ -371,5 +481,49 @@ mod tests {
         assert_eq!(orders(&mut supervisor), [Order::Kill]);
         supervisor.channel_closed(at(201));
         assert_eq!(orders(&mut supervisor), []);
+    }
+
+    fn limits(restart: Restart) -> Limits {
+        Limits { restart, hung: None, ..Limits::of_server(&Timings::default()) }
+    }
+
+    #[test]
+    fn whether_it_starts_again_depends_on_how_it_ended() {
+        let cases = [
+            (Restart::Always, Exit::Code(0), true),
+            (Restart::OnFailure, Exit::Code(0), false),
+            (Restart::OnFailure, Exit::Code(1), true),
+            (Restart::OnFailure, Exit::Signal(9), true),
+            (Restart::Never, Exit::Code(1), false),
+        ];
+        for (restart, exit, again) in cases {
+            let mut supervisor = Supervisor::new(at(0), limits(restart));
+            orders(&mut supervisor);
+            supervisor.exited(at(5), exit.clone());
+            let expected = if again { Order::Restarts(Duration::ZERO) } else { Order::Ended };
+            assert_eq!(orders(&mut supervisor), [expected], "{restart:?} {exit:?}");
+            supervisor.handle_timeout(at(5));
+            assert_eq!(supervisor.starts(), if again { 2 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn a_service_whose_progress_nobody_counts_does_not_hang() {
+        let mut supervisor = Supervisor::new(at(0), limits(Restart::Always));
+        supervisor.ready(at(1));
+        assert_eq!(supervisor.next_timeout(), None);
+    }
+
+    #[test]
+    fn the_longest_pause_before_the_rest_fits() {
+        let most = Limits { failures_max: FAILURES_MAX + 5, ..limits(Restart::Always) };
+        let mut supervisor = Supervisor::new(at(0), most);
+        (0..FAILURES_MAX).for_each(|_| {
+            supervisor.exited(at(1), Exit::Code(1));
+            supervisor.phase = Phase::Starting { since: at(1) };
+        });
+        assert!(!supervisor.is_failing());
+        supervisor.exited(at(1), Exit::Code(1));
+        assert!(supervisor.is_failing());
     }
 }

@@ -4,10 +4,8 @@ use tandem_types::{Duration, Instant, Role};
 
 use super::{Keeper, role};
 use crate::contract::PATHS_MAX;
-use crate::status::{
-    PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus, TwinStatus, VoteStatus, When,
-};
-use crate::supervisor::Phase;
+use crate::services;
+use crate::status::{PathStatus, Status, SwitchStatus, TwinStatus, VoteStatus, When};
 
 impl Keeper {
     /// Everything about this machine.
@@ -41,7 +39,7 @@ impl Keeper {
             reach: self.asking.newest().map(|(at, what)| When { ago_ms: ago(at), what }),
             twin: self.twin_status(now),
             server: self.progress.map(|(at, what)| When { ago_ms: ago(at), what }),
-            services: vec![self.service_status(now)],
+            services: vec![services::status("server", &self.server, now)],
             timings: self.timings,
             profile: self.config.profile,
             real_time: self.config.real_time,
@@ -105,25 +103,6 @@ impl Keeper {
                 .round_trip()
                 .map(|trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
         })
-    }
-
-    fn service_status(&self, now: Instant) -> ServiceStatus {
-        let (state, up_ms) = match self.server.phase() {
-            Phase::Off => (ServiceState::Off, None),
-            Phase::Starting { .. } => (ServiceState::Starting, None),
-            Phase::Up { since, .. } => (ServiceState::Up, Some(millis(since.elapsed_until(now)))),
-            Phase::Dying { .. } => (ServiceState::Dying, None),
-            Phase::Stopping { .. } => (ServiceState::Stopping, None),
-            Phase::Resting { .. } => (ServiceState::Resting, None),
-        };
-        ServiceStatus {
-            name: String::from("server"),
-            state,
-            pid: self.server.pid(),
-            up_ms,
-            restarts: self.server.restarts(),
-            last_exit: self.server.last_exit().cloned(),
-        }
     }
 
     fn path_status(&self, now: Instant) -> Vec<PathStatus> {
