@@ -137,7 +137,11 @@ impl Keeper {
             Input::ProbeAnswered(serves) => self.pair.handle(now, PairInput::Probe(serves)),
             Input::Voted(voted) => self.pair.handle(now, PairInput::Voted(voted)),
             Input::AddressConflict(conflict) => self.conflicting(now, conflict),
-            Input::Reach(reach) => self.asking.take_reach(now, reach),
+            Input::Reach(reach) => {
+                self.asking.take_reach(now, reach, self.own.phone_heard);
+                let isolated = self.asking.is_isolated();
+                self.pair.handle(now, PairInput::Isolated(isolated));
+            }
             Input::LinkState(there) => {
                 self.asking.take_carrier(there);
                 self.pair.handle(now, PairInput::Carrier(there));

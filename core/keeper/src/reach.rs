@@ -4,10 +4,12 @@
 //! ```text
 //!   every 5 s ........................................ for `status`, and to have something to compare
 //!   the twin fell silent, or the wire changed: at once, then every 200 ms for 3 s
+//!   nobody answers ................................... every 200 ms until somebody does
 //! ```
 //!
 //! Silence of a phone proves nothing (it may sleep, or sit behind a router that lets only the server's
-//! packets in); an answer does.
+//! packets in); an answer does. A gateway that is known and does not answer, twice in a row, while no phone
+//! does either and none has sent anything: then we are the one that is cut off.
 
 use std::net::SocketAddr;
 
@@ -23,6 +25,9 @@ const CALM: Duration = Duration::from_secs(5);
 const URGENT: Duration = Duration::from_millis(200);
 /// So long it is urgent. What is not decided by then needs no haste.
 const URGENT_FOR: Duration = Duration::from_secs(3);
+
+/// One round without an answer may be lost; so many in a row are not.
+const EMPTY_ROUNDS: u32 = 2;
 
 /// Whom this machine has reached with one round of questions.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -46,6 +51,8 @@ pub(crate) struct Asking {
     before: Option<(bool, bool)>,
     phones: Vec<SocketAddr>,
     newest: Option<(Instant, Reach)>,
+    /// Rounds in a row in which nobody answered.
+    empty: u32,
 }
 
 impl Asking {
@@ -57,6 +64,7 @@ impl Asking {
             before: None,
             phones: Vec::new(),
             newest: None,
+            empty: 0,
         }
     }
 
@@ -67,8 +75,19 @@ impl Asking {
     }
 
     /// Somebody has answered, or nobody.
-    pub(crate) fn take_reach(&mut self, now: Instant, reach: Reach) {
+    pub(crate) fn take_reach(&mut self, now: Instant, reach: Reach, phone_heard: Option<Instant>) {
         self.newest = Some((now, reach));
+        let heard = phone_heard.is_some_and(|at| now < at + URGENT * EMPTY_ROUNDS);
+        let empty = reach.gateway == Some(false) && reach.phones_answered == 0 && !heard;
+        self.empty = if empty { self.empty.saturating_add(1) } else { 0 };
+        if empty {
+            self.next = self.next.min(now + URGENT);
+        }
+    }
+
+    /// Whether neither the gateway nor any phone is reached.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.empty >= EMPTY_ROUNDS
     }
 
     /// The wire works, or does not.

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod facts;
+mod isolation;
 mod orders;
 #[cfg(feature = "sabotage")]
 mod sabotage;

@@ -124,6 +124,7 @@ fn partition(world: &mut World) {
         delay: 50 + world.dice.below(5_000),
         twice: world.dice.below(10),
         voter: [world.dice.chance(60), world.dice.chance(60)],
+        gateway: [None; 2],
     };
     let at = usize::from(world.dice.chance(50));
     match world.dice.below(20) {

@@ -9,7 +9,7 @@ use crate::voter::{Question, VOTER_AWAY, VOTER_PATIENCE, Voter};
 use tandem_keeper::pair::{Config as PairConfig, Healing, Start, State, Timings};
 use tandem_keeper::{
     Config, Exit, Fact, Input, Keeper, KeeperMessage, OperatorAnswer, OperatorRequest, Output,
-    Progress, ServerMessage, Standing, Status,
+    Progress, Reach, ServerMessage, Standing, Status,
 };
 use tandem_types::{Dice, Duration, Epoch, Instant, Role, Seat, Seq, Stamp};
 
@@ -44,6 +44,8 @@ pub(crate) struct Wires {
     pub(crate) twice: u64,
     /// The third voter is heard by the master, and by the standby.
     pub(crate) voter: [bool; 2],
+    /// The gateway answers the master, and the standby; `None`: none is known.
+    pub(crate) gateway: [Option<bool>; 2],
 }
 
 impl Wires {
@@ -55,6 +57,7 @@ impl Wires {
         delay: 200,
         twice: 0,
         voter: [true; 2],
+        gateway: [None; 2],
     };
 
     pub(crate) const CUT: Self =
@@ -560,7 +563,8 @@ impl World {
             protected: serving && word.is_some_and(|word| word.in_sync),
             serving,
             calls: server.calls,
-            phone_heard: serving.then_some(Duration::ZERO),
+            phone_heard: (serving && self.wires.gateway[at] != Some(false))
+                .then_some(Duration::ZERO),
             bindings: 0,
             link_heard: server.heard.map(|(heard, _)| heard.elapsed_until(now)),
             peer_serving: server.heard.map(|(_, word)| word.serving),
@@ -689,7 +693,11 @@ impl World {
                     self.push(Duration::from_micros(600), at, answer);
                 }
             }
-            Output::AskReach { .. } => {}
+            Output::AskReach { .. } => {
+                let gateway = self.wires.gateway[at];
+                let input = Input::Reach(Reach { gateway, ..Reach::default() });
+                self.push(ms(if gateway == Some(true) { 1 } else { 100 }), at, reply(input));
+            }
             Output::AskVote { number, epoch, term } => {
                 let question = Question::Ask { number, epoch, term };
                 self.push(VOTER_AWAY, at, Event::ToVoter(boot, question));
