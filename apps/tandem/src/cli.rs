@@ -41,6 +41,8 @@ enum Command {
     Server(server::ServerArgs),
     /// Show both machines: who is active, since when and why, and what would be lost now
     Status(Json),
+    /// Explain the present state, and what would happen if the active server or machine died now
+    Why(Json),
     /// Show what happened on both machines, and what each change rested on; works whoever runs
     Events(commands::EventsArgs),
     /// Hand over from the active machine to the other one, in good order; from either machine
@@ -265,6 +267,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Keeper => keeper::run(&cli.config, &load()?)?,
         Command::Server(args) => server::run(&load()?, &args)?,
         Command::Status(json) => commands::status(&load()?, json)?,
+        Command::Why(json) => commands::why(&load()?, json)?,
         Command::Events(args) => commands::events(&load()?, &args)?,
         Command::Switch(args) => commands::switch(&load()?, args)?,
         Command::Lock { state, seconds } => commands::lock(&load()?, state == "on", seconds)?,

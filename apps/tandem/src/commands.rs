@@ -4,6 +4,7 @@ mod block;
 mod events;
 mod status;
 mod table;
+mod why;
 
 use std::io::BufRead as _;
 
@@ -21,6 +22,7 @@ pub(crate) use block::{block, emergency};
 pub(crate) use events::{EventsArgs, events};
 pub(crate) use status::{lock, status, switch};
 use table::Table;
+pub(crate) use why::why;
 
 /// Key prefix of call detail records in the store.
 const CDR_PREFIX: &[u8] = b"cdr/";
