@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tandem_link::PairSecret;
 pub use tandem_node::Digest;
 pub use tandem_pair::Profile;
-use tandem_pair::Timings;
+use tandem_pair::{Healing, Timings};
 use tandem_types::Seat;
 
 pub use read::{Problem, Problems};
@@ -71,6 +71,8 @@ pub struct Config {
     /// Which digest algorithms phones are offered.
     pub digest: Digest,
     /// Devices that one user may have logged in at once.
+    /// Who stays active when contact is back after both were.
+    pub healing: Healing,
     pub devices_per_user: usize,
     /// Where the keeper shows its metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
@@ -380,6 +382,22 @@ pub const KEYS: &[Key] = &[
             };
             put(&mut config.digest, Some(digest))
         },
+    Key {
+        name: "healing",
+        expected: "\"live-calls\" or \"master\"",
+        default: Some("\"live-calls\""),
+        optional: false,
+        doc: "Who stays active when contact is back after both were (two sites, nothing shared): who \
+              carries more calls, or always the master. The same on both machines.",
+        set: |config, value| {
+            let healing = match value.text() {
+                Some("live-calls") => Healing::LiveCalls,
+                Some("master") => Healing::Master,
+                Some(_) | None => return false,
+            };
+            put(&mut config.healing, Some(healing))
+        },
+    },
     },
     Key {
         name: "devices_per_user",
@@ -515,3 +533,4 @@ fn blank() -> Config {
         retry_after_seconds: 1,
     }
 }
+        healing: Healing::default(),

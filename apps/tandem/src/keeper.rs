@@ -33,7 +33,7 @@ use tandem_os::notify::Notify;
 use tandem_os::realtime::{go_first, lock_memory};
 use tandem_os::signals::Signals;
 use tandem_os::{clock, realtime::Refusal};
-use tandem_pair::{Config as PairConfig, Healing, Start};
+use tandem_pair::{Config as PairConfig, Start};
 
 use crate::config::Config;
 use crate::logging::Log;
@@ -72,7 +72,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         pair: PairConfig {
             seat: config.seat,
             timings,
-            healing: Healing::default(),
+            healing: config.healing,
             probe: config.interface.is_some(),
             votes: false,
             locked: saved.orders().locked,

@@ -297,7 +297,7 @@ mod tests {
             "realm",
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
-             port, heartbeat_port, link_port, state, secret, profile, digest, devices_per_user, metrics, \
+             gateway, port, heartbeat_port, link_port, state, secret, profile, healing, digest, devices_per_user, metrics, \
              retry_after_seconds",
         ),
         (
