@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{Config, DEFAULT_PATH, PATH_VARIABLE, reference};
+use crate::witness::{self, WitnessCommand};
 use crate::{commands, demo, init, keeper, server};
 
 /// A SIP phone system that comes as a pair of servers.
@@ -27,6 +28,10 @@ Exit codes:
   1  refused or failed; the reason is on the standard error
   2  the command line or the configuration is wrong
   3  the keeper or the server of this machine does not answer";
+
+const WITNESS_FILE: &str = "\
+Without a command it is the service itself. Its file is /etc/tandem/witness.toml where --config names
+no other.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -74,6 +79,12 @@ enum Command {
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Run a witness, the third vote for pairs, on a third machine
+    #[command(after_help = WITNESS_FILE)]
+    Witness {
+        #[command(subcommand)]
+        command: Option<WitnessCommand>,
+    },
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -282,6 +293,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             println!("{}: good ({} of the pair)", cli.config.display(), config.seat);
         }
         Command::Config(ConfigCommand::Keys) => print!("{}", reference()),
+        Command::Witness { command } => witness::command(&cli.config, command)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut std::io::stdout());
         }

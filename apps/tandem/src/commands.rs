@@ -21,7 +21,7 @@ use crate::logging::Time;
 pub(crate) use block::{block, emergency};
 pub(crate) use events::{EventsArgs, events};
 pub(crate) use status::{lock, status, switch};
-use table::Table;
+pub(crate) use table::Table;
 pub(crate) use why::why;
 
 /// Key prefix of call detail records in the store.
@@ -185,7 +185,7 @@ fn word(value: &impl Serialize) -> String {
     serde_json::json!(value).as_str().unwrap_or("-").to_owned()
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
     println!("{text}");
     Ok(())

@@ -69,6 +69,7 @@ fn unreachable(socket: &Path, service: &str, error: &std::io::Error) -> Failure 
     let why = match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
             let advice = match service {
+                "witness" => "start it with `systemctl start tandem-witness` or `tandem witness`",
                 "keeper" => "start it with `systemctl start tandem-keeper` or `tandem keeper`",
                 _ => {
                     "`tandem status` shows whether the keeper is about to start it; \

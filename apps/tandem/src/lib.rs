@@ -23,5 +23,6 @@ mod keeper;
 mod logging;
 pub mod pairing;
 mod server;
+mod witness;
 
 pub use cli::main;

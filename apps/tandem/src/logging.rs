@@ -21,7 +21,8 @@ const LINES_MAX: usize = 4096;
 /// Who writes and to what.
 pub(crate) struct Log {
     service: &'static str,
-    seat: Seat,
+    /// `None`: a service that has no place in a pair.
+    seat: Option<Seat>,
     human: bool,
     /// `None` only while dropping.
     lines: Option<SyncSender<String>>,
@@ -31,7 +32,11 @@ pub(crate) struct Log {
 
 impl Log {
     /// Starts the writing thread. Call this before the caller raises its own priority.
-    pub(crate) fn start(service: &'static str, seat: Seat) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        service: &'static str,
+        seat: impl Into<Option<Seat>>,
+    ) -> std::io::Result<Self> {
+        let seat = seat.into();
         let human = std::io::stdout().is_terminal();
         let (lines, inbox) = sync_channel(LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -68,8 +73,8 @@ impl Log {
     fn line(&self, text: &str, fact: &serde_json::Value) {
         let time = Time::now();
         let line = if self.human {
-            let (seat, service) = (self.seat, self.service);
-            format!("{} {seat} {service}: {text}\n", time.of_day())
+            let seat = self.seat.map(|seat| format!("{seat} ")).unwrap_or_default();
+            format!("{} {seat}{}: {text}\n", time.of_day(), self.service)
         } else {
             let mut line = json!({
                 "time": time.to_string(), "seat": self.seat, "service": self.service, "text": text,
