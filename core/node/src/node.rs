@@ -433,6 +433,8 @@ impl Node {
         self.connections.clear();
         self.read_blocks(now);
         self.strays.clear();
+        // Who repeats a request to whoever serves next proves it with the same proof.
+        self.nonce_counts = NonceCounts::default();
         self.role = Role::Passive;
         self.epoch = epoch;
         self.suspended = false;

@@ -205,7 +205,8 @@ impl Node {
     fn close_stray(&mut self, now: Instant, key: &str, saved: CallCheckpoint) {
         let mut cdr = saved.into_cdr();
         cdr.close(self.wall(now), Outcome::Failed, Ending::Failover, STRAY_CAUSE);
-        self.calls.note_closed(key);
+        // Not noted as closed: where its caller still repeats the INVITE, that goes on with the
+        // number and the record of this call.
         self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
     }
 

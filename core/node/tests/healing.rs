@@ -300,6 +300,36 @@ fn an_invite_that_a_dying_server_took_and_the_twin_takes_again_is_one_call() {
 }
 
 #[test]
+fn an_invite_taken_by_a_server_that_gave_up_its_role_is_taken_by_whoever_serves_next() {
+    // By the other one, or by the same one in its next reign; before or after it was closed.
+    for (winner, next) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut bench = Bench::new();
+        bench.add_user("anna", "10");
+        bench.add_user("ben", "20");
+        bench.log_in(BEN, "ben");
+        bench.part();
+        let loser = 1 - winner;
+        bench.active = loser;
+        let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+        let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+        let invite = bench.prove(ANNA, "anna", invite);
+        bench.meet();
+        bench.heal(winner, true);
+        if next != winner {
+            bench.kill_active();
+        }
+        bench.sent.clear();
+        bench.send(ANNA, invite);
+        bench.response(ANNA, 100);
+        let got = bench.request(BEN, &Method::Invite);
+        bench.send(BEN, answer(&got, 486));
+        bench.response(ANNA, 486);
+        let cdrs = bench.cdrs(next);
+        assert_eq!((cdrs.len(), cdrs[0].sip_status), (1, 486), "{winner} {next}");
+    }
+}
+
+#[test]
 fn an_invite_like_an_earlier_one_with_a_new_proof_is_another_call() {
     let mut bench = Bench::new();
     bench.add_user("anna", "10");

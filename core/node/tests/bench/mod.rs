@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tandem_call::Cdr;
+use tandem_call::{Cdr, Ending};
 use tandem_journal::{Class, Entry, Frame, Known, Record, Write};
 use tandem_node::{CDR_PREFIX, Config, Input, Node, Output, Reply, Request as Admin, read_cdr};
 use tandem_sip::digest::{Challenge, respond};
@@ -448,7 +448,7 @@ impl Server {
         for record in records {
             assert!(
                 !record.key.starts_with(CDR_PREFIX)
-                    || self.records.get(&record.key).is_none_or(|old| old.body == record.body),
+                    || self.records.get(&record.key).is_none_or(|old| may_follow(old, &record)),
                 "a record was closed twice"
             );
             if record.class == Class::Hot && record.body.is_none() {
@@ -458,6 +458,14 @@ impl Server {
             }
         }
     }
+}
+
+/// A closed call record changes only where its call had been given up before anybody rang, and went
+/// on all the same.
+fn may_follow(old: &Record, new: &Record) -> bool {
+    let given_up = |cdr: Cdr| cdr.ending == Some(Ending::Failover) && cdr.delivered.is_none();
+    let old_cdr = old.body.as_deref().and_then(read_cdr);
+    old.body == new.body || (old_cdr.is_some_and(given_up) && old.stamp < new.stamp)
 }
 
 /// What an entry changes, for people: see [`Bench::tell`].
