@@ -263,22 +263,16 @@ fn judge_refusal(call: &Call, status: u16) -> Result<(), String> {
 }
 
 fn judge_record(call: &Call, cdrs: &[Cdr], strict: bool) -> Result<(), String> {
-    // An INVITE that a server took and died of before it said a word was taken again by the other:
-    // the first attempt is on record, as one that failed.
-    let unheard = |cdr: &&Cdr| {
-        cdr.ending == Some(Ending::Failover) && cdr.delivered.is_none() && cdr.connect.is_none()
-    };
-    let told: Vec<&Cdr> = cdrs.iter().filter(|cdr| cdrs.len() == 1 || !unheard(cdr)).collect();
     let due = match &call.outcome {
         Some(Outcome::Answered { .. }) => true,
         Some(Outcome::Refused(status)) => !matches!(status, 401 | 407 | 503),
         Some(Outcome::Nothing) | None => call.rang,
     };
-    let cdr = match told[..] {
+    let cdr = match cdrs {
         [] if due => return Err(String::from("has no record")),
         [] => return Ok(()),
         [cdr] => cdr,
-        _ => return Err(format!("has {} records: {told:?}", told.len())),
+        _ => return Err(format!("has {} records: {cdrs:?}", cdrs.len())),
     };
     let (Some(outcome), Some(ending), Some(end)) = (cdr.outcome, cdr.ending, cdr.end) else {
         return Err(format!("its record is not closed: {cdr:?}"));
