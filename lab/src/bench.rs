@@ -166,13 +166,23 @@ fn figures(report: &mut Report, what: &str, count: u64, before: [f64; 2], after:
     }
 }
 
-/// CPU time that processes have used so far, in seconds, user and system.
+/// CPU time that processes have used so far, each, in seconds, user and system.
 fn cpu_seconds(pids: [u32; 2]) -> Result<[f64; 2]> {
-    let [one, two] = pids.map(|pid| {
+    let [one, two] = pids.map(|pid| cpu_seconds_of(&[pid]));
+    Ok([one?, two?])
+}
+
+/// CPU time that processes have used so far, together, in seconds, user and system.
+///
+/// # Errors
+///
+/// One of them is gone.
+pub(crate) fn cpu_seconds_of(pids: &[u32]) -> Result<f64> {
+    let of = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         ticks(&stat).map(|ticks| ticks / TICKS).context("a strange /proc/PID/stat")
-    });
-    Ok([one?, two?])
+    };
+    pids.iter().map(of).sum()
 }
 
 /// utime and stime (proc_pid_stat(5), fields 14 and 15; the name before them may hold anything).

@@ -12,24 +12,33 @@
 
 mod bench;
 mod calls;
+mod calm;
 mod fault;
 mod interop;
 mod meter;
 mod ordeal;
 mod outage;
+mod peers;
 mod sipp;
 mod sniffer;
 mod stage;
+mod table;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use tandem::config::Profile;
 use tandem::demo::report::{Report, Voice};
 use tandem::demo::wait;
 
+use calm::{Calm, Stress};
 use fault::Fault;
 use ordeal::Ordeal;
+use outage::Comparison;
+use peers::System;
+use table::Table;
 
 /// Faults made on purpose, and what phones notice of them.
 #[derive(Debug, Parser)]
@@ -68,20 +77,44 @@ enum Command {
     Stop(Load),
     /// Take the cable of the serving machine out again and again under calls
     LinkDown(Load),
+    /// Hand over to the other machine under calls, again and again in both directions: nothing may be lost
+    Switch {
+        /// How many switches
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+        /// Calls a second
+        #[arg(long, default_value_t = 50)]
+        rate: usize,
+    },
     /// The story with two real telephones, again and again
     Baresip {
         /// How many times
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
-    /// What a client notices that asks every 10 ms: kill, hang, link down, black hole
+    /// What a client notices that asks every 10 ms, of each fault, next to keepalived and Kamailio
     Outage {
         /// How many of each
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 20)]
         runs: usize,
-        /// Only this fault
+        /// Only this fault; may be repeated
         #[arg(long, value_enum)]
-        only: Option<Fault>,
+        only: Vec<Fault>,
+        /// Only this system; may be repeated
+        #[arg(long, value_enum)]
+        system: Vec<System>,
+    },
+    /// Changes of role of a healthy pair, with keepalived beside it: busy processors, lost heartbeats
+    Calm {
+        /// How long each condition lasts
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+        /// Only this condition; may be repeated
+        #[arg(long, value_enum)]
+        only: Vec<Stress>,
+        /// Tandem with `profile = "fast"`
+        #[arg(long)]
+        fast: bool,
     },
     /// Answer times while protected and alone; calls and logins for a second of CPU time
     Bench {
@@ -125,8 +158,15 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Kill { runs, rate } => done.add(under(Fault::Kill, runs, rate))?,
         Command::Stop(Load { runs, rate }) => done.add(under(Fault::Hang, runs, rate))?,
         Command::LinkDown(Load { runs, rate }) => done.add(under(Fault::LinkDown, runs, rate))?,
+        Command::Switch { runs, rate } => done.add(under(Fault::PlannedSwitch, runs, rate))?,
         Command::Baresip { runs } => stories(runs, &mut done)?,
-        Command::Outage { runs, only } => done.add(outage::measure(runs, only, voice))?,
+        Command::Outage { runs, ref only, ref system } => {
+            outages(Comparison { runs, only, systems: system }, &mut done)?;
+        }
+        Command::Calm { minutes, ref only, fast } => {
+            let profile = if fast { Profile::Fast } else { Profile::Default };
+            calms(minutes, profile, only, &mut done)?;
+        }
         Command::Bench { requests, calls } => done.add(bench::measure(requests, calls, voice))?,
         Command::Interop { ref only } => done.add(interop::run(only, voice))?,
         Command::Ci => {
@@ -139,9 +179,11 @@ fn run(cli: &Cli) -> Result<bool> {
             done.add(under(Fault::Kill, 50, 20))?;
             done.add(under(Fault::Hang, 10, 20))?;
             done.add(under(Fault::LinkDown, 10, 20))?;
+            done.add(under(Fault::PlannedSwitch, 20, 50))?;
             stories(3, &mut done)?;
             done.add(interop::run("", voice))?;
-            done.add(outage::measure(10, None, voice))?;
+            outages(Comparison { runs: 20, only: &[], systems: &[] }, &mut done)?;
+            calms(10.0, Profile::Default, &[], &mut done)?;
             done.add(bench::measure(2000, 2000, voice))?;
         }
     }
@@ -150,6 +192,17 @@ fn run(cli: &Cli) -> Result<bool> {
 
 fn stories(runs: usize, done: &mut Done) -> Result<()> {
     (0..runs).try_for_each(|_| done.add(stage::story(done.voice)?))
+}
+
+fn outages(comparison: Comparison<'_>, done: &mut Done) -> Result<()> {
+    let (report, table) = comparison.measure(done.voice);
+    done.add_with(report, &table)
+}
+
+fn calms(minutes: f64, profile: Profile, only: &[Stress], done: &mut Done) -> Result<()> {
+    let time = Duration::try_from_secs_f64(minutes * 60.0).context("--minutes")?;
+    let (report, table) = Calm { time, profile, only }.watch(done.voice);
+    done.add_with(report, &table)
 }
 
 /// The reports so far.
@@ -162,12 +215,21 @@ struct Done {
 
 impl Done {
     /// One more; what is left of it to print is printed. Ctrl-C ends the run here.
-    fn add(&mut self, mut report: Report) -> Result<()> {
+    fn add(&mut self, report: Report) -> Result<()> {
+        self.add_with(report, &Table::default())
+    }
+
+    /// One more, with a table.
+    fn add_with(&mut self, mut report: Report, table: &Table) -> Result<()> {
         self.held &= report.close();
-        self.reports.push(serde_json::to_value(&report)?);
+        let mut value = serde_json::to_value(&report)?;
+        if !table.is_empty() {
+            value["table"] = table.to_json();
+        }
+        self.reports.push(value);
         match self.voice {
             Voice::Data => {}
-            Voice::Colours | Voice::Plain => print!("{}", report.summary()),
+            Voice::Colours | Voice::Plain => print!("{table}{}", report.summary()),
         }
         ensure!(!wait::asked_to_stop(), "stopped by a signal");
         Ok(())

@@ -1,5 +1,8 @@
 //! A fault again and again under calls, and the caller's promises: every call goes to its end as if
 //! nothing had happened, has one record on both machines, and nobody logs in again.
+//!
+//! A planned switch is no fault, so it is judged harder: no request may be lost or refused, and nobody
+//! may have to repeat a message.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +43,10 @@ struct Seen {
     outage: Vec<f64>,
     protected: Vec<f64>,
     lost: usize,
+    refused: usize,
     asked: usize,
+    /// How often the role went to the master and to the standby.
+    towards: [usize; 2],
 }
 
 impl Ordeal {
@@ -79,6 +85,9 @@ impl Ordeal {
         let invites = calls.phones_wire.count("INVITE");
         let outcome = calls.finish()?;
         self.judge_calls(report, &seen, &outcome);
+        if self.fault == Fault::PlannedSwitch {
+            self.judge_switches(report, &seen, &outcome);
+        }
         let passed = format!("{logins} logins seen among {invites} INVITEs to the phones");
         report.check("no phone logged in again", logins == 0 && invites > 0, &passed);
         let judged = judge_records(report, &stage, &people, &outcome);
@@ -101,7 +110,7 @@ impl Ordeal {
         let (ringing, answered) = calls.wait_up(&stage.twins, serving.index)?;
         let at = self.fault.make(stage, &serving)?;
         stage.twins.wait_takeover(serving.index, PROTECTED_LIMIT)?;
-        self.fault.undo(stage, &serving)?;
+        self.fault.undo(stage, serving.index)?;
         let undone = Instant::now();
         let now = stage.twins.wait_protected(PROTECTED_LIMIT)?;
         let protected = undone.elapsed();
@@ -113,9 +122,26 @@ impl Ordeal {
         seen.answered += answered;
         seen.outage.push(millis(probed.outage));
         seen.protected.push(millis(protected));
+        seen.towards[now.index] += 1;
         seen.lost += probed.lost;
+        seen.refused += probed.refused;
         seen.asked += probed.asked;
         Ok(())
+    }
+
+    fn judge_switches(self, report: &mut Report, seen: &Seen, outcome: &Outcome) {
+        let [master, standby] = seen.towards;
+        let text = format!("{master} to the master, {standby} to the standby");
+        let alternated = master + standby == self.runs && master.abs_diff(standby) <= 1;
+        report.check("the switches went both ways in turn", alternated, &text);
+        let Seen { lost, refused, asked, .. } = *seen;
+        let text = format!("{lost} lost and {refused} refused of {asked}, each sent once");
+        let none = asked > 0 && lost == 0 && refused == 0;
+        report.check("the client that asks every 10 ms lost no request", none, &text);
+        let (callers, phones) = (outcome.callers.repeated, outcome.phones.repeated);
+        let text = format!("{callers} by the callers, {phones} by the called phones");
+        let none = outcome.callers.calls > 0 && callers == 0 && phones == 0;
+        report.check("no phone had to repeat a message", none, &text);
     }
 
     fn judge_calls(self, report: &mut Report, seen: &Seen, outcome: &Outcome) {
@@ -175,7 +201,7 @@ fn figures(report: &mut Report, seen: &Seen) {
     spread(report, "outage (longest time between two answers)", &seen.outage);
     spread(report, "until protected again, since the fault was undone", &seen.protected);
     // Counts are far below 2^52.
-    let note = format!("of {}, each sent once", seen.asked);
+    let note = format!("of {}, each sent once; {} refused", seen.asked, seen.refused);
     report.figure("requests lost", seen.lost as f64, "requests", &note);
 }
 

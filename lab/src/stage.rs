@@ -1,9 +1,10 @@
 //! The stage of a run: a place, a folder, a pair on it, and users.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use tandem::config::{Config, Profile};
 use tandem::demo::place::{Folder, Place};
 use tandem::demo::report::{Report, Voice};
 use tandem::demo::space::Network;
@@ -47,9 +48,29 @@ impl Stage {
     ///
     /// Not root; the program is not built; the pair does not come up.
     pub(crate) fn new() -> Result<(Self, Serving)> {
-        let place = Place::machines(&[CALLERS, PHONES])?;
+        Self::with(Profile::Default)
+    }
+
+    /// As [`Stage::new`], in this profile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage::new`].
+    pub(crate) fn with(profile: Profile) -> Result<(Self, Serving)> {
+        Self::on(Place::machines(&[CALLERS, PHONES])?, profile)
+    }
+
+    /// As [`Stage::with`], on these machines.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stage::new`].
+    pub(crate) fn on(place: Place, profile: Profile) -> Result<(Self, Serving)> {
         let folder = Folder::new(None)?;
         let mut twins = Twins::set_up(&program()?, folder.path(), &place)?;
+        for machine in &mut twins.machines {
+            machine.config = set_profile(&machine.config_path, profile)?;
+        }
         twins.start()?;
         let serving = twins.wait_protected(PROTECTED_LIMIT)?;
         Ok((Self { twins, folder, place }, serving))
@@ -84,6 +105,23 @@ impl Stage {
     pub(crate) fn network(&self) -> Result<&Network> {
         self.place.network().context("a stage without machines")
     }
+}
+
+/// Writes the profile into a configuration file as an administrator would; returns what it says then.
+fn set_profile(path: &Path, profile: Profile) -> Result<Config> {
+    let name = match profile {
+        Profile::Default => "default",
+        Profile::Fast => "fast",
+    };
+    let text = std::fs::read_to_string(path)?;
+    let line = |line: &str| match line.starts_with("profile = ") {
+        true => format!("profile = \"{name}\"\n"),
+        false => format!("{line}\n"),
+    };
+    std::fs::write(path, text.lines().map(line).collect::<String>())?;
+    let config = Config::load(path)?;
+    ensure!(config.profile == profile, "{} has no line for the profile", path.display());
+    Ok(config)
 }
 
 /// The program under test: it is built beside this one.
