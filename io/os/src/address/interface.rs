@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use super::frames::{self, HardwareAddress};
+use super::macvlan::{self, Macvlan};
 use super::netlink::{self, Interface, Ipv4Setting, Netlink};
 use super::packet::PacketSocket;
 use super::{Claimant, MAX_ADDRESSES, MAX_ANSWERS, Prefixed, Refused};
@@ -18,6 +19,8 @@ use super::{Claimant, MAX_ADDRESSES, MAX_ANSWERS, Prefixed, Refused};
 #[derive(Debug)]
 pub(super) struct OnInterface {
     interface: Interface,
+    /// Where the addresses have a hardware address of their own.
+    macvlan: Option<Macvlan>,
     addresses: Vec<Prefixed>,
     netlink: Netlink,
     /// All three are missing where there is nobody to tell (a tunnel, the loopback interface), the
@@ -37,14 +40,23 @@ enum Probe {
 }
 
 impl OnInterface {
-    pub(super) fn open(name: &str, addresses: &[Prefixed]) -> Result<Self, Refused> {
+    pub(super) fn open(
+        name: &str,
+        addresses: &[Prefixed],
+        hardware: Option<HardwareAddress>,
+    ) -> Result<Self, Refused> {
         assert!(addresses.len() <= MAX_ADDRESSES, "more virtual addresses than the limit");
         let (mut netlink, interface) = lookup(name)?;
         // Where the machine's own address came after a virtual one of the same network, it would be
         // removed together with that. Most distributions set this; who may not set it cannot claim.
         let _ = netlink.set_ipv4(interface.index, &[(Ipv4Setting::PromoteSecondaries, 1)]);
+        let macvlan = match hardware {
+            Some(hardware) => Some(Macvlan::open(&interface, hardware)?),
+            None => None,
+        };
         let mut it = Self {
             interface,
+            macvlan,
             addresses: addresses.to_vec(),
             netlink,
             announcer: None,
@@ -61,26 +73,28 @@ impl OnInterface {
 
     fn prepare(&mut self, hardware: HardwareAddress) -> Result<(), Refused> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let home = self.home();
+        let (announced, index) = (home.hardware.unwrap_or(hardware), home.index);
         for prefixed in &self.addresses {
             match prefixed.address {
                 IpAddr::V4(address) => {
                     v4.push(address);
-                    let request = frames::gratuitous_arp_request(hardware, address);
-                    let reply = frames::gratuitous_arp_reply(hardware, address);
+                    let request = frames::gratuitous_arp_request(announced, address);
+                    let reply = frames::gratuitous_arp_reply(announced, address);
                     self.announcements.extend([request, reply]);
                     self.probes.push(Probe::Arp(frames::arp_probe(hardware, address)));
                 }
                 IpAddr::V6(address) => {
                     v6.push(address);
-                    self.announcements.push(frames::neighbour_advertisement(hardware, address));
+                    self.announcements.push(frames::neighbour_advertisement(announced, address));
                     let solicitation = frames::neighbour_solicitation(hardware, address);
                     self.probes.push(Probe::Ndp(solicitation));
                 }
             }
         }
-        let index = self.interface.index;
         let refused = |error| self.refused("listen", error);
         let announcer = PacketSocket::announcer(index).map_err(refused)?;
+        let index = self.interface.index;
         let arp = PacketSocket::arp(index, &v4).map_err(refused)?;
         let ndp = PacketSocket::ndp(index, &v6).map_err(refused)?;
         self.announcer = Some(announcer);
@@ -93,20 +107,34 @@ impl OnInterface {
         Refused::new(format!("{what} on {}", self.interface.name), error, "CAP_NET_RAW")
     }
 
+    /// The interface that carries the addresses.
+    fn home(&self) -> &Interface {
+        self.macvlan.as_ref().map_or(&self.interface, Macvlan::interface)
+    }
+
     pub(super) fn claim(&mut self) -> Result<(), Refused> {
-        put_all(&mut self.netlink, &self.interface, &self.addresses)
+        let up = self.macvlan.as_mut().map_or(Ok(()), Macvlan::up);
+        let (home, metric) = (self.home().clone(), self.metric());
+        up.and(put_all(&mut self.netlink, &home, &self.addresses, metric))
     }
 
     pub(super) fn release(&mut self) -> Result<(), Refused> {
-        delete_all(&mut self.netlink, &self.interface, &self.addresses)
+        let home = self.home().clone();
+        let gone = delete_all(&mut self.netlink, &home, &self.addresses);
+        gone.and(self.macvlan.as_mut().map_or(Ok(()), Macvlan::down))
+    }
+
+    fn metric(&self) -> Option<u32> {
+        self.macvlan.is_some().then_some(LAST_METRIC)
     }
 
     pub(super) fn renewal(&self) -> Result<Renewal, Refused> {
-        let interface = self.interface.clone();
+        let interface = self.home().clone();
         let netlink = Netlink::open(0).map_err(|error| {
             Refused::new(format!("renew addresses on {}", interface.name), error, "CAP_NET_ADMIN")
         })?;
-        Ok(Renewal { netlink, interface, addresses: self.addresses.clone() })
+        let (addresses, metric) = (self.addresses.clone(), self.metric());
+        Ok(Renewal { netlink, interface, addresses, metric })
     }
 
     pub(super) fn announce(&self) -> Result<(), Refused> {
@@ -145,7 +173,8 @@ impl OnInterface {
                 let Some(length) = length else { break };
                 let Some((address, hardware)) = parse(&frame[..length]) else { continue };
                 let ours = self.addresses.iter().any(|prefixed| prefixed.address == address);
-                if ours && Some(hardware) != self.interface.hardware {
+                let own = [self.interface.hardware, self.home().hardware];
+                if ours && !own.contains(&Some(hardware)) {
                     claimants.push(Claimant { address, hardware });
                 }
             }
@@ -154,7 +183,8 @@ impl OnInterface {
     }
 
     pub(super) fn held(&mut self) -> Result<Vec<Prefixed>, Refused> {
-        let mut held = addresses_of(&mut self.netlink, &self.interface)?;
+        let home = self.home().clone();
+        let mut held = addresses_of(&mut self.netlink, &home)?;
         held.retain(|listed| self.addresses.contains(&listed.prefixed));
         Ok(held.iter().map(|listed| listed.prefixed).collect())
     }
@@ -171,6 +201,7 @@ pub struct Renewal {
     netlink: Netlink,
     interface: Interface,
     addresses: Vec<Prefixed>,
+    metric: Option<u32>,
 }
 
 impl Renewal {
@@ -180,7 +211,7 @@ impl Renewal {
     /// # Errors
     /// The first refusal; the others are renewed all the same.
     pub fn renew(&mut self) -> Result<(), Refused> {
-        put_all(&mut self.netlink, &self.interface, &self.addresses)
+        put_all(&mut self.netlink, &self.interface, &self.addresses, self.metric)
     }
 }
 
@@ -195,12 +226,16 @@ pub fn list(name: &str) -> Result<Vec<Prefixed>, Refused> {
 }
 
 /// Removes those of `addresses` from the interface called `name` that an earlier life left there, and
-/// gives them. Not those that are there for good: somebody else put them there.
+/// gives them; also the interface on it that had a hardware address for them. Not those that are there for good: somebody else put them there.
 ///
 /// # Errors
 /// If there is no such interface, or one could not be removed.
 pub fn remove_left_over(name: &str, addresses: &[Prefixed]) -> Result<Vec<Prefixed>, Refused> {
     let (mut netlink, interface) = lookup(name)?;
+    macvlan::remove(&mut netlink, interface.index).map_err(|error| {
+        let what = format!("remove what an earlier keeper left on {name}");
+        Refused::new(what, error, "CAP_NET_ADMIN")
+    })?;
     let listed = addresses_of(&mut netlink, &interface)?;
     let left = listed.iter().filter(|it| !it.permanent && addresses.contains(&it.prefixed));
     let left: Vec<Prefixed> = left.map(|it| it.prefixed).collect();
@@ -212,13 +247,15 @@ fn put_all(
     netlink: &mut Netlink,
     interface: &Interface,
     addresses: &[Prefixed],
+    metric: Option<u32>,
 ) -> Result<(), Refused> {
     let mut outcome = Ok(());
     for prefixed in addresses {
-        outcome = outcome.and(netlink.put_address(interface.index, prefixed).map_err(|error| {
-            let what = format!("add {prefixed} to {}", interface.name);
-            Refused::new(what, error, "CAP_NET_ADMIN")
-        }));
+        outcome =
+            outcome.and(netlink.put_address(interface.index, prefixed, metric).map_err(|error| {
+                let what = format!("add {prefixed} to {}", interface.name);
+                Refused::new(what, error, "CAP_NET_ADMIN")
+            }));
     }
     outcome
 }
@@ -240,6 +277,9 @@ fn delete_all(
     }
     outcome
 }
+
+/// Routes that come with addresses on a second interface count less than those of the first.
+const LAST_METRIC: u32 = 4_096;
 
 pub(super) fn lookup(name: &str) -> Result<(Netlink, Interface), Refused> {
     let refused = |error: Errno| {

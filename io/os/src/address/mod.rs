@@ -19,6 +19,7 @@
 
 mod frames;
 mod interface;
+mod macvlan;
 mod near;
 mod netlink;
 mod packet;
@@ -36,6 +37,7 @@ use tandem_types::Duration;
 use interface::OnInterface;
 
 pub use interface::{Renewal, list, remove_left_over};
+pub use macvlan::hardware_for;
 pub use near::{Neighbours, Question};
 pub use watch::{LinkState, LinkWatch};
 
@@ -160,7 +162,23 @@ impl VirtualAddresses {
     /// # Panics
     /// With more than [`MAX_ADDRESSES`].
     pub fn on_interface(name: &str, addresses: &[Prefixed]) -> Result<Self, Refused> {
-        OnInterface::open(name, addresses).map(|it| Self(Kind::Interface(Box::new(it))))
+        OnInterface::open(name, addresses, None).map(|it| Self(Kind::Interface(Box::new(it))))
+    }
+
+    /// As [`VirtualAddresses::on_interface`], with a hardware address that moves together with them.
+    ///
+    /// # Errors
+    /// As there, or if the kernel has no macvlan.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn on_own_hardware(
+        name: &str,
+        addresses: &[Prefixed],
+        hardware: [u8; 6],
+    ) -> Result<Self, Refused> {
+        let opened = OnInterface::open(name, addresses, Some(hardware));
+        opened.map(|it| Self(Kind::Interface(Box::new(it))))
     }
 
     /// Takes all addresses and announces them.

@@ -52,7 +52,7 @@ impl Question {
     /// If there is no such interface, or a capability is missing.
     pub fn open(name: &str, address: IpAddr) -> Result<Self, Refused> {
         let length = if address.is_ipv4() { 32 } else { 128 };
-        let wire = OnInterface::open(name, &[Prefixed { address, length }])?;
+        let wire = OnInterface::open(name, &[Prefixed { address, length }], None)?;
         Ok(Self { address, wire })
     }
 

@@ -207,6 +207,11 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+/// The value of one attribute of several.
+fn value(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| kind & !NLA_F_NESTED == wanted).map(|(_, value)| value)
+}
+
 fn link_news(kind: u16, body: &[u8]) -> Option<LinkNews> {
     let index = number(body, 4)?;
     match kind {

@@ -66,6 +66,12 @@ impl Namespace {
         Some((one, other))
     }
 
+    /// The thread that holds it: what ip(8) takes for a namespace.
+    #[allow(dead_code)] // not by every file of tests
+    pub(crate) const fn thread(&self) -> i32 {
+        self.thread
+    }
+
     /// Runs `job` in the namespace and gives what it returns. Sockets stay in it.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();

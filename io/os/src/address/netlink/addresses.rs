@@ -21,14 +21,16 @@ pub(in crate::address) struct Listed {
 }
 
 impl Netlink {
-    /// Puts an address on an interface for [`LIFETIME`], or makes it stay for so long from now on.
+    /// Puts an address on an interface for [`LIFETIME`], or makes it stay for so long from now on. A
+    /// `metric` is that of the route that comes with it.
     pub(in crate::address) fn put_address(
         &mut self,
         index: u32,
         prefixed: &Prefixed,
+        metric: Option<u32>,
     ) -> Result<(), Errno> {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        self.change_address(libc::RTM_NEWADDR, flags, index, prefixed)
+        self.change_address(libc::RTM_NEWADDR, flags, index, prefixed, metric)
     }
 
     /// Removes an address. `ADDRNOTAVAIL` if it is not there.
@@ -37,7 +39,7 @@ impl Netlink {
         index: u32,
         prefixed: &Prefixed,
     ) -> Result<(), Errno> {
-        self.change_address(libc::RTM_DELADDR, 0, index, prefixed)
+        self.change_address(libc::RTM_DELADDR, 0, index, prefixed, None)
     }
 
     fn change_address(
@@ -46,6 +48,7 @@ impl Netlink {
         flags: i32,
         index: u32,
         prefixed: &Prefixed,
+        metric: Option<u32>,
     ) -> Result<(), Errno> {
         let mut request = self.request(kind, flags | libc::NLM_F_ACK);
         let family = if prefixed.address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
@@ -69,6 +72,9 @@ impl Netlink {
         let seconds = LIFETIME.as_secs() as u32;
         let lifetimes = [0, seconds, 0, 0].map(u32::to_ne_bytes);
         request.attribute(libc::IFA_CACHEINFO, lifetimes.as_flattened());
+        if let Some(metric) = metric {
+            request.attribute(IFA_RT_PRIORITY, &metric.to_ne_bytes());
+        }
         self.ask(request, |_, _| {})
     }
 
@@ -114,5 +120,6 @@ pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
+const IFA_RT_PRIORITY: u16 = 9;
 /// struct ifaddrmsg.
 const HEAD_BYTES: usize = 8;

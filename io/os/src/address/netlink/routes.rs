@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rustix::io::Errno;
 
 use super::addresses::ip;
-use super::{Netlink, Request, attributes};
+use super::{Netlink, Request, value};
 use crate::address::frames::HardwareAddress;
 
 impl Netlink {
@@ -24,7 +24,9 @@ impl Netlink {
         let mut found = None;
         let outcome = self.ask(request, |kind, body| {
             if kind == libc::RTM_NEWNEIGH {
-                found = value(body, NEIGHBOUR_HEAD_BYTES, NDA_LLADDR)
+                found = body
+                    .get(NEIGHBOUR_HEAD_BYTES..)
+                    .and_then(|body| value(body, NDA_LLADDR))
                     .and_then(|hardware| hardware.try_into().ok());
             }
         });
@@ -50,7 +52,8 @@ impl Netlink {
         let mut found = None;
         let outcome = self.ask(request, |kind, body| {
             if kind == libc::RTM_NEWROUTE {
-                found = value(body, ROUTE_HEAD_BYTES, libc::RTA_GATEWAY).and_then(ip);
+                let body = body.get(ROUTE_HEAD_BYTES..);
+                found = body.and_then(|body| value(body, libc::RTA_GATEWAY)).and_then(ip);
             }
         });
         match outcome {
@@ -71,11 +74,6 @@ impl Request {
 
 fn family(address: IpAddr) -> u8 {
     (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
-}
-
-/// The value of one attribute behind a head of so many bytes.
-fn value(body: &[u8], head: usize, wanted: u16) -> Option<&[u8]> {
-    attributes(body.get(head..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
 const NDA_DST: u16 = 1;
