@@ -7,6 +7,7 @@
 //! Invariant: a [`Config`] that exists is complete and consistent; whoever holds one need not check.
 
 mod read;
+mod service;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +22,7 @@ use tandem_pair::{Healing, Timings};
 use tandem_types::Seat;
 
 pub use read::{Problem, Problems};
+pub use service::{Probe, ServiceTable};
 
 /// Where the file is when neither `--config` nor the environment says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/tandem/tandem.toml";
@@ -79,6 +81,8 @@ pub struct Config {
     /// Who is answered 503 is told to wait so long, or up to twice as long, in seconds.
     pub retry_after_seconds: u32,
 }
+    /// The programs beside the server.
+    pub services: Vec<ServiceTable>,
 
 /// An address with the length of its network's prefix.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -367,22 +371,6 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
-        name: "digest",
-        expected: "\"md5\", \"sha256\" or \"both\"",
-        default: Some("\"md5\""),
-        optional: false,
-        doc: "Which digest algorithms phones are offered. Every phone knows md5; many fail when \
-              they are offered sha256 too. The same on both machines.",
-        set: |config, value| {
-            let digest = match value.text() {
-                Some("md5") => Digest::Md5,
-                Some("sha256") => Digest::Sha256,
-                Some("both") => Digest::Both,
-                Some(_) | None => return false,
-            };
-            put(&mut config.digest, Some(digest))
-        },
-    Key {
         name: "healing",
         expected: "\"live-calls\" or \"master\"",
         default: Some("\"live-calls\""),
@@ -414,6 +402,22 @@ pub const KEYS: &[Key] = &[
         name: "metrics",
         expected: "an address and a port, as in \"127.0.0.1:9160\"",
         default: None,
+    Key {
+        name: "digest",
+        expected: "\"md5\", \"sha256\" or \"both\"",
+        default: Some("\"md5\""),
+        optional: false,
+        doc: "Which digest algorithms phones are offered. Every phone knows md5; many fail when \
+              they are offered sha256 too. The same on both machines.",
+        set: |config, value| {
+            let digest = match value.text() {
+                Some("md5") => Digest::Md5,
+                Some("sha256") => Digest::Sha256,
+                Some("both") => Digest::Both,
+                Some(_) | None => return false,
+            };
+            put(&mut config.digest, Some(digest))
+        },
         optional: true,
         doc: "Where the keeper answers HTTP: /metrics (for Prometheus), /healthz, /readyz (200 on the \
               active machine only). Left out: nowhere. It is not encrypted and asks for no password: \
@@ -445,17 +449,11 @@ const PORT: &str = "a whole number from 1 to 65535";
 pub fn reference() -> String {
     let mut page = String::new();
     for key in KEYS {
-        let value = match (key.default, key.optional) {
-            (Some(default), _) => format!("default: {default}"),
-            (None, true) => String::from("may be left out"),
-            (None, false) => String::from("must be given"),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(page, "{}", key.name);
-        for line in wrap(key.doc, 76) {
-            let _ = writeln!(page, "    {line}");
-        }
-        let _ = writeln!(page, "    Expected: {}; {value}.\n", key.expected);
+        explain(&mut page, key.name, key.default, key.optional, key.expected, key.doc);
+    }
+    page += "Programs beside the server, each with a table [[service]] at the end of the file:\n\n";
+    for key in service::SERVICE_KEYS {
+        explain(&mut page, key.name, key.default, key.optional, key.expected, key.doc);
     }
     page
 }
@@ -476,6 +474,27 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 fn put<T>(place: &mut T, value: Option<T>) -> bool {
+fn explain(
+    page: &mut String,
+    name: &str,
+    default: Option<&str>,
+    optional: bool,
+    expected: &str,
+    doc: &str,
+) {
+    let value = match (default, optional) {
+        (Some(default), _) => format!("default: {default}"),
+        (None, true) => String::from("may be left out"),
+        (None, false) => String::from("must be given"),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(page, "{name}");
+    for line in wrap(doc, 76) {
+        let _ = writeln!(page, "    {line}");
+    }
+    let _ = writeln!(page, "    Expected: {expected}; {value}.\n");
+}
+
     let found = value.is_some();
     if let Some(value) = value {
         *place = value;
@@ -534,3 +553,4 @@ fn blank() -> Config {
     }
 }
         healing: Healing::default(),
+        services: Vec::new(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ADDRESSES_MAX, Config, KEYS, Key, blank};
+use super::{ADDRESSES_MAX, Config, KEYS, Key, blank, service};
 
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,7 +51,25 @@ impl std::error::Error for Problems {}
 /// A value of the file.
 pub(super) struct Value<'a>(&'a DeValue<'a>);
 
-impl Value<'_> {
+impl<'a> Value<'a> {
+    /// Of the parser's.
+    pub(super) fn new(value: &'a DeValue<'a>) -> Self {
+        Self(value)
+    }
+
+    /// Yes or no, where it is one.
+    pub(super) fn flag(&self) -> Option<bool> {
+        self.0.as_bool()
+    }
+
+    /// A list of texts of such a length.
+    pub(super) fn texts(&self, least: usize, most: usize) -> Option<Vec<String>> {
+        let items = self.0.as_array()?.iter();
+        let texts: Option<Vec<_>> =
+            items.map(|item| item.get_ref().as_str().map(str::to_owned)).collect();
+        texts.filter(|texts| (least..=most).contains(&texts.len()))
+    }
+
     /// The text, where it is one.
     pub(super) fn text(&self) -> Option<&str> {
         self.0.as_str()
@@ -79,7 +97,7 @@ impl Value<'_> {
 }
 
 /// Collects problems while reading one file.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     text: &'a str,
     problems: Vec<Problem>,
     /// Where each key stands.
@@ -87,12 +105,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn line_of(&self, offset: usize) -> usize {
+    /// The text of a value.
+    pub(super) fn found(&self, span: std::ops::Range<usize>) -> &str {
+        self.text.get(span).unwrap_or_default()
+    }
+
+    pub(super) fn line_of(&self, offset: usize) -> usize {
         let before = self.text.as_bytes().iter().take(offset);
         before.filter(|byte| **byte == b'\n').count() + 1
     }
 
-    fn problem(&mut self, line: Option<usize>, key: Option<&str>, what: String) {
+    pub(super) fn problem(&mut self, line: Option<usize>, key: Option<&str>, what: String) {
         self.problems.push(Problem { line, key: key.map(str::to_owned), what });
     }
 
@@ -106,6 +129,10 @@ impl Reader<'_> {
         for (name, value) in table {
             let line = self.line_of(name.span().start);
             let name = name.get_ref().as_ref();
+            if name == "service" {
+                config.services = service::read(self, line, value.get_ref());
+                continue;
+            }
             let Some(key) = KEYS.iter().find(|key| key.name == name) else {
                 let what = format!("unknown key `{name}`: {}", suggestion(name));
                 self.problem(Some(line), Some(name), what);
@@ -210,21 +237,31 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
 fn set_defaults(config: &mut Config) {
     for key in KEYS {
         let Some(default) = key.default else { continue };
-        let text = format!("default = {default}");
-        let (table, _) = DeTable::parse_recoverable(&text);
-        let value = table.get_ref().iter().next();
-        let taken = value.is_some_and(|(_, value)| (key.set)(config, &Value(value.get_ref())));
+        let taken = set_default(default, |value| (key.set)(config, value));
         debug_assert!(taken, "the default of {} is not what it expects", key.name);
     }
 }
 
+/// Reads a default, which is TOML.
+pub(super) fn set_default(default: &str, set: impl FnOnce(&Value<'_>) -> bool) -> bool {
+    let text = format!("default = {default}");
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let value = table.get_ref().iter().next();
+    value.is_some_and(|(_, value)| set(&Value(value.get_ref())))
+}
+
 /// The key that was probably meant, or all of them.
 fn suggestion(name: &str) -> String {
-    let near = KEYS.iter().map(|key| (distance(name, key.name), key.name)).min();
+    let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    suggest(name, &names)
+}
+
+/// As [`suggestion`], of these names.
+pub(super) fn suggest(name: &str, names: &[&str]) -> String {
+    let near = names.iter().map(|known| (distance(name, known), *known)).min();
     match near {
         Some((steps, meant)) if steps <= 2 => format!("did you mean `{meant}`?"),
         Some(_) | None => {
-            let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
             format!("expected one of {}", names.join(", "))
         }
     }
@@ -246,7 +283,7 @@ fn distance(one: &str, two: &str) -> usize {
 }
 
 /// A value as the error shows it: on one line, not too long.
-fn shorten(found: &str) -> String {
+pub(super) fn shorten(found: &str) -> String {
     const SHOWN_MAX: usize = 60;
     let line = found.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= SHOWN_MAX {
