@@ -499,11 +499,14 @@ impl Pair {
     }
 
     fn voted(&mut self, now: Instant, voted: Voted) {
+        if let Voted::Refused { highest, .. } = voted {
+            // A reign of the twin that it may not have lived to tell us of.
+            self.learn(highest);
+        }
         let waits = self.state == State::Probing && !self.somebody_serves;
-        if self.votes.take(now, voted) && waits && self.votes.holds(now) {
-            if let Probe::Answered { .. } = self.probe {
-                self.probe = Probe::Unasked;
-            }
+        let granted = self.votes.take(now, voted) && waits && self.votes.holds(now);
+        if granted && let Probe::Answered { .. } = self.probe {
+            self.probe = Probe::Unasked;
         }
     }
 

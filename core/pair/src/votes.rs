@@ -13,7 +13,7 @@
 //! machine dies, no promise to the dead stands in the way of its twin.
 
 use serde::{Deserialize, Serialize};
-use tandem_types::{Duration, Instant};
+use tandem_types::{Duration, Epoch, Instant};
 
 use crate::beat::{Beat, Life};
 use crate::table::State;
@@ -33,8 +33,10 @@ pub enum Voted {
     Refused {
         /// Of the request.
         number: u64,
-        /// For so long, if it is not prolonged.
+        /// For so long, if it is not prolonged. Zero: until the reign is later than `highest`.
         left: Duration,
+        /// The latest reign that the voter gave its vote to; no earlier one gets it.
+        highest: Epoch,
     },
     /// The voter does not answer.
     Unreachable {
@@ -205,7 +207,8 @@ impl Votes {
                 Third::Granted
             }
             Voted::Refused { left, .. } => {
-                self.ask_from = now + left.min(pause);
+                // Where only the reign was too early the next request may follow, yet not at once.
+                self.ask_from = now + if left.is_zero() { pause } else { left.min(pause) };
                 Third::Refused
             }
             Voted::Unreachable { .. } => Third::Unreachable,

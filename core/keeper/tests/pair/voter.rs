@@ -47,11 +47,13 @@ impl Voter {
             }
         };
         self.asked += 1;
+        let highest = self.highest.unwrap_or(Epoch::NEVER);
         if let Some((_, until)) = self.promise.filter(|(to, until)| now < *until && *to != from) {
-            return Some(Voted::Refused { number, left: now.elapsed_until(until) });
+            let left = now.elapsed_until(until);
+            return Some(Voted::Refused { number, left, highest });
         }
-        if self.highest.is_some_and(|highest| epoch < highest) {
-            return Some(Voted::Refused { number, left: Duration::ZERO });
+        if epoch < highest {
+            return Some(Voted::Refused { number, left: Duration::ZERO, highest });
         }
         self.highest = self.highest.max(Some(epoch));
         self.promise = Some((from, now + term));

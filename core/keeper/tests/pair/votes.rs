@@ -3,7 +3,7 @@
 
 use tandem_keeper::OperatorRequest;
 use tandem_keeper::pair::{State, Third};
-use tandem_types::Duration;
+use tandem_types::{Duration, Epoch, Seat};
 
 use crate::world::{MASTER, STANDBY, Wires, World, ms};
 
@@ -111,6 +111,17 @@ fn a_death_during_a_cut_is_answered_once_the_promise_to_the_dead_has_ended() {
     let took = world.run_until(ms(5_000), |world| world.serving() == [STANDBY]);
     assert!(took < ms(1_500), "{took:?}; {}", world.story());
     assert_eq!(world.overlap, Duration::ZERO);
+}
+
+#[test]
+fn a_reign_that_only_the_voter_knows_of_does_not_bar_the_survivor_for_ever() {
+    let mut world = settled(1);
+    let unheard_of = Epoch { number: 40, seat: Seat::Standby };
+    world.voter.as_mut().expect("there is one").highest = Some(unheard_of);
+    world.kill_machine(STANDBY);
+    world.run(ms(2_000));
+    assert_eq!(world.serving(), [MASTER], "{}", world.story());
+    assert!(world.status(MASTER).reign > unheard_of);
 }
 
 /// Cuts anything from anything, and stalls and kills keepers and servers.

@@ -141,7 +141,7 @@ impl Walk {
             12..=14 => match self.asked[at].take() {
                 Some((number, term)) => Input::Voted(match self.dice.below(20) {
                     0 => Voted::Unreachable { number },
-                    1..=6 => Voted::Refused { number, left: term / 2 },
+                    1..=6 => Voted::Refused { number, left: term / 2, highest: Epoch::NEVER },
                     _ => Voted::Granted { number, term },
                 }),
                 None => return,
