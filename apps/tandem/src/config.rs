@@ -62,6 +62,9 @@ pub struct Config {
     pub virtual_addresses: Vec<Prefix>,
     /// The interface that carries the virtual addresses; `None`: loopback, binding is enough.
     pub interface: Option<String>,
+    /// Who stands for the phones' network when this machine asks whether it is on it; `None`: the
+    /// gateways of the default routes.
+    pub gateway: Option<IpAddr>,
     /// The other machine's own addresses; the n-th is reached from the n-th of `address`.
     pub peer: Vec<IpAddr>,
     /// The UDP port of the keepers' heartbeats.
@@ -314,6 +317,19 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "gateway",
+        expected: "an address that is always there, as in \"192.0.2.1\"",
+        default: None,
+        optional: true,
+        doc: "A neighbour on `interface` that answers to ARP (IPv6: to neighbour solicitation) for as long \
+              as this machine is on the phones' network. Left out: the gateways of the default routes.",
+        set: |config, value| {
+            let ip = value.text().and_then(|text| text.parse::<IpAddr>().ok());
+            let gateway = ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+            put(&mut config.gateway, gateway.map(Some))
+        },
+    },
+    Key {
         name: "port",
         expected: PORT,
         default: Some("5060"),
@@ -542,6 +558,7 @@ fn blank() -> Config {
         port: SIP_PORT,
         virtual_addresses: Vec::new(),
         interface: None,
+        gateway: None,
         peer: vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         heartbeat_port: HEARTBEAT_PORT,
         link_port: LINK_PORT,

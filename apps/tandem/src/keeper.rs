@@ -19,6 +19,7 @@ mod metrics;
 mod network;
 mod operators;
 mod probe;
+mod reach;
 mod recorder;
 mod saver;
 mod service;

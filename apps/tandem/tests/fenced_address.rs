@@ -1,5 +1,6 @@
-//! The virtual addresses of a keeper that is killed or stopped: the kernel removes them by itself, and
-//! the next keeper does not wait for that. With the real program, in a network namespace.
+//! The keeper on a network. Virtual addresses of one that is killed or stopped: the kernel removes them
+//! by itself, and the next keeper does not wait for that. A stranger who claims them, and whom the
+//! machine reaches. With the real program, in network namespaces.
 
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
@@ -10,22 +11,24 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+use tandem_os::address::{Prefixed, VirtualAddresses};
+
 /// Far beyond what anything here takes, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 const VIRTUAL: [&str; 3] = ["10.87.0.9/24", "10.88.0.9/32", "fd00:87::9/64"];
 
-/// A namespace with one machine in it; it is gone when this is dropped.
-struct Place {
+/// A network namespace; it is gone when this is dropped.
+struct Space {
     holder: Child,
     /// The holder ends with this.
     _line: ChildStdin,
-    folder: PathBuf,
 }
 
-impl Place {
+impl Space {
     /// Says on the output why there can be none.
-    fn new(name: &str) -> Option<Self> {
+    fn new() -> Option<Self> {
         let mut holder = Command::new("unshare");
         holder.args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut holder = holder.spawn().unwrap();
@@ -33,26 +36,66 @@ impl Place {
         // What comes back was said inside the namespace.
         let mut echo = BufReader::new(holder.stdout.take().unwrap());
         let mut heard = String::new();
-        if std::io::Write::write_all(&mut line, b"there\n").is_err()
-            || echo.read_line(&mut heard).unwrap() == 0
-        {
+        let said = std::io::Write::write_all(&mut line, b"there\n");
+        if said.is_err() || echo.read_line(&mut heard).unwrap() == 0 {
             let _ = holder.wait();
             println!("SKIPPED: no network namespace here: not root?");
             return None;
         }
+        Some(Self { holder, _line: line })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg(program);
+        command
+    }
+
+    fn ip(&self, arguments: &str) {
+        let status = self.command("ip").args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    /// Runs `job` in the namespace; sockets stay in it.
+    fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
+        let inside = || {
+            let network = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), network)
+                .unwrap();
+            job()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// One machine, and what is at the other end of its wire.
+struct Place {
+    machine: Space,
+    far: Space,
+    folder: PathBuf,
+}
+
+impl Place {
+    fn new(name: &str) -> Option<Self> {
+        let (machine, far) = (Space::new()?, Space::new()?);
         let folder = std::env::temp_dir().join(format!("tandem-{name}-{}", std::process::id()));
-        let place = Self { holder, _line: line, folder };
-        for command in [
-            "link set lo up",
-            "link add eth0 type veth peer name switch",
-            "link set switch up",
-            "link set eth0 up",
-            "addr add 10.87.0.1/24 dev eth0",
-            "addr add fd00:87::1/64 dev eth0 nodad",
-        ] {
-            let status = place.command("ip").args(command.split(' ')).status().unwrap();
-            assert!(status.success(), "ip {command}");
-        }
+        machine.ip("link set lo up");
+        machine.ip("link add eth0 type veth peer name switch");
+        machine.ip(&format!("link set switch netns {}", far.holder.id()));
+        machine.ip("link set eth0 up");
+        machine.ip("addr add 10.87.0.1/24 dev eth0");
+        machine.ip("addr add fd00:87::1/64 dev eth0 nodad");
+        far.ip("link set switch address 02:00:00:00:00:77 up");
+        far.ip("addr add 10.87.0.254/24 dev switch");
+        let place = Self { machine, far, folder };
         let mut init = Command::new(env!("CARGO_BIN_EXE_tandem"));
         init.args(["init", "--seat", "master", "--address", "10.87.0.1", "--peer", "10.87.0.2"]);
         init.args(VIRTUAL.iter().flat_map(|address| ["--virtual", address]));
@@ -63,9 +106,7 @@ impl Place {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg(program);
-        command
+        self.machine.command(program)
     }
 
     fn config(&self) -> PathBuf {
@@ -81,6 +122,21 @@ impl Place {
         VIRTUAL.iter().filter(is_held).copied().collect()
     }
 
+    /// What `tandem status` says, when it says what is `wanted`.
+    fn wait_status(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let mut status = self.command(env!("CARGO_BIN_EXE_tandem"));
+            status.arg("--config").arg(self.config()).args(["status", "--json"]);
+            let output = status.output().unwrap();
+            let status = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+            if wanted(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < DEADLINE, "{status:#} {output:?}");
+        }
+    }
+
     /// Waits until the machine has all of them or none. How long that took.
     fn wait_held(&self, all: bool) -> Duration {
         let start = Instant::now();
@@ -93,8 +149,6 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -208,4 +262,42 @@ fn the_next_keeper_removes_what_is_left_before_anything_else() {
     assert!(Path::new(&place.folder).join("tandem.toml").exists());
     keeper.wait_active();
     assert_eq!(place.held(), [""; 0], "they are others now");
+}
+
+#[test]
+fn a_stranger_who_claims_the_address_is_named_and_answered_and_changes_no_role() {
+    let Some(place) = Place::new("stranger") else { return };
+    let keeper = Keeper::start(&place);
+    keeper.wait_active();
+    place.wait_held(true);
+    let mut stranger = place.far.run(|| {
+        let address: Prefixed = VIRTUAL[0].parse().unwrap();
+        VirtualAddresses::on_interface("switch", &[address]).unwrap()
+    });
+    // What the keeper says by itself is not what is waited for.
+    let before = Instant::now();
+    stranger.announce().unwrap();
+    keeper.wait(&["AddressConflict"]);
+    assert!(!stranger.answers().unwrap().is_empty(), "defended within {:?}", before.elapsed());
+    for _ in 0..50 {
+        stranger.announce().unwrap();
+    }
+    let status = place.wait_status(|status| status["conflicts"][0].is_object());
+    assert_eq!(status["role"], "active");
+    let conflict = &status["conflicts"][0]["what"];
+    assert_eq!(conflict["hardware"], serde_json::json!([2, 0, 0, 0, 0, 0x77]), "{status:#}");
+    assert_eq!(conflict["address"], "10.87.0.9");
+    assert_eq!(status["conflicts"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_gateway_is_found_by_itself_and_its_silence_shows() {
+    let Some(place) = Place::new("gateway") else { return };
+    place.machine.ip("route add default via 10.87.0.254");
+    let keeper = Keeper::start(&place);
+    keeper.wait_active();
+    let reach = |status: &Value, is: bool| status["reach"]["what"]["gateway"] == is;
+    place.wait_status(|status| reach(status, true));
+    place.far.ip("addr del 10.87.0.254/24 dev switch");
+    place.wait_status(|status| reach(status, false));
 }

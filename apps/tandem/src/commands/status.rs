@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 
 use anyhow::anyhow;
 use tandem_keeper::{
-    OperatorAnswer, OperatorRequest, PathStatus, ServiceState, ServiceStatus, Status, SwitchStatus,
-    TwinStatus,
+    OperatorAnswer, OperatorRequest, PathStatus, Reach, ServiceState, ServiceStatus, Status,
+    SwitchStatus, TwinStatus, When,
 };
 use tandem_node::BlockRow;
 use tandem_types::{Role, Seat};
@@ -133,6 +133,13 @@ fn page(status: &Status, now: Time, paint: Paint) -> String {
     for path in &status.paths {
         line("path", path_words(*path));
     }
+    for conflict in &status.conflicts {
+        let ago = span(conflict.ago_ms);
+        line("conflict", paint.bad(&format!("{}, {ago} ago: find that device", conflict.what)));
+    }
+    if let Some(reach) = &status.reach {
+        line("reach", reach_words(reach, paint));
+    }
     if status.events_lost > 0 {
         let lost = format!("{} could not be kept on this disk", status.events_lost);
         line("events", paint.bad(&lost));
@@ -158,6 +165,19 @@ fn state_words(status: &Status) -> String {
         }
     }
     words
+}
+
+/// Who answered to the keeper's questions.
+fn reach_words(reach: &When<Reach>, paint: Paint) -> String {
+    let Reach { gateway, phones_asked, phones_answered } = reach.what;
+    let gateway = match gateway {
+        Some(true) => paint.good("the gateway answers"),
+        Some(false) => paint.bad("the gateway is silent"),
+        None => String::from("no gateway to ask"),
+    };
+    // Some phones answer to nobody but their server: silence is no fault.
+    let phones = format!("{phones_answered} of {phones_asked} phones answer");
+    format!("{gateway}; {phones} ({} ago)", span(reach.ago_ms))
 }
 
 /// What a switchover waits for.

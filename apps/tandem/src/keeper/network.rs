@@ -1,15 +1,17 @@
 //! What the keeper does on the network: heartbeats, the virtual addresses, the state of the wire.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::Context as _;
-use tandem_os::address::{LinkState, LinkWatch, Prefixed, VirtualAddresses};
-use tandem_types::Instant;
+use tandem_keeper::{Conflict, Reach};
+use tandem_os::address::{LinkState, LinkWatch, Neighbours, Prefixed, VirtualAddresses};
+use tandem_types::{Duration, Instant};
 
 use super::holder::{Due, Holder};
 use super::left_over;
 use super::probe::Asker;
+use super::reach::Reacher;
 use super::recorder::Ways;
 use crate::config::Config;
 use crate::logging::Log;
@@ -19,6 +21,9 @@ use crate::logging::Log;
 const DATAGRAM_BYTES: usize = tandem_keeper::PARCEL_MAX + 1;
 /// Datagrams read from one path before others get their turn.
 const READS_MAX: usize = 64;
+
+/// The kernel is asked so often at most who the twin is; a stranger's frames must not cost more.
+const TWIN_ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// One way to the twin's keeper.
 struct Path {
@@ -33,12 +38,19 @@ struct Wire {
     watch: LinkWatch,
     /// What the addresses were opened for.
     opened: LinkState,
+    near: Neighbours,
+    /// Hardware addresses of the twin, as far as they are known, and when the kernel was asked last.
+    twin: Vec<[u8; 6]>,
+    twin_asked: Option<Instant>,
 }
 
 /// Everything the keeper has on the network.
 pub(super) struct Network {
     paths: Vec<Path>,
     askers: Vec<Asker>,
+    /// The twin's own addresses.
+    peer: Vec<IpAddr>,
+    reacher: Reacher,
     addresses: VirtualAddresses,
     holder: Holder,
     /// `None` on loopback.
@@ -81,7 +93,9 @@ impl Network {
             }
         };
         let holder = Holder::start(addresses.renewal()?)?;
-        Ok(Self { paths, askers, addresses, holder, wire, held: false })
+        let peer = config.peer.clone();
+        let reacher = Reacher::open(config).context("cannot open a socket to ask phones")?;
+        Ok(Self { paths, askers, peer, reacher, addresses, holder, wire, held: false })
     }
 
     /// How many paths there are.
@@ -104,7 +118,8 @@ impl Network {
     /// The descriptors of everything else here: call [`Network::answered`] and [`Network::news`].
     pub(super) fn other_sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let wire = self.wire.iter().map(|wire| wire.watch.as_fd());
-        self.askers.iter().map(Asker::as_fd).chain(wire)
+        let asked = self.askers.iter().map(Asker::as_fd).chain(self.reacher.sources());
+        asked.chain(self.addresses.sources()).chain(wire)
     }
 
     /// Sends a heartbeat. One that does not leave is as good as lost on the way.
@@ -127,9 +142,35 @@ impl Network {
         datagrams
     }
 
-    /// Asks at every virtual address whether a server serves there.
+    /// Asks at every virtual address whether a server serves there, and who else has it.
     pub(super) fn ask(&mut self) {
         self.askers.iter_mut().for_each(Asker::ask);
+        // Where the wire is down nobody hears it, and that is told otherwise.
+        let _ = self.addresses.probe();
+    }
+
+    /// Asks gateway and phones whether we reach them.
+    pub(super) fn ask_reach(&mut self, now: Instant, phones: Vec<SocketAddr>) {
+        let near = self.wire.as_mut().map(|wire| &mut wire.near);
+        self.reacher.ask(now, phones, near);
+    }
+
+    /// Whom the questions reached, when that is certain.
+    pub(super) fn reached(&mut self, now: Instant) -> Option<Reach> {
+        self.reacher.result(now)
+    }
+
+    /// Who said of late that a virtual address is his, and is not the twin.
+    pub(super) fn conflicts(&mut self, now: Instant) -> Vec<Conflict> {
+        let Some(wire) = &mut self.wire else { return Vec::new() };
+        let mut conflicts = Vec::new();
+        for claimant in self.addresses.answers().unwrap_or_default() {
+            if !wire.is_twin(now, claimant.hardware, &self.peer) {
+                let (address, hardware) = (claimant.address, claimant.hardware);
+                conflicts.push(Conflict { address, hardware });
+            }
+        }
+        conflicts
     }
 
     /// Whether one does.
@@ -167,9 +208,10 @@ impl Network {
         }
     }
 
-    /// When [`Network::keep`] wants to be called at the latest.
+    /// When [`Network::keep`] or [`Network::reached`] wants to be called at the latest.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        (self.held && self.wire.is_some()).then(|| self.holder.next_timeout())
+        let holder = (self.held && self.wire.is_some()).then(|| self.holder.next_timeout());
+        holder.into_iter().chain(self.reacher.next_timeout()).min()
     }
 
     /// Tells the network again that they are here.
@@ -196,6 +238,8 @@ impl Network {
             let renewal = self.addresses.renewal().map_err(|refused| refused.to_string())?;
             self.holder.replace(renewal);
             wire.opened = state;
+            wire.near = Neighbours::on_interface(&wire.name).map_err(|error| error.to_string())?;
+            self.reacher.forget_wire();
             if self.held {
                 self.claim()?;
             }
@@ -204,10 +248,28 @@ impl Network {
     }
 }
 
+impl Wire {
+    /// Whether this is the hardware address of the twin, who may claim the virtual addresses too. What
+    /// was true once is remembered: the kernel forgets who is silent.
+    fn is_twin(&mut self, now: Instant, hardware: [u8; 6], peer: &[IpAddr]) -> bool {
+        let is_late = self.twin_asked.is_none_or(|at| at + TWIN_ASKED_EVERY <= now);
+        if !self.twin.contains(&hardware) && is_late {
+            self.twin_asked = Some(now);
+            let known: Vec<_> = peer.iter().filter_map(|ip| self.near.hardware_of(*ip)).collect();
+            if !known.is_empty() {
+                self.twin = known;
+            }
+        }
+        self.twin.contains(&hardware)
+    }
+}
+
 fn open_wire(config: &Config, name: &str) -> anyhow::Result<Wire> {
     let watch = LinkWatch::open(name)?;
     let opened = watch.state();
-    Ok(Wire { name: name.to_owned(), prefixes: prefixes(config), watch, opened })
+    let near = Neighbours::on_interface(name)?;
+    let (name, prefixes) = (name.to_owned(), prefixes(config));
+    Ok(Wire { name, prefixes, watch, opened, near, twin: Vec::new(), twin_asked: None })
 }
 
 fn prefixes(config: &Config) -> Vec<Prefixed> {

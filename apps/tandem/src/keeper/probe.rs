@@ -53,7 +53,8 @@ impl AsFd for Asker {
 /// Questions of one round: an answer to an older one is of another time.
 const ROUND: u64 = 3;
 
-fn question(own: SocketAddr, to: SocketAddr, count: u64) -> String {
+/// OPTIONS to somebody, from the keeper.
+pub(super) fn question(own: SocketAddr, to: SocketAddr, count: u64) -> String {
     let process = std::process::id();
     let ip = match own {
         SocketAddr::V4(own) => own.ip().to_string(),

@@ -74,6 +74,7 @@ impl Turner {
                 break;
             }
             self.say_refused(|network| network.keep(clock::now()));
+            self.reached();
             let until = self.watchdog(&mut next_alive);
             for source in self.wait(until)? {
                 if self.take(source) == Going::Done {
@@ -162,9 +163,20 @@ impl Turner {
         Going::On
     }
 
+    /// Hands in what a round of questions has found out, when it is over.
+    fn reached(&mut self) {
+        let now = clock::now();
+        if let Some(reach) = self.network.reached(now) {
+            self.keeper.handle(now, Input::Reach(reach));
+        }
+    }
+
     fn network_news(&mut self, now: Instant) {
         if self.network.answered() {
             self.keeper.handle(now, Input::ProbeAnswered(true));
+        }
+        for conflict in self.network.conflicts(now) {
+            self.keeper.handle(now, Input::AddressConflict(conflict));
         }
         match self.network.news() {
             Ok(None) => {}
@@ -236,6 +248,7 @@ impl Turner {
                 Output::ReleaseAddress => self.say_refused(|network| network.release()),
                 Output::RefreshAddress => self.say_refused(|network| network.announce()),
                 Output::Probe => self.network.ask(),
+                Output::AskReach { phones } => self.network.ask_reach(clock::now(), phones),
                 Output::Answer { id, answer } => self.answer(id, answer),
                 Output::Fact(fact) => self.tell(&fact),
                 // Asked for only where a third voter is configured.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tandem_keeper::{KeeperMessage, Progress, ServerMessage};
+use tandem_keeper::{KeeperMessage, PHONES_MAX, Progress, ServerMessage};
 use tandem_link::{Link, LinkEvent};
 use tandem_net::NetEvent;
 use tandem_node::{Fact, Input, Node, Output, Reply, Standing};
@@ -18,6 +18,8 @@ use super::keeper_line::Heard;
 use super::told::Told;
 use crate::logging::Log;
 
+/// How often the keeper is told where a few phones are.
+const PHONES_PAUSE: Duration = Duration::from_secs(5);
 /// Pause between two looks at the clock on the wall.
 const WALL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,7 @@ pub(super) struct Server<'a> {
     log: &'a Log,
     progress_pause: Duration,
     next_progress: Instant,
+    next_phones: Instant,
     next_wall: Instant,
     /// Counts turns: the sign of life.
     turns: u64,
@@ -61,6 +64,7 @@ impl<'a> Server<'a> {
             log,
             progress_pause: timings.progress,
             next_progress: Instant::ZERO,
+            next_phones: Instant::ZERO,
             next_wall: Instant::ZERO,
             turns: 0,
             told: None,
@@ -254,6 +258,11 @@ impl<'a> Server<'a> {
         self.turns += 1;
         for fact in self.facts.take() {
             events.keeper().say(&ServerMessage::Fact(fact))?;
+        }
+        if self.next_phones <= now {
+            self.next_phones = now + PHONES_PAUSE;
+            let phones = self.node.phones(now, PHONES_MAX);
+            events.keeper().say(&ServerMessage::Phones(phones))?;
         }
         let standing = Some(self.node.standing());
         if self.told == standing && now < self.next_progress {
