@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_journal::Known;
-use tandem_node::{Fact, Request};
+use tandem_node::{Blockable, Fact, Request};
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
 use crate::phone::{Config, News};
@@ -113,6 +113,8 @@ pub(crate) struct Call {
     pub(crate) excused: bool,
     /// Meant to ring every device in peace.
     pub(crate) proof: bool,
+    /// New calls were blocked when it began.
+    pub(crate) blocked: bool,
 }
 
 impl Call {
@@ -163,6 +165,8 @@ pub struct Oracle {
     /// Until when each device is promised to be found.
     logins: BTreeMap<usize, Instant>,
     pub(crate) users: BTreeSet<String>,
+    /// An administrator was told that new calls are blocked.
+    blocked: bool,
     /// For each machine: the newest entry on which a promise rests that only this machine can keep.
     sole: [Option<Stamp>; 2],
     /// When a question at the virtual address was lost by chance last.
@@ -195,6 +199,7 @@ impl Oracle {
             calls: BTreeMap::new(),
             logins: BTreeMap::new(),
             users: BTreeSet::new(),
+            blocked: false,
             sole: [None; 2],
             probe_lost: None,
             shared_since: Some(Instant::ZERO),
@@ -238,6 +243,7 @@ impl Oracle {
             hung_up: false,
             excused: false,
             proof: false,
+            blocked: self.blocked,
         };
         self.calls.insert(call, call_state);
     }
@@ -264,12 +270,14 @@ impl Oracle {
             Request::UserRemove { name } => {
                 self.users.remove(name);
             }
+            Request::Block { what: Blockable::Calls, .. } => self.blocked = true,
+            Request::Unblock { what: Blockable::Calls } => self.blocked = false,
             Request::UserSet { .. }
             | Request::UserList
             | Request::CallList
-            | Request::Block { .. }
-            | Request::Unblock { .. }
             | Request::BlockList { .. }
+            | Request::Block { what: Blockable::Logins, .. }
+            | Request::Unblock { what: Blockable::Logins }
             | Request::EmergencySet { .. }
             | Request::EmergencyList => {}
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tandem_node::{Blockable, Request};
 use tandem_types::Duration;
 
 use crate::network::Road;
@@ -27,6 +28,10 @@ pub enum Order {
     SlowDisk(usize, bool),
     Switch(usize),
     AddUser(usize, String),
+    /// Blocks (true) or lets in again, asked for on that machine.
+    Block(usize, Blockable, bool),
+    /// Emergency numbers ring at this user.
+    Emergency(usize, String),
 }
 
 /// Something to do at a message of a server.
@@ -59,6 +64,11 @@ impl World {
             Order::SlowDisk(at, slow) => self.slow_disk(*at, *slow),
             Order::Switch(at) => self.order_switch(*at, false),
             Order::AddUser(at, name) => drop(self.ask(*at, new_user(name))),
+            Order::Block(at, what, on) => drop(self.ask(*at, block(*what, *on))),
+            Order::Emergency(at, to) => {
+                let to = Some(to.clone());
+                self.ask(*at, Request::EmergencySet { numbers: None, to });
+            }
         }
     }
 
@@ -85,6 +95,14 @@ impl Trigger {
         let first = first.strip_prefix("SIP/2.0 ").unwrap_or(first);
         let cseq = text.lines().find_map(|line| line.strip_prefix("CSeq: ")).unwrap_or_default();
         first.starts_with(&self.status) && cseq.ends_with(&self.method)
+    }
+}
+
+fn block(what: Blockable, on: bool) -> Request {
+    if on {
+        Request::Block { what, reason: String::from("maintenance"), seconds: None }
+    } else {
+        Request::Unblock { what }
     }
 }
 
@@ -122,6 +140,9 @@ impl fmt::Display for Order {
             Self::SlowDisk(at, false) => write!(f, "disk fast {}", seat(*at)),
             Self::Switch(at) => write!(f, "switch {}", seat(*at)),
             Self::AddUser(at, name) => write!(f, "add user {name} at {}", seat(*at)),
+            Self::Block(at, what, true) => write!(f, "block {what} at {}", seat(*at)),
+            Self::Block(at, what, false) => write!(f, "unblock {what} at {}", seat(*at)),
+            Self::Emergency(at, to) => write!(f, "emergency rings {to} at {}", seat(*at)),
         }
     }
 }

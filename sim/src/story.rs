@@ -17,6 +17,7 @@
 //! The network is calm and the seed is fixed. At the end comes peace, and the judgement of the
 //! oracle; its verdict is the last part of what is seen.
 
+use tandem_node::Blockable;
 use tandem_types::{Duration, Instant};
 
 use crate::machine::Rules;
@@ -47,6 +48,7 @@ enum Deed {
     HangsUp,
     Holds,
     Refuses,
+    LogsIn,
 }
 
 /// A story as read.
@@ -200,6 +202,7 @@ impl Stage {
                 Deed::PicksUp => phone.pick_up(now, ringing.unwrap_or(0)),
                 Deed::Refuses => phone.refuse(now, ringing.unwrap_or(0), 486),
                 Deed::HangsUp => phone.hang_up_all(now),
+                Deed::LogsIn => phone.log_in(now),
                 Deed::Holds => phone.hold(now, talking.unwrap_or(0)),
             }
         });
@@ -302,6 +305,7 @@ fn parse_command(text: &str) -> Option<Command> {
         "hangs up" => Deed::HangsUp,
         "holds" => Deed::Holds,
         "refuses" => Deed::Refuses,
+        "logs in" => Deed::LogsIn,
         _ => Deed::Calls(deed.strip_prefix("calls ")?.to_owned()),
     };
     Some(Command::Phone(device.to_owned(), deed))
@@ -346,6 +350,17 @@ fn parse_order(text: &str) -> Option<Order> {
             }
         }
         ["switch", seat] => Order::Switch(parse_seat(seat)?),
+        [verb @ ("block" | "unblock"), "new", what, "at", seat] => {
+            let what = match *what {
+                "logins" => Blockable::Logins,
+                "calls" => Blockable::Calls,
+                _ => return None,
+            };
+            Order::Block(parse_seat(seat)?, what, *verb == "block")
+        }
+        ["emergency", "rings", to, "at", seat] => {
+            Order::Emergency(parse_seat(seat)?, (*to).to_owned())
+        }
         ["add", "user", name, "at", seat] => Order::AddUser(parse_seat(seat)?, (*name).to_owned()),
         _ => return None,
     })
