@@ -82,7 +82,7 @@ fn repeat(fault: Fault, system: System, runs: usize) -> Result<Vec<Turn>> {
     while turns.len() < runs {
         let mut pair = system.start()?;
         for _ in 0..FAULTS_EACH.min(runs - turns.len()) {
-            match once(fault, pair.as_mut()) {
+            match once(fault, turns.len(), pair.as_mut()) {
                 Ok(turn) => turns.push(turn),
                 Err(error) if wait::asked_to_stop() => return Err(error),
                 Err(error) => {
@@ -96,14 +96,21 @@ fn repeat(fault: Fault, system: System, runs: usize) -> Result<Vec<Turn>> {
     Ok(turns)
 }
 
-fn once(fault: Fault, pair: &mut dyn Pair) -> Result<Turn> {
+/// When within a second the fault of this turn is made: spread evenly over it however many there are, so
+/// that none is always made just before or just after something that happens once a second.
+fn moment(turn: usize) -> Duration {
+    // The golden section of a second.
+    Duration::from_millis((turn as u64 * 618) % 1000)
+}
+
+fn once(fault: Fault, turn: usize, pair: &mut dyn Pair) -> Result<Turn> {
     let client = pair.place().space(CLIENT_NAME);
     let (address, server) = (pair.place().address(CLIENT), pair.virtual_address());
     let answers = || wait_answers(client.as_ref(), address, server, ANSWER_LIMIT);
     let before = pair.wait_well()?;
     answers()?;
     let probe = Probe::start(client.as_ref(), address, server)?;
-    wait::pass("requests before the fault", AROUND)?;
+    wait::pass("requests before the fault", AROUND + moment(turn))?;
     let at = pair.make(fault, before)?;
     pair.wait_takeover(before)?;
     wait::pass("requests after the takeover", AROUND)?;
@@ -247,6 +254,14 @@ mod tests {
         // The pause around the end began before it, so it is the fault's.
         assert_eq!((seen.outage.as_millis(), seen.healing.as_millis()), (31, 40));
         assert_eq!((seen.asked, seen.lost, seen.refused), (9, 4, 1));
+    }
+
+    #[test]
+    fn the_moments_of_the_faults_are_spread_over_a_second() {
+        let mut moments: Vec<_> = (0..20).map(|turn| moment(turn).as_millis()).collect();
+        moments.sort();
+        assert!(moments.windows(2).all(|pair| pair[1] - pair[0] <= 100), "{moments:?}");
+        assert!(moments[0] < 100 && moments[19] > 900, "{moments:?}");
     }
 
     #[test]
