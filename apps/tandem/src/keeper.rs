@@ -8,9 +8,9 @@
 //!  epoch file ── its thread ─────────┘            └── epochs, events, figures ──> their threads
 //! ```
 //!
-//! Nothing in the loop waits but `poll`: the epoch file (it is synced), the events and the log (a
-//! terminal may be stopped) have threads of their own. So heartbeats leave on time whatever the disk
-//! does.
+//! Nothing in the loop waits but `poll`: the epoch file (it is synced), the events, the log (a
+//! terminal may be stopped), the figures (strangers ask for them) and the services beside the server
+//! have threads of their own. So heartbeats leave on time whatever the disk and they do.
 
 mod holder;
 mod http;
@@ -19,10 +19,12 @@ mod metrics;
 mod network;
 mod operators;
 mod probe;
+mod process;
 mod reach;
 mod recorder;
 mod saver;
 mod service;
+mod services;
 mod turn;
 
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ use operators::Operators;
 use recorder::Recorder;
 use saver::Saver;
 use service::Service;
+use services::Extras;
 use turn::Turner;
 
 /// Real-time priority of the loop: above what ordinary real-time programs take, below the kernel's.
@@ -67,6 +70,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     let service = Service::listen(std::path::absolute(path)?, &service_socket(config))?;
     let operators = Operators::listen(&config.keeper_socket())?;
     let exhibit = Exhibit::open(config.metrics, &log)?;
+    let extras = Extras::start(&config.services, &log)?;
 
     let real_time = prepare(&log);
     let config = KeeperConfig {
@@ -98,6 +102,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         service,
         operators,
         exhibit,
+        extras,
         stopping: false,
     };
     turner.run()

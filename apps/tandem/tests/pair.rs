@@ -383,3 +383,133 @@ fn a_wrong_configuration_ends_the_command_with_the_place_of_the_error() {
         assert!(error.contains("tandem.toml:") && error.contains("port = 0: expected"), "{error}");
     }
 }
+
+/// Services that do what services should not.
+const UNRULY: &str = r#"
+[[service]]
+name = "crash"
+command = ["/bin/sh", "-c", "exit 3"]
+restart_pause_ms = 1
+restarts_max = 3
+rest_ms = 600000
+
+[[service]]
+name = "hang"
+command = ["/bin/sh", "-c", "exec sleep 100000"]
+probe_command = ["/bin/false"]
+probe_pause_ms = 20
+probe_failures = 2
+restarts_max = 1
+rest_ms = 600000
+
+[[service]]
+name = "noise"
+command = ["/bin/sh", "-c", "while :; do echo garbage; echo $0; done", "xxxxxxxx"]
+
+[[service]]
+name = "deaf"
+command = ["/bin/sh", "-c", "trap '' TERM; echo deaf is up >&2; exec sleep 100000"]
+ready = "line"
+ready_line = "is up"
+after = ["noise"]
+stop_ms = 100
+
+[[service]]
+name = "missing"
+command = ["/nowhere/nothing"]
+restart = "never"
+"#;
+
+fn is_there(process: u64) -> bool {
+    // One that has ended and is not reaped yet has no command line.
+    std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+fn wait_gone(process: u64) {
+    let until = Instant::now() + DEADLINE;
+    while is_there(process) {
+        assert!(Instant::now() < until, "process {process} is still there");
+    }
+}
+
+impl Machine {
+    /// Waits until this happened to that service; what is told of it.
+    fn wait_service(&mut self, name: &str, event: &str) -> Value {
+        let line = self.wait(&format!("{name} {event}"), |line| {
+            let fact = &line["fact"]["Service"];
+            fact["service"] == name && (fact["what"] == event || !fact["what"][event].is_null())
+        });
+        line["fact"]["Service"]["what"][event].clone()
+    }
+}
+
+/// One machine alone, active, with the unruly services, and the processes of two of them.
+fn unruly() -> (Machine, Folder, [u64; 2]) {
+    let (folder, here, _) = set_up();
+    let mut file = std::fs::OpenOptions::new().append(true).open(&here).unwrap();
+    file.write_all(UNRULY.as_bytes()).unwrap();
+    let mut machine = Machine::start(here);
+    let noise = machine.wait_service("noise", "started").as_u64().unwrap();
+    let deaf = machine.wait_service("deaf", "started").as_u64().unwrap();
+    machine.wait_service("deaf", "ready");
+    (machine, folder, [noise, deaf])
+}
+
+#[test]
+fn services_that_crash_hang_or_babble_are_counted_and_do_not_touch_the_role() {
+    let (mut machine, _folder, processes) = unruly();
+    machine.wait_role("active");
+    let until = Instant::now() + DEADLINE;
+    let status = loop {
+        let status = machine.status();
+        let of = |name: &str| {
+            let services = status["services"].as_array().unwrap();
+            services.iter().find(|service| service["name"] == name).cloned().unwrap_or_default()
+        };
+        let settled = of("crash")["failing"] == true
+            && of("hang")["failing"] == true
+            && of("missing")["state"] == "off"
+            && of("noise")["lines_dropped"].as_u64() > Some(1_000);
+        if settled {
+            assert_eq!(of("crash")["last_exit"], serde_json::json!({ "code": 3 }));
+            assert_eq!(of("hang")["last_exit"], serde_json::json!({ "signal": 9 }));
+            assert_eq!(of("crash")["failures"], 4);
+            assert_eq!((&of("deaf")["state"], &of("noise")["state"]), (&"up".into(), &"up".into()));
+            assert_eq!(of("server")["restarts"], 0);
+            break status;
+        }
+        assert!(Instant::now() < until, "{status:#}");
+    };
+    assert_eq!(status["role"], "active");
+    let page = String::from_utf8(machine.command(&["status"]).stdout).unwrap();
+    assert!(page.contains("crash: resting") && page.contains("FAILED too often"), "{page}");
+    wait_http(&machine, "/metrics", |_, page| {
+        page.contains("tandem_service_failing{service=\"crash\"} 1\n")
+            && page.contains("tandem_service_up{service=\"deaf\"} 1\n")
+    });
+    let events = machine.json(&["events", "--json", "--limit", "10000"]);
+    let failing = events.as_array().unwrap().iter().filter(|e| e["kind"] == "service_failing");
+    assert_eq!(failing.count(), 2, "crash and hang");
+
+    machine.signal_keeper("-TERM");
+    let exit = machine.keeper.wait().unwrap();
+    assert!(exit.success(), "{exit}");
+    processes.into_iter().for_each(wait_gone);
+    let stops: Vec<_> = std::iter::from_fn(|| machine.lines.try_recv().ok())
+        .filter_map(|line| {
+            let fact = &line["fact"]["Service"];
+            (!fact["what"]["exited"].is_null()).then(|| fact["service"].clone())
+        })
+        .collect();
+    let place = |name: &str| stops.iter().rposition(|stopped| stopped == name);
+    assert!(place("deaf") < place("noise") && place("deaf").is_some(), "{stops:?}");
+}
+
+#[test]
+fn services_die_with_their_keeper() {
+    let (mut machine, _folder, processes) = unruly();
+    assert!(processes.into_iter().all(is_there));
+    machine.keeper.kill().unwrap();
+    machine.keeper.wait().unwrap();
+    processes.into_iter().for_each(wait_gone);
+}

@@ -247,7 +247,16 @@ fn service_words(service: &ServiceStatus, paint: Paint) -> String {
     if let Some(pid) = service.pid {
         words += &format!(", process {pid}");
     }
+    if let Some(next) = service.next_start_ms {
+        words += &format!(", starts again in {}", span(next));
+    }
+    if service.failing {
+        words += &format!(", {}", paint.bad("FAILED too often of late"));
+    }
     words += &format!(", {} restarts", service.restarts);
+    if service.lines_dropped > 0 {
+        words += &format!(", {} lines left out of the log", service.lines_dropped);
+    }
     if let Some(exit) = &service.last_exit {
         words += &format!(", ended last with {exit}");
     }

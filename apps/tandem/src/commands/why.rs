@@ -73,7 +73,10 @@ fn page(status: &Status) -> String {
     page.line("", protected);
     for service in status.services.iter().filter(|s| s.state == ServiceState::Resting) {
         let exit = service.last_exit.as_ref().map_or(String::new(), |exit| format!(" ({exit})"));
-        page.line("", &format!("`{}` ended{exit} and is about to start again.", service.name));
+        let next = span(service.next_start_ms.unwrap_or_default());
+        let often = if service.failing { ", as it failed too often of late" } else { "" };
+        let text = format!("`{}` ended{exit} and starts again in {next}{often}.", service.name);
+        page.line("", &text);
     }
     let Some(active) = status.active_seat() else {
         page.line("if", "Nobody is known to serve now, so nothing could die that serves.");

@@ -113,8 +113,11 @@ impl Snapshot {
         self.pair(&mut page);
         self.server(&mut page);
         self.keeper(&mut page, now);
-        for service in &self.status.services {
-            describe(&mut page, service);
+        for (name, kind, what, figure) in SERVICE_COLUMNS {
+            page.kind(name, kind, what);
+            for service in &self.status.services {
+                page.line(name, &[("service", &service.name)], figure(service));
+            }
         }
         page.0
     }
@@ -205,13 +208,21 @@ impl Snapshot {
     }
 }
 
-fn describe(page: &mut Page, service: &ServiceStatus) {
-    let label: &[(&str, &dyn Display)] = &[("service", &service.name)];
-    page.kind_once("service_up", "gauge", "The service is ready.");
-    page.line("service_up", label, flag(service.state == ServiceState::Up));
-    page.kind_once("service_restarts_total", "counter", "Restarts of the service.");
-    page.line("service_restarts_total", label, service.restarts);
-}
+/// What is shown of each service: name, kind, what it means, the figure. All lines of one name stand
+/// together, as the format wants it.
+type Column = (&'static str, &'static str, &'static str, fn(&ServiceStatus) -> u64);
+
+const SERVICE_COLUMNS: [Column; 5] = [
+    ("service_up", "gauge", "The service is ready.", |s| u64::from(s.state == ServiceState::Up)),
+    ("service_restarts_total", "counter", "Restarts of the service.", |s| s.restarts),
+    ("service_failures_total", "counter", "How often it ended unasked.", |s| s.failures),
+    ("service_failing", "gauge", "It failed too often and rests for long.", |s| {
+        u64::from(s.failing)
+    }),
+    ("service_lines_dropped_total", "counter", "Its lines that were too many for the log.", |s| {
+        s.lines_dropped
+    }),
+];
 
 fn flag(is: bool) -> u8 {
     u8::from(is)
@@ -223,13 +234,6 @@ struct Page(String);
 impl Page {
     fn kind(&mut self, name: &str, kind: &str, what: &str) {
         let _ = writeln!(self.0, "# HELP tandem_{name} {what}\n# TYPE tandem_{name} {kind}");
-    }
-
-    /// For a metric whose lines come with others between them.
-    fn kind_once(&mut self, name: &str, kind: &str, what: &str) {
-        if !self.0.contains(&format!("# TYPE tandem_{name} ")) {
-            self.kind(name, kind, what);
-        }
     }
 
     fn line(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {

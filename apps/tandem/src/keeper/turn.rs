@@ -3,11 +3,14 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use tandem_keeper::{Event, Fact, Input, Keeper, OperatorAnswer, Output, Status, is_parcel};
+use tandem_keeper::{
+    Event, Fact, Input, Keeper, OperatorAnswer, OperatorRequest, Output, Status, is_parcel,
+};
 use tandem_os::clock;
 use tandem_os::notify::Notify;
 use tandem_os::poll::{Want, poll};
 use tandem_os::signals::{Signals, Wish};
+use tandem_pair::State;
 use tandem_types::{Instant, Seat};
 
 use super::metrics::Exhibit;
@@ -16,6 +19,7 @@ use super::operators::Operators;
 use super::recorder::Recorder;
 use super::saver::{Outcome, Saver};
 use super::service::{Heard, Service};
+use super::services::{Extras, TAKES_MAX, Told};
 use crate::logging::Log;
 
 /// The value, and everything it works with.
@@ -31,6 +35,8 @@ pub(super) struct Turner {
     pub(super) service: Service,
     pub(super) operators: Operators,
     pub(super) exhibit: Exhibit,
+    /// `None`: the server is the only service.
+    pub(super) extras: Option<Extras>,
     /// A second wish to stop is taken at its word.
     pub(super) stopping: bool,
 }
@@ -82,6 +88,7 @@ impl Turner {
                     return Ok(());
                 }
             }
+            self.hear_extras();
             let now = clock::now();
             if self.keeper.next_timeout().is_some_and(|due| due <= now) {
                 self.keeper.handle_timeout(now);
@@ -92,6 +99,10 @@ impl Turner {
             }
         }
         self.notify.stopping();
+        if let Some(extras) = self.extras.take() {
+            // The role is gone already: nothing waits for them but our own end.
+            extras.finish(|told| self.told(told));
+        }
         self.log.say("stopped");
         self.keep("keeper_stopped", "the keeper has stopped in good order");
         Ok(())
@@ -218,6 +229,9 @@ impl Turner {
                 Wish::Terminate | Wish::Interrupt => {
                     self.stopping = true;
                     self.log.say("told to stop: hands over, then stops the server");
+                    if let Some(extras) = &self.extras {
+                        extras.shut_down();
+                    }
                     self.keeper.handle(now, Input::Shutdown);
                 }
                 Wish::Reload => {
@@ -276,6 +290,28 @@ impl Turner {
     /// Adds what only this program knows.
     fn complete(&self, status: &mut Status) {
         status.events_lost = self.recorder.lost();
+        status.services.extend(self.extras.as_ref().and_then(Extras::status).unwrap_or_default());
+    }
+
+    /// What the services beside the server had to tell since the last turn. The next heartbeat is
+    /// never far, so nothing has to wake this loop for it.
+    fn hear_extras(&mut self) {
+        for _ in 0..TAKES_MAX {
+            let Some(told) = self.extras.as_ref().and_then(Extras::told) else { return };
+            self.told(told);
+        }
+    }
+
+    fn told(&mut self, told: Told) {
+        match told {
+            Told::Fact(fact) => self.tell(&Fact::Service(fact)),
+            Told::HandOver(name) => {
+                self.log.say(&format!("service {name} failed for good: hands over if it can"));
+                // Nobody waits for the answer; a refusal is a fact.
+                let (id, request) = (0, OperatorRequest::Switch { force: false });
+                self.keeper.handle(clock::now(), Input::Operator { id, request });
+            }
+        }
     }
 
     fn start_service(&mut self) {
@@ -305,6 +341,9 @@ impl Turner {
             self.log.fact(fact);
         }
         if let Fact::Role(change) = fact {
+            if let Some(extras) = &self.extras {
+                extras.active(change.to == State::Active);
+            }
             self.notify.status(&format!("{}: {}", change.to, change.why));
         }
     }
