@@ -33,7 +33,8 @@ impl World {
             }
             (true, Role::Passive) => self.oracle.gave_up_reign(self.now, at),
             (true, Role::Active) => {
-                if standing.in_sync {
+                // It may believe so for a moment after its twin died with what it had not written.
+                if standing.in_sync && self.machines[1 - at].server.is_some() {
                     self.oracle.is_protected(at);
                 }
                 false
