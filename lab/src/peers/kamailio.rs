@@ -1,6 +1,9 @@
 //! Kamailio, as the server behind keepalived: it answers OPTIONS with 200 on the virtual address and
 //! on its machine's own one, and does nothing else.
 //!
+//! It is a process of many, and they do not end with their first. So they live in a namespace of
+//! process ids, which ends with it, and so with the run, however that ends.
+//!
 //! Invariant: what is killed or stopped is its whole group of processes, and only that.
 
 use std::net::IpAddr;
@@ -32,6 +35,18 @@ const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 pub(super) struct Kamailio {
     child: Child,
     watch: Watch,
+    is_killed: bool,
+}
+
+impl Drop for Kamailio {
+    /// It has nothing to save.
+    fn drop(&mut self) {
+        // Its process id may be somebody else's once it was reaped.
+        if !self.is_killed && self.child.still_runs().is_ok() {
+            // It is asked to end in any case.
+            let _ = self.signal(Signal::KILL);
+        }
+    }
 }
 
 impl Kamailio {
@@ -43,17 +58,17 @@ impl Kamailio {
     pub(super) fn start(space: &Space, folder: &Path, addresses: [IpAddr; 2]) -> Result<Self> {
         let file = |name: &str| folder.join(name);
         std::fs::write(file("kamailio.cfg"), configuration(addresses))?;
-        let show = |path: PathBuf| path.display().to_string();
-        let (config, pid, run) = (file("kamailio.cfg"), file("kamailio.pid"), folder.to_owned());
-        let mut arguments = vec!["-DD", "-E", "-m", "16", "-M", "4"];
-        let files = [show(config), show(pid), show(run)];
-        for (option, value) in ["-f", "-P", "-Y"].iter().zip(&files) {
-            arguments.extend([option, value.as_str()]);
-        }
-        let (program, log) = (program("kamailio")?, file("kamailio.log"));
-        let child = Child::start("Kamailio", &program, &arguments, Some(space), &log)?;
+        let kamailio = program("kamailio")?.display().to_string();
+        let (config, run) =
+            (file("kamailio.cfg").display().to_string(), folder.display().to_string());
+        let mut arguments = vec!["--pid", "--fork", "--kill-child", &kamailio, "-DD", "-E"];
+        arguments.extend(["-m", "16", "-M", "4", "-f", &config, "-Y", &run]);
+        let (unshare, log) = (Path::new("unshare"), file("kamailio.log"));
+        let child = Child::start("Kamailio", unshare, &arguments, Some(space), &log)?;
+        // Its first process and the one that made its namespace end together.
+        std::fs::write(file("kamailio.pid"), format!("{}\n", child.pid()))?;
         let watch = Watch::start(child.pid(), file("kamailio.down"))?;
-        Ok(Self { child, watch })
+        Ok(Self { child, watch, is_killed: false })
     }
 
     /// An error where it has ended.
@@ -83,6 +98,7 @@ impl Kamailio {
         self.signal(Signal::KILL)?;
         self.child.wait(GONE)?;
         self.watch.join();
+        self.is_killed = true;
         Ok(())
     }
 
