@@ -62,6 +62,8 @@ pub struct Config {
     pub virtual_addresses: Vec<Prefix>,
     /// The interface that carries the virtual addresses; `None`: loopback, binding is enough.
     pub interface: Option<String>,
+    /// Whether the virtual addresses have a hardware address of their own.
+    pub virtual_mac: Option<VirtualMac>,
     /// Who stands for the phones' network when this machine asks whether it is on it; `None`: the
     /// gateways of the default routes.
     pub gateway: Option<IpAddr>,
@@ -210,6 +212,31 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     bytes.try_into().ok().filter(|_| digits.len() == 64)
 }
 
+/// The hardware address of the virtual addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum VirtualMac {
+    /// Made from the virtual addresses.
+    Auto,
+    /// This one.
+    Is([u8; 6]),
+}
+
+impl VirtualMac {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "auto" {
+            return Some(Self::Auto);
+        }
+        let byte = |digits: &str| {
+            let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            (is_hex && digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+        };
+        let bytes: Vec<u8> = text.split(':').map(byte).collect::<Option<_>>()?;
+        let bytes: [u8; 6] = bytes.try_into().ok()?;
+        // The lowest bit of the first byte marks addresses of groups.
+        (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self::Is(bytes))
+    }
+}
+
 impl Prefix {
     /// Reads `192.0.2.10/24`; without a length, the address alone is the network.
     pub fn parse(text: &str) -> Option<Self> {
@@ -314,6 +341,19 @@ pub const KEYS: &[Key] = &[
         set: |config, value| {
             let name = value.text().filter(|name| is_interface(name));
             put(&mut config.interface, name.map(|name| Some(name.to_owned())))
+        },
+    },
+    Key {
+        name: "virtual_mac",
+        expected: "\"auto\" or a hardware address of one device, as in \"02:00:00:00:00:0a\"",
+        default: None,
+        optional: true,
+        doc: "A hardware address that moves together with the virtual addresses, so that what phones \
+              have in their ARP tables stays true. `auto` makes it from the virtual addresses. The same \
+              on both machines. Left out: that of `interface`.",
+        set: |config, value| {
+            let mac = value.text().and_then(VirtualMac::parse);
+            put(&mut config.virtual_mac, mac.map(Some))
         },
     },
     Key {
@@ -558,6 +598,7 @@ fn blank() -> Config {
         port: SIP_PORT,
         virtual_addresses: Vec::new(),
         interface: None,
+        virtual_mac: None,
         gateway: None,
         peer: vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         heartbeat_port: HEARTBEAT_PORT,

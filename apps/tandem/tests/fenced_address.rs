@@ -301,3 +301,41 @@ fn a_gateway_is_found_by_itself_and_its_silence_shows() {
     place.far.ip("addr del 10.87.0.254/24 dev switch");
     place.wait_status(|status| reach(status, false));
 }
+
+#[test]
+fn a_virtual_hardware_address_comes_and_goes_with_the_addresses() {
+    let Some(place) = Place::new("hardware") else { return };
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    std::fs::write(place.config(), format!("virtual_mac = \"02:00:00:00:00:aa\"\n{text}")).unwrap();
+    let links = || {
+        let output = place.command("ip").args(["-o", "link", "show"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let keeper = Keeper::start(&place);
+    keeper.wait_active();
+    place.wait_held(true);
+    assert!(links().contains("02:00:00:00:00:aa"), "{}", links());
+    // The far side learns it, and no other.
+    let asking = place.far.run(|| std::net::UdpSocket::bind("10.87.0.254:0").unwrap());
+    let start = Instant::now();
+    loop {
+        asking.send_to(b"?", "10.87.0.9:9").unwrap();
+        let known = place.far.command("ip").args(["neigh", "show", "10.87.0.9"]).output().unwrap();
+        let known = String::from_utf8(known.stdout).unwrap();
+        if known.contains("lladdr") {
+            assert!(known.contains("02:00:00:00:00:aa"), "{known}");
+            break;
+        }
+        assert!(start.elapsed() < DEADLINE, "{known}");
+    }
+    keeper.signal("-KILL");
+    drop(keeper);
+    place.wait_held(false);
+    assert!(links().contains("02:00:00:00:00:aa"), "nobody was there to remove it");
+    // Without it from now on.
+    std::fs::write(place.config(), text).unwrap();
+    let keeper = Keeper::start(&place);
+    keeper.wait_active();
+    assert!(!links().contains("02:00:00:00:00:aa"), "{}", links());
+    place.wait_held(true);
+}

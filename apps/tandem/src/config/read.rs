@@ -334,7 +334,7 @@ mod tests {
             "realm",
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
-             gateway, port, heartbeat_port, link_port, state, secret, profile, healing, digest, devices_per_user, metrics, \
+             virtual_mac, gateway, port, heartbeat_port, link_port, state, secret, profile, healing, digest, devices_per_user, metrics, \
              retry_after_seconds",
         ),
         (
@@ -416,6 +416,18 @@ mod tests {
             "virtual",
             "retry_after_seconds = 0\nvirtual",
             ":5: retry_after_seconds = 0: expected a whole number from 1 to 300",
+        ),
+        (
+            "virtual",
+            "virtual_mac = \"01:00:00:00:00:0a\"\nvirtual",
+            ":5: virtual_mac = \"01:00:00:00:00:0a\": expected \"auto\" or a hardware address of one device, \
+             as in \"02:00:00:00:00:0a\"",
+        ),
+        (
+            "virtual",
+            "virtual_mac = \"2:0:0:0:0:a\"\nvirtual",
+            ":5: virtual_mac = \"2:0:0:0:0:a\": expected \"auto\" or a hardware address of one device, as \
+             in \"02:00:00:00:00:0a\"",
         ),
         ("virtual", "state = \"\"\nvirtual", ":5: state = \"\": expected a path"),
         (

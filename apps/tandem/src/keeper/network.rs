@@ -5,7 +5,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::Context as _;
 use tandem_keeper::{Conflict, Reach};
-use tandem_os::address::{LinkState, LinkWatch, Neighbours, Prefixed, VirtualAddresses};
+use tandem_os::address::{
+    LinkState, LinkWatch, Neighbours, Prefixed, Refused, VirtualAddresses, hardware_for,
+};
 use tandem_types::{Duration, Instant};
 
 use super::holder::{Due, Holder};
@@ -13,7 +15,7 @@ use super::left_over;
 use super::probe::Asker;
 use super::reach::Reacher;
 use super::recorder::Ways;
-use crate::config::Config;
+use crate::config::{Config, VirtualMac};
 use crate::logging::Log;
 
 /// Bytes of a datagram that are read: one more than the longest of the exchange of events, and more
@@ -35,6 +37,8 @@ struct Path {
 struct Wire {
     name: String,
     prefixes: Vec<Prefixed>,
+    /// The hardware address that moves with them, if one does.
+    hardware: Option<[u8; 6]>,
     watch: LinkWatch,
     /// What the addresses were opened for.
     opened: LinkState,
@@ -89,7 +93,7 @@ impl Network {
             None => (VirtualAddresses::loopback(), None),
             Some(name) => {
                 let wire = open_wire(config, name)?;
-                (VirtualAddresses::on_interface(name, &wire.prefixes)?, Some(wire))
+                (wire.open()?, Some(wire))
             }
         };
         let holder = Holder::start(addresses.renewal()?)?;
@@ -233,7 +237,7 @@ impl Network {
         };
         let is_other = (state.index, state.hardware) != (wire.opened.index, wire.opened.hardware);
         if state.index != 0 && is_other {
-            let opened = VirtualAddresses::on_interface(&wire.name, &wire.prefixes);
+            let opened = wire.open();
             self.addresses = opened.map_err(|refused| refused.to_string())?;
             let renewal = self.addresses.renewal().map_err(|refused| refused.to_string())?;
             self.holder.replace(renewal);
@@ -249,6 +253,13 @@ impl Network {
 }
 
 impl Wire {
+    fn open(&self) -> Result<VirtualAddresses, Refused> {
+        match self.hardware {
+            None => VirtualAddresses::on_interface(&self.name, &self.prefixes),
+            Some(mac) => VirtualAddresses::on_own_hardware(&self.name, &self.prefixes, mac),
+        }
+    }
+
     /// Whether this is the hardware address of the twin, who may claim the virtual addresses too. What
     /// was true once is remembered: the kernel forgets who is silent.
     fn is_twin(&mut self, now: Instant, hardware: [u8; 6], peer: &[IpAddr]) -> bool {
@@ -269,7 +280,11 @@ fn open_wire(config: &Config, name: &str) -> anyhow::Result<Wire> {
     let opened = watch.state();
     let near = Neighbours::on_interface(name)?;
     let (name, prefixes) = (name.to_owned(), prefixes(config));
-    Ok(Wire { name, prefixes, watch, opened, near, twin: Vec::new(), twin_asked: None })
+    let hardware = config.virtual_mac.map(|mac| match mac {
+        VirtualMac::Auto => hardware_for(&prefixes),
+        VirtualMac::Is(hardware) => hardware,
+    });
+    Ok(Wire { name, prefixes, hardware, watch, opened, near, twin: Vec::new(), twin_asked: None })
 }
 
 fn prefixes(config: &Config) -> Vec<Prefixed> {
