@@ -421,6 +421,10 @@ impl Pair {
         if own.server != self.own.server || own.serving != self.own.serving {
             self.burst = Some((now, 0));
         }
+        if own.serving && !self.own.serving {
+            // Now somebody hears at the address.
+            self.address.announce(now);
+        }
         self.own = own;
         let rival = self.is_later_rival_on_link();
         self.rival_on_link = rival.then(|| self.rival_on_link.unwrap_or(now));

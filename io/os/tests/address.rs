@@ -62,6 +62,7 @@ fn an_address_is_taken_and_given_up_as_often_as_one_likes() {
     for _ in 0..2 {
         ours.claim().unwrap();
         ours.claim().unwrap();
+        ours.announce().unwrap();
         assert_eq!(listed(&one, "tandem0"), addresses());
         assert_eq!(ours.held().unwrap(), addresses());
         ours.release().unwrap();
@@ -76,6 +77,7 @@ fn a_taken_address_can_be_used_at_once() {
     let Some((one, _other)) = Namespace::wired() else { return };
     let mut ours = open(&one, "tandem0");
     ours.claim().unwrap();
+    ours.announce().unwrap();
     let bound = one.run(|| {
         ["10.7.0.9:0", "[fd00:7::9]:0"].map(|address| std::net::UdpSocket::bind(address).is_ok())
     });
@@ -89,7 +91,10 @@ fn the_network_hears_of_it_in_every_form() {
     let mut theirs = open(&other, "tandem1");
     let [v4, v6] = addresses().map(|prefixed| prefixed.address);
     for round in 0..2 {
-        if round == 0 { ours.claim() } else { ours.announce() }.unwrap();
+        if round == 0 {
+            ours.claim().unwrap();
+        }
+        ours.announce().unwrap();
         let mut heard: Vec<_> = claims(&mut theirs, 3).iter().map(|it| by(ONE, it)).collect();
         heard.sort();
         assert_eq!(heard, [v4, v4, v6], "request and reply, and an advertisement");
@@ -111,6 +116,7 @@ fn a_neighbour_changes_its_mind() {
     let mut watching = open(&other, "tandem1");
     let mut ours = open(&one, "tandem0");
     ours.claim().unwrap();
+    ours.announce().unwrap();
     claims(&mut watching, 3);
     // The packet socket may be given a frame just before the kernel's own tables are.
     let until = clock::now() + DEADLINE;
@@ -136,6 +142,7 @@ fn who_has_the_address_answers_a_probe() {
     let mut holder = open(&one, "tandem0");
     let mut asking = open(&other, "tandem1");
     holder.claim().unwrap();
+    holder.announce().unwrap();
     claims(&mut asking, 3);
     let until = clock::now() + DEADLINE;
     for wanted in addresses().map(|prefixed| prefixed.address) {
@@ -171,7 +178,9 @@ fn a_holder_hears_of_a_second_one() {
     let mut ours = open(&one, "tandem0");
     let mut theirs = open(&other, "tandem1");
     ours.claim().unwrap();
+    ours.announce().unwrap();
     theirs.claim().unwrap();
+    theirs.announce().unwrap();
     assert!(claims(&mut ours, 3).iter().all(|claim| claim.hardware == OTHER));
 }
 
@@ -225,6 +234,7 @@ fn addresses_on_the_loopback_interface_need_no_announcement() {
     let Some(alone) = Namespace::new() else { return };
     let mut ours = open(&alone, "lo");
     ours.claim().unwrap();
+    ours.announce().unwrap();
     ours.probe().unwrap();
     assert_eq!((listed(&alone, "lo"), ours.sources().count()), (addresses().to_vec(), 0));
 }
@@ -259,6 +269,7 @@ fn a_claim_takes_well_under_a_millisecond() {
         .map(|_| {
             let before = clock::now();
             ours.claim().unwrap();
+            ours.announce().unwrap();
             let taken = clock::now().as_micros() - before.as_micros();
             ours.release().unwrap();
             taken

@@ -47,7 +47,7 @@ impl Pair {
         if self.address.is_left(now) {
             self.release();
         }
-        if self.address.refresh_due(now) && self.state == State::Active {
+        if self.address.refresh_due(now) && self.state == State::Active && self.own.serving {
             self.outputs.push_back(Output::Refresh);
         }
         self.beat_if_due(now);

@@ -181,17 +181,15 @@ impl VirtualAddresses {
         opened.map(|it| Self(Kind::Interface(Box::new(it))))
     }
 
-    /// Takes all addresses and announces them.
+    /// Takes all addresses. They are announced by [`VirtualAddresses::announce`], once somebody hears
+    /// at them: what phones send before that is lost.
     ///
     /// # Errors
-    /// The first refusal; the addresses that could be taken are held and announced all the same.
+    /// The first refusal; the addresses that could be taken are held all the same.
     pub fn claim(&mut self) -> Result<(), Refused> {
         match &mut self.0 {
             Kind::Loopback => Ok(()),
-            Kind::Interface(it) => {
-                let claimed = it.claim();
-                claimed.and(it.announce())
-            }
+            Kind::Interface(it) => it.claim(),
         }
     }
 
