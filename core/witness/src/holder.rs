@@ -20,8 +20,9 @@ pub const REPEAT_AT: [Duration; 5] = [
     Duration::from_millis(150),
 ];
 
-/// A witness that has not answered within this is out of reach.
-pub const PATIENCE: Duration = Duration::from_millis(300);
+/// A witness that has not answered within this is out of reach. Shorter than a keeper waits before it
+/// asks anew.
+pub const PATIENCE: Duration = Duration::from_millis(200);
 
 /// So often it is asked whether it is there while nothing else is asked.
 pub const HELLO_EVERY: Duration = Duration::from_secs(5);

@@ -89,7 +89,7 @@ impl Clerk {
     pub(super) fn work(
         &mut self,
         orders: &Receiver<Order>,
-        report: &dyn Fn(Option<Voted>, Standing) -> bool,
+        report: &dyn Fn(Option<(Instant, Voted)>, Standing) -> bool,
     ) {
         self.look();
         while report(None, self.standing.clone()) {
@@ -113,7 +113,7 @@ impl Clerk {
                     self.release();
                     None
                 }
-                Order::Ask(since, ask) => Some(self.ask(since, ask)),
+                Order::Ask(since, ask) => Some((since, self.ask(since, ask))),
             };
             if !report(voted, self.standing.clone()) {
                 return;

@@ -69,12 +69,15 @@ enum Order {
 #[derive(Debug)]
 pub struct EtcdLease {
     orders: Sender<Order>,
-    answers: Receiver<Voted>,
+    answers: Receiver<(Instant, Voted)>,
     standing: Arc<Mutex<Standing>>,
     bell: Bell,
-    /// Requests up to this number count no more.
-    void: Option<u64>,
-    newest: Option<u64>,
+    /// The newest request: when it was handed in, and which. `None`: it is answered or given up.
+    newest: Option<(Instant, Ask)>,
+    /// The number of the newest request, answered or not.
+    last: u64,
+    /// Requests up to this number came before a release: what they were granted is gone.
+    void: u64,
 }
 
 impl EtcdLease {
@@ -92,42 +95,41 @@ impl EtcdLease {
         let shown = Arc::clone(&standing);
         let rings = bell.clone();
         let mut clerk = Clerk::new(config).map_err(io::Error::other)?;
-        let report = move |voted: Option<Voted>, standing: Standing| {
+        let report = move |voted: Option<(Instant, Voted)>, standing: Standing| {
             *shown.lock().unwrap_or_else(PoisonError::into_inner) = standing;
-            let Some(voted) = voted else { return true };
-            let sent = outbox.send(voted).is_ok();
+            let sent = voted.is_none_or(|voted| outbox.send(voted).is_ok());
             rings.ring();
             sent
         };
         let thread = std::thread::Builder::new().name(String::from("etcd"));
         thread.spawn(move || clerk.work(&inbox, &report))?;
-        Ok(Self { orders, answers, standing, bell, void: None, newest: None })
+        Ok(Self { orders, answers, standing, bell, newest: None, last: 0, void: 0 })
     }
 }
 
 impl Lease for EtcdLease {
     fn ask(&mut self, now: Instant, ask: Ask) {
-        self.newest = Some(ask.number);
+        (self.newest, self.last) = (Some((now, ask)), ask.number);
         // The thread ends only with us.
         let _ = self.orders.send(Order::Ask(now, ask));
     }
 
     fn release(&mut self, _: Epoch) {
-        self.void = self.newest;
+        (self.newest, self.void) = (None, self.last);
         let _ = self.orders.send(Order::Release);
     }
 
     fn answers(&mut self) -> Vec<Voted> {
         self.bell.silence();
-        let counts = |voted: &Voted| {
-            let number = match voted {
-                Voted::Granted { number, .. }
-                | Voted::Refused { number, .. }
-                | Voted::Unreachable { number, .. } => *number,
-            };
-            self.newest == Some(number) && self.void != Some(number)
-        };
-        self.answers.try_iter().filter(counts).collect()
+        let mut told = Vec::new();
+        while let Ok((since, voted)) = self.answers.try_recv() {
+            let Some((now, ask)) = self.newest else { continue };
+            if let Some(voted) = carried(self.void, (now, ask.number), since, voted) {
+                self.newest = None;
+                told.push(voted);
+            }
+        }
+        told
     }
 
     fn standing(&self) -> Standing {
@@ -141,7 +143,51 @@ impl AsFd for EtcdLease {
     }
 }
 
+/// What an answer says to the newest request. An etcd that takes longer than a keeper waits before it
+/// asks anew would never be heard otherwise: a grant of an earlier request is one of the newest, less
+/// the time between the two.
+fn carried(void: u64, newest: (Instant, u64), since: Instant, voted: Voted) -> Option<Voted> {
+    let (now, newest) = newest;
+    match voted {
+        Voted::Granted { number, term } if number > void => {
+            let left = (since + term).remaining_from(now);
+            (!left.is_zero()).then_some(Voted::Granted { number: newest, term: left })
+        }
+        Voted::Refused { number, .. } | Voted::Unreachable { number, .. } if number == newest => {
+            Some(voted)
+        }
+        Voted::Granted { .. } | Voted::Refused { .. } | Voted::Unreachable { .. } => None,
+    }
+}
+
 /// Reads a file of the configuration.
 fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1_000)
+    }
+
+    fn granted(number: u64, millis: u64) -> Voted {
+        Voted::Granted { number, term: Duration::from_millis(millis) }
+    }
+
+    #[test]
+    fn a_late_grant_counts_for_the_newest_request_less_the_time_between() {
+        let newest = (at(1_250), 6);
+        let carry = |void, since, voted| carried(void, newest, at(since), voted);
+        assert_eq!(carry(0, 1_250, granted(6, 2_000)), Some(granted(6, 2_000)));
+        assert_eq!(carry(0, 1_000, granted(5, 2_000)), Some(granted(6, 1_750)));
+        assert_eq!(carry(0, 1_000, granted(5, 250)), None, "over already");
+        assert_eq!(carry(5, 1_000, granted(5, 2_000)), None, "released since");
+        let refused =
+            |number| Voted::Refused { number, left: Duration::ZERO, highest: Epoch::NEVER };
+        assert_eq!(carry(0, 1_000, refused(5)), None, "it may have become free");
+        assert_eq!(carry(0, 1_250, refused(6)), Some(refused(6)));
+    }
 }
