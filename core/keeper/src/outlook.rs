@@ -94,7 +94,11 @@ impl Status {
     fn if_server_dies(&self, next: &Successor) -> Outlook {
         let misfortune = Misfortune::ServerDies;
         if !next.fit {
-            let then = "the server starts again on its own machine, with what is on that disk";
+            let then = if self.is_active_locked() {
+                "the server starts again, but the maintenance lock of its machine keeps it from leading"
+            } else {
+                "the server starts again on its own machine, with what is on that disk"
+            };
             return Self::nobody(misfortune, next, then);
         }
         let (case, after) = if next.whole {
@@ -123,8 +127,23 @@ impl Status {
             misfortune,
             serves: Some(next.seat),
             after_ms: Some(millis(self.timings.silence + asked)),
-            why: find(State::Probing, Case::ProbeQuiet, next.seat).why.into(),
+            why: self.voted(next.seat, find(State::Probing, Case::ProbeQuiet, next.seat).why),
             loses: !next.whole,
+        }
+    }
+
+    fn is_active_locked(&self) -> bool {
+        match self.role {
+            Role::Active => self.locked,
+            Role::Passive => self.twin.as_ref().is_some_and(|twin| twin.locked),
+        }
+    }
+
+    /// The sentence, with its condition where two of three votes are needed and one voter is gone.
+    fn voted(&self, seat: Seat, why: &str) -> String {
+        match self.votes {
+            Some(_) => format!("{why}; if the third voter gives its vote to the {seat}"),
+            None => why.into(),
         }
     }
 
@@ -135,7 +154,7 @@ impl Status {
             misfortune,
             serves: Some(active),
             after_ms: Some(0),
-            why: why.into(),
+            why: self.voted(active, why),
             loses: false,
         };
         if !next.fit {

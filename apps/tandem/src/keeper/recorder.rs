@@ -4,6 +4,7 @@
 //! and synced a moment later, so that the epoch, which is saved when most is told, has the disk for
 //! itself: a crash of the keeper loses no event, a power cut those of the last second at most.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use tandem_keeper::{Event, Exchange, LINE_MAX, Parcel};
+use tandem_keeper::{Budget, Event, Exchange, LINE_MAX, Parcel};
 use tandem_os::clock;
 use tandem_types::{Duration, Instant, Seat};
 
@@ -21,6 +22,15 @@ use crate::logging::Log;
 
 /// Events and datagrams that wait for the thread, at most; further ones are dropped and counted.
 const WAITING_MAX: usize = 1024;
+
+/// Events of one kind that are kept at once; then one in each [`PAUSE`]. The log has them all.
+const BURST: u32 = 60;
+
+/// See [`BURST`].
+const PAUSE: Duration = Duration::from_secs(300);
+
+/// Kinds that are told apart, at most; there are some forty.
+const KINDS_MAX: usize = 200;
 
 /// Written lines are on disk after this.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
@@ -37,6 +47,8 @@ enum Order {
 /// The loop's end of the thread. Dropping this waits until everything is written.
 pub(super) struct Recorder {
     orders: Option<SyncSender<Order>>,
+    /// How often each kind of event may still be kept.
+    budgets: BTreeMap<String, Budget>,
     lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,11 +68,25 @@ impl Recorder {
         keeping.lost = Arc::clone(&lost);
         let thread = std::thread::Builder::new().name(String::from("events"));
         let thread = thread.spawn(move || keeping.run(&inbox)).context("cannot start a thread")?;
-        Ok(Self { orders: Some(orders), lost, thread: Some(thread) })
+        let budgets = BTreeMap::new();
+        Ok(Self { orders: Some(orders), budgets, lost, thread: Some(thread) })
     }
 
-    /// Keeps an event; its number is given there.
-    pub(super) fn keep(&self, event: Event) {
+    /// Keeps an event; its number is given there. What comes again and again (a service that crashes in
+    /// a loop) must not push everything else out of the files: it is kept now and then.
+    pub(super) fn keep(&mut self, now: Instant, mut event: Event) {
+        if self.budgets.len() >= KINDS_MAX && !self.budgets.contains_key(&event.kind) {
+            self.budgets.clear();
+        }
+        let fresh = || Budget::new(now, BURST, PAUSE);
+        let budget = self.budgets.entry(event.kind.clone()).or_insert_with(fresh);
+        if !budget.take(now) {
+            return;
+        }
+        let left_out = budget.dropped();
+        if left_out > 0 {
+            event.sentence += &format!(" ({left_out} more of this kind before)");
+        }
         self.order(Order::Keep(event));
     }
 
@@ -211,7 +237,7 @@ fn line(event: &Event) -> Vec<u8> {
     if line.len() <= LINE_MAX {
         return line;
     }
-    let bare = Event { evidence: std::collections::BTreeMap::new(), ..event.clone() };
+    let bare = Event { evidence: BTreeMap::new(), ..event.clone() };
     serde_json::to_vec(&bare).unwrap_or_default()
 }
 
@@ -281,12 +307,12 @@ mod tests {
     #[test]
     fn what_one_machine_told_while_the_other_was_away_is_on_both_and_goes_on_counting() {
         let machines = Machines::new("both");
-        let alone = machines.start(0);
-        (0..20).for_each(|_| alone.keep(event(0, "alone")));
+        let mut alone = machines.start(0);
+        (0..20).for_each(|_| alone.keep(clock::now(), event(0, "alone")));
         drop(alone);
-        let both = [machines.start(0), machines.start(1)];
-        both[0].keep(event(0, "again"));
-        both[1].keep(event(1, "hello"));
+        let mut both = [machines.start(0), machines.start(1)];
+        both[0].keep(clock::now(), event(0, "again"));
+        both[1].keep(clock::now(), event(1, "hello"));
         machines.pass_until(&both, |m| m.kept(1, 0).len() == 21 && m.kept(0, 1).len() == 1);
         assert_eq!(machines.kept(0, 0), machines.kept(1, 0));
         let seqs: Vec<u64> = machines.kept(0, 0).iter().map(|event| event.seq).collect();
@@ -297,13 +323,13 @@ mod tests {
     #[test]
     fn a_machine_that_lost_its_disk_gets_its_own_numbers_above_the_old_ones() {
         let machines = Machines::new("wiped");
-        let both = [machines.start(0), machines.start(1)];
-        both[0].keep(event(0, "before"));
+        let mut both = [machines.start(0), machines.start(1)];
+        both[0].keep(clock::now(), event(0, "before"));
         machines.pass_until(&both, |m| m.kept(1, 0).len() == 1);
         drop(both);
         std::fs::remove_dir_all(machines.path(0)).unwrap();
-        let both = [machines.start(0), machines.start(1)];
-        both[0].keep(event(0, "after"));
+        let mut both = [machines.start(0), machines.start(1)];
+        both[0].keep(clock::now(), event(0, "after"));
         machines.pass_until(&both, |m| m.kept(1, 0).len() == 2);
     }
 
@@ -312,8 +338,8 @@ mod tests {
         let machines = Machines::new("refused");
         std::fs::create_dir_all(&machines.folder).unwrap();
         std::fs::write(machines.path(0), b"no folder").unwrap();
-        let both = [machines.start(0), machines.start(1)];
-        both[0].keep(event(0, "only there"));
+        let mut both = [machines.start(0), machines.start(1)];
+        both[0].keep(clock::now(), event(0, "only there"));
         machines.pass_until(&both, |m| m.kept(1, 0).len() == 1);
         assert_eq!(both[0].lost(), 1);
     }
@@ -326,5 +352,20 @@ mod tests {
         }
         longest.seq = u64::MAX;
         assert!(line(&longest).len() <= LINE_MAX);
+    }
+
+    #[test]
+    fn what_comes_again_and_again_does_not_push_out_the_rest() {
+        let machines = Machines::new("flood");
+        let mut recorder = machines.start(0);
+        let start = clock::now();
+        (0..BURST * 3).for_each(|_| recorder.keep(start, event(0, "again")));
+        recorder.keep(start, Event::new(Seat::Master, 5, "other", "something else"));
+        recorder.keep(start + PAUSE, event(0, "again"));
+        drop(recorder);
+        let kept = machines.kept(0, 0);
+        assert_eq!(kept.len(), BURST as usize + 2);
+        let last = &kept.last().unwrap().sentence;
+        assert_eq!(*last, format!("again ({} more of this kind before)", BURST * 2));
     }
 }

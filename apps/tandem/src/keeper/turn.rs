@@ -329,13 +329,14 @@ impl Turner {
     }
 
     /// Keeps an event of this program's own.
-    fn keep(&self, kind: &str, sentence: &str) {
-        self.recorder.keep(Event::new(self.seat, wall_millis(), kind, sentence));
+    fn keep(&mut self, kind: &str, sentence: &str) {
+        let event = Event::new(self.seat, wall_millis(), kind, sentence);
+        self.recorder.keep(clock::now(), event);
     }
 
     fn tell(&mut self, fact: &Fact) {
         self.exhibit.note(fact);
-        self.recorder.keep(Event::of(self.seat, wall_millis(), fact));
+        self.recorder.keep(clock::now(), Event::of(self.seat, wall_millis(), fact));
         // What the server tells is in its own log.
         if !matches!(fact, Fact::Server(_)) {
             self.log.fact(fact);

@@ -77,7 +77,8 @@ fn what_the_server_tells_and_a_refused_switchover_are_facts() {
 
 #[test]
 fn what_is_said_to_follow_from_a_death_does_follow() {
-    let deeds: [(Misfortune, fn(&mut World)); 2] = [
+    type Deed = fn(&mut World);
+    let deeds: [(Misfortune, Deed); 2] = [
         (Misfortune::ServerDies, |world| world.kill_server(MASTER)),
         (Misfortune::MachineDies, |world| world.kill_machine(MASTER)),
     ];
@@ -110,6 +111,9 @@ fn where_nothing_would_take_over_it_is_said_why() {
             assert!(outlook.why.contains("maintenance lock"), "{outlook:?}");
         }
     }
+    world.order(MASTER, OperatorRequest::Lock { on: true, seconds: None });
+    let died = world.status(MASTER).outlooks().remove(0);
+    assert!(died.why.contains("keeps it from leading"), "{died:?}");
     world.kill_machine(STANDBY);
     world.run(ms(500));
     let outlooks = world.status(MASTER).outlooks();
