@@ -114,6 +114,7 @@ fn the_hardware_address_moves_with_the_role_and_phones_keep_what_they_know() {
             assert!(now.contains(&hardware()), "{now}");
             knows = now;
             both[who].0.release().unwrap();
+            both[who].1.rest().unwrap();
         }
         assert!(!knows.is_empty());
     }
@@ -171,18 +172,23 @@ fn the_interface_goes_with_its_owner_and_after_a_kill_with_the_next() {
 #[test]
 fn a_claim_and_a_release_take_a_moment() {
     let Some(net) = net() else { return };
-    let (mut ours, _) = open(&net.servers[0]);
-    let (mut claims, mut releases) = (Vec::new(), Vec::new());
+    let (mut ours, mut renewal) = open(&net.servers[0]);
+    let (mut claims, mut releases, mut rests) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..20 {
         let start = clock::now();
         ours.claim().unwrap();
         let claimed = clock::now();
         ours.release().unwrap();
         claims.push(start.elapsed_until(claimed));
-        releases.push(claimed.elapsed_until(clock::now()));
+        let released = clock::now();
+        renewal.rest().unwrap();
+        releases.push(claimed.elapsed_until(released));
+        rests.push(released.elapsed_until(clock::now()));
     }
     claims.sort_unstable();
     releases.sort_unstable();
+    rests.sort_unstable();
     println!("claim: median {:?}, most {:?}", claims[10], claims[19]);
     println!("release: median {:?}, most {:?}", releases[10], releases[19]);
+    println!("rest: median {:?}, most {:?}", rests[10], rests[19]);
 }

@@ -34,6 +34,8 @@ pub(super) struct Holder {
 /// cannot put back what the loop has released in between.
 struct Shared {
     held: bool,
+    /// They were released, and what is of no use without them is still on.
+    rest: bool,
     /// `None` on loopback.
     renewal: Option<Renewal>,
 }
@@ -49,7 +51,7 @@ pub(super) enum Due {
 impl Holder {
     /// Starts the thread.
     pub(super) fn start(renewal: Option<Renewal>) -> anyhow::Result<Self> {
-        let shared = Arc::new(Mutex::new(Shared { held: false, renewal }));
+        let shared = Arc::new(Mutex::new(Shared { held: false, rest: false, renewal }));
         // One order at a time: what is not taken at once is out of date.
         let (orders, inbox) = sync_channel(1);
         let (outbox, refusals) = sync_channel(1);
@@ -68,9 +70,16 @@ impl Holder {
     pub(super) fn change<T>(&mut self, held: bool, deed: impl FnOnce() -> T) -> T {
         let mut shared = lock(&self.shared);
         shared.held = held;
+        shared.rest = !held;
         self.suspected = false;
         let outcome = deed();
         self.renewed = clock::now();
+        drop(shared);
+        if !held {
+            // The thread does it: the twin is waiting to hear that the addresses are free. Where its
+            // queue is full it will look soon anyway.
+            let _ = self.orders.try_send(self.renewed);
+        }
         outcome
     }
 
@@ -112,6 +121,15 @@ impl Holder {
 fn work(shared: &Mutex<Shared>, orders: &Receiver<Instant>, refusals: &SyncSender<String>) {
     while let Ok(ordered) = orders.recv() {
         let mut shared = lock(shared);
+        if shared.rest
+            && let Some(renewal) = &mut shared.renewal
+        {
+            let rested = renewal.rest();
+            shared.rest = false;
+            if let Err(refused) = rested {
+                let _ = refusals.try_send(refused.to_string());
+            }
+        }
         // This thread was held up, and the loop with it perhaps: it must judge first.
         let is_old = ordered + RENEW_EVERY < clock::now();
         if is_old || !shared.held {

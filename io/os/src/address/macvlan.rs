@@ -10,7 +10,7 @@
 //! would teach its hearers the wrong hardware address (`arp_announce`), and packets to one may come from where the other would answer
 //! (`rp_filter` loose). Routes through this one count less: what the machine sends goes out as before.
 //!
-//! It is down while the addresses are not held: an interface that is up says this and that by
+//! It is down while the addresses are not held (the renewal sees to that): an interface that is up says this and that by
 //! itself, and a switch would believe that the hardware address is here.
 
 use rustix::io::Errno;
@@ -72,11 +72,6 @@ impl Macvlan {
             self.netlink.set_ipv4(self.parent.index, &raised).map_err(|e| self.refused(e))?;
         }
         self.netlink.set_up(self.interface.index, true).map_err(|e| self.refused(e))
-    }
-
-    /// Switches it off.
-    pub(super) fn down(&mut self) -> Result<(), Refused> {
-        self.netlink.set_up(self.interface.index, false).map_err(|e| self.refused(e))
     }
 
     fn is_lower(&self, setting: Ipv4Setting) -> bool {
