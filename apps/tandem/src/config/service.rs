@@ -58,6 +58,13 @@ pub enum Probe {
 }
 
 impl ServiceTable {
+    /// One with the limits at zero.
+    #[cfg(test)]
+    pub(crate) fn for_test(name: &str, command: &[&str]) -> Self {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        Self { name: name.to_owned(), command, ..blank() }
+    }
+
     /// The part of it that decides; `names` are those of all services in their order.
     pub(crate) fn plan(&self, names: &[&str]) -> Plan {
         let place = |name: &String| names.iter().position(|is| is == name);

@@ -125,11 +125,7 @@ impl Process {
         let probing = match &self.table.probe {
             None => Probing::Over(false),
             Some(Probe::Tcp(address)) => connects(*address),
-            Some(Probe::Socket(path)) => {
-                let taken = std::os::unix::net::SocketAddr::from_pathname(path).is_ok()
-                    && unix_connects(path);
-                Probing::Over(taken)
-            }
+            Some(Probe::Socket(path)) => Probing::Over(unix_connects(path)),
             Some(Probe::Command(words)) => {
                 let mut command = build(words);
                 command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -322,4 +318,58 @@ fn unix_connects(path: &std::path::Path) -> bool {
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
     let address = SocketAddrUnix::new(path);
     matches!((socket, address), (Ok(socket), Ok(address)) if connect(&socket, &address).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+    use tandem_os::clock;
+
+    /// What a connection to this address comes to.
+    fn asked(mut probing: Probing) -> bool {
+        if let Probing::Connects(socket) = &mut probing {
+            tandem_os::poll::poll(&[(socket.as_fd(), Want::Write)], None).unwrap();
+            return matches!(sockopt::socket_error(&*socket), Ok(Ok(())));
+        }
+        matches!(probing, Probing::Over(true))
+    }
+
+    #[test]
+    fn a_service_works_while_somebody_listens_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(asked(connects(address)));
+        drop(listener);
+        assert!(!asked(connects(address)));
+
+        let path = std::env::temp_dir().join(format!("tandem-probe-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(unix_connects(&path));
+        drop(listener);
+        assert!(!unix_connects(&path), "the file is there, and nobody behind it");
+        std::fs::remove_file(&path).unwrap();
+        assert!(!unix_connects(&path));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_what_a_terminal_would_obey_is_masked() {
+        let log = Arc::new(Log::start("test", tandem_types::Seat::Master).unwrap());
+        let mut table = crate::config::ServiceTable::for_test("x", &["/bin/true"]);
+        table.ready_line = Some("up".into());
+        let now = clock::now();
+        let mut process = Process::new(now, table, log);
+        let end = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let mut pipe = Pipe { end, line: Vec::new(), too_long: false };
+        let mut outcomes = Vec::new();
+        process.take(now, &mut pipe, &[b'x'; LINE_MAX * 3], &mut outcomes);
+        assert_eq!((pipe.line.len(), pipe.too_long), (LINE_MAX, true));
+        process.take(now, &mut pipe, b"\n\x1b[2Jit is u", &mut outcomes);
+        assert!(outcomes.is_empty() && !pipe.too_long);
+        process.take(now, &mut pipe, b"p now\nrest", &mut outcomes);
+        assert!(matches!(outcomes[..], [Outcome::Ready]));
+        (0..LINES_BURST).for_each(|_| process.take(now, &mut pipe, b"\nmore", &mut outcomes));
+        assert!(process.lines_dropped() > 0);
+    }
 }
