@@ -59,6 +59,8 @@ pub(crate) enum Parting {
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     waiting: VecDeque<(Instant, Handing)>,
+    /// When the twin said that this is all.
+    complete: Option<Instant>,
 }
 
 impl Inherited {
@@ -68,8 +70,15 @@ impl Inherited {
         }
     }
 
+    /// Whether the twin has said a moment ago that it gave us everything: then nothing of what it
+    /// said before is lost, and nothing needs to be repeated.
+    pub(crate) fn is_complete(&self, now: Instant) -> bool {
+        self.complete.is_some_and(|at| now < at + INHERITED_VALID)
+    }
+
     /// Everything that is not too old.
     fn take(&mut self, now: Instant) -> Vec<Handing> {
+        self.complete = None;
         let all = core::mem::take(&mut self.waiting);
         let fresh = all.into_iter().filter(|(at, _)| now < *at + INHERITED_VALID);
         fresh.map(|(_, what)| what).collect()
@@ -127,7 +136,10 @@ impl Node {
                     }
                 }
             }
-            Handing::All => self.say_handing(Handing::Taken),
+            Handing::All => {
+                self.inherited.complete = Some(now);
+                self.say_handing(Handing::Taken);
+            }
             Handing::Say { .. } | Handing::Pass { .. } if self.is_serving() => {
                 self.inherit(now, what);
             }

@@ -386,6 +386,10 @@ impl Node {
         self.fail_asides();
         self.journal.activate(epoch);
         let unreadable = self.load(now);
+        if self.inherited.is_complete(now) {
+            // What was restored repeats what may be lost with a dead server; nothing is lost here.
+            while self.stack.poll_transmit().is_some() {}
+        }
         self.journal.set_serving(now, true);
         self.parting = Parting::No;
         self.outputs.push_back(Output::Serve(true));

@@ -110,3 +110,19 @@ fn what_was_handed_over_long_ago_is_forgotten() {
     // The phone has repeated it several times by now.
     assert!(bench.silent(ANNA) && bench.silent(BEN));
 }
+
+#[test]
+fn nothing_that_was_said_is_said_again() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    order(&mut bench);
+    bench.crown(1);
+    assert!(bench.silent(ANNA) && bench.silent(BEN), "no second 180, no second INVITE");
+    let (to, target) = bench.answer(&invite, &got);
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    bench.request(BEN, &Method::Bye);
+    order(&mut bench);
+    bench.crown(0);
+    assert!(bench.silent(ANNA), "no second 200");
+}
