@@ -173,6 +173,7 @@ fn run(cli: &Cli) -> Result<bool> {
             done.add(under(Fault::Kill, 3, 20))?;
             done.add(under(Fault::Hang, 1, 20))?;
             done.add(under(Fault::LinkDown, 1, 20))?;
+            done.add(under(Fault::PlannedSwitch, 4, 20))?;
             done.add(interop::run("", voice))?;
         }
         Command::All => {
