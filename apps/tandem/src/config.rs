@@ -8,6 +8,7 @@
 
 mod read;
 mod service;
+mod third;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,6 +21,8 @@ pub use tandem_node::Digest;
 pub use tandem_pair::Profile;
 use tandem_pair::{Healing, Timings};
 use tandem_types::Seat;
+
+pub use third::ThirdVote;
 
 pub use read::{Problem, Problems};
 pub use service::{Probe, ServiceTable};
@@ -75,19 +78,21 @@ pub struct Config {
     pub link_port: u16,
     /// How fast the pair reacts.
     pub profile: Profile,
+    /// Who stays active when contact is back after both were.
+    pub healing: Healing,
+    /// The third vote, if there is one.
+    pub third: ThirdVote,
     /// Which digest algorithms phones are offered.
     pub digest: Digest,
     /// Devices that one user may have logged in at once.
-    /// Who stays active when contact is back after both were.
-    pub healing: Healing,
     pub devices_per_user: usize,
     /// Where the keeper shows its metrics; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// The programs beside the server.
+    pub services: Vec<ServiceTable>,
     /// Who is answered 503 is told to wait so long, or up to twice as long, in seconds.
     pub retry_after_seconds: u32,
 }
-    /// The programs beside the server.
-    pub services: Vec<ServiceTable>,
 
 /// An address with the length of its network's prefix.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -442,22 +447,13 @@ pub const KEYS: &[Key] = &[
             put(&mut config.healing, Some(healing))
         },
     },
-    },
-    Key {
-        name: "devices_per_user",
-        expected: "a whole number from 1 to 32",
-        default: Some("4"),
-        optional: false,
-        doc: "Devices that one user may have logged in at once.",
-        set: |config, value| {
-            let number = value.number(1..=DEVICES_MAX);
-            put(&mut config.devices_per_user, number.and_then(|n| usize::try_from(n).ok()))
-        },
-    },
-    Key {
-        name: "metrics",
-        expected: "an address and a port, as in \"127.0.0.1:9160\"",
-        default: None,
+    third::WITNESS,
+    third::ETCD,
+    third::ETCD_USER,
+    third::ETCD_PASSWORD,
+    third::ETCD_AUTHORITY,
+    third::ETCD_CERTIFICATE,
+    third::ETCD_KEY,
     Key {
         name: "digest",
         expected: "\"md5\", \"sha256\" or \"both\"",
@@ -474,6 +470,22 @@ pub const KEYS: &[Key] = &[
             };
             put(&mut config.digest, Some(digest))
         },
+    },
+    Key {
+        name: "devices_per_user",
+        expected: "a whole number from 1 to 32",
+        default: Some("4"),
+        optional: false,
+        doc: "Devices that one user may have logged in at once.",
+        set: |config, value| {
+            let number = value.number(1..=DEVICES_MAX);
+            put(&mut config.devices_per_user, number.and_then(|n| usize::try_from(n).ok()))
+        },
+    },
+    Key {
+        name: "metrics",
+        expected: "an address and a port, as in \"127.0.0.1:9160\"",
+        default: None,
         optional: true,
         doc: "Where the keeper answers HTTP: /metrics (for Prometheus), /healthz, /readyz (200 on the \
               active machine only). Left out: nowhere. It is not encrypted and asks for no password: \
@@ -514,22 +526,6 @@ pub fn reference() -> String {
     page
 }
 
-/// Breaks `text` into lines of `width` letters where its words allow it.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let last = lines.len() - 1;
-        if !lines[last].is_empty() && lines[last].len() + 1 + word.len() > width {
-            lines.push(word.to_owned());
-        } else {
-            let gap = if lines[last].is_empty() { "" } else { " " };
-            lines[last] += &format!("{gap}{word}");
-        }
-    }
-    lines
-}
-
-fn put<T>(place: &mut T, value: Option<T>) -> bool {
 fn explain(
     page: &mut String,
     name: &str,
@@ -551,6 +547,22 @@ fn explain(
     let _ = writeln!(page, "    Expected: {expected}; {value}.\n");
 }
 
+/// Breaks `text` into lines of `width` letters where its words allow it.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        if !lines[last].is_empty() && lines[last].len() + 1 + word.len() > width {
+            lines.push(word.to_owned());
+        } else {
+            let gap = if lines[last].is_empty() { "" } else { " " };
+            lines[last] += &format!("{gap}{word}");
+        }
+    }
+    lines
+}
+
+fn put<T>(place: &mut T, value: Option<T>) -> bool {
     let found = value.is_some();
     if let Some(value) = value {
         *place = value;
@@ -604,11 +616,12 @@ fn blank() -> Config {
         heartbeat_port: HEARTBEAT_PORT,
         link_port: LINK_PORT,
         profile: Profile::Default,
+        healing: Healing::default(),
+        third: ThirdVote::default(),
         digest: Digest::Md5,
         devices_per_user: 1,
         metrics: None,
+        services: Vec::new(),
         retry_after_seconds: 1,
     }
 }
-        healing: Healing::default(),
-        services: Vec::new(),

@@ -26,6 +26,7 @@ mod saver;
 mod service;
 mod services;
 mod turn;
+mod voter;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ use saver::Saver;
 use service::Service;
 use services::Extras;
 use turn::Turner;
+use voter::Voter;
 
 /// Real-time priority of the loop: above what ordinary real-time programs take, below the kernel's.
 const PRIORITY: u8 = 50;
@@ -72,6 +74,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     let exhibit = Exhibit::open(config.metrics, &log)?;
     let extras = Extras::start(&config.services, &log)?;
 
+    let voter = Voter::start(config, &secret.witness_key(), saved.boot)?;
     let real_time = prepare(&log);
     let config = KeeperConfig {
         pair: PairConfig {
@@ -79,7 +82,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
             timings,
             healing: config.healing,
             probe: config.interface.is_some(),
-            votes: false,
+            votes: config.third.is_configured(),
             locked: saved.orders().locked,
         },
         profile: config.profile,
@@ -101,6 +104,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
         network,
         service,
         operators,
+        voter,
         exhibit,
         extras,
         stopping: false,

@@ -195,6 +195,9 @@ impl Reader<'_> {
             );
             self.problem(self.lines.get("virtual").copied(), Some("interface"), what);
         }
+        for (key, what) in config.third.conflicts() {
+            self.conflict(key, what);
+        }
         let ports = [("heartbeat_port", config.heartbeat_port), ("link_port", config.link_port)];
         for (key, port) in ports {
             let same = port == config.port
@@ -230,6 +233,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     config.state = folder.join(&config.state);
     config.secret = folder.join(&config.secret);
+    config.third.resolve(folder);
     Ok(config)
 }
 
@@ -334,7 +338,8 @@ mod tests {
             "realm",
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
-             virtual_mac, gateway, port, heartbeat_port, link_port, state, secret, profile, healing, digest, devices_per_user, metrics, \
+             virtual_mac, gateway, port, heartbeat_port, link_port, state, secret, profile, healing, witness, etcd, etcd_user, \
+             etcd_password_file, etcd_authority, etcd_certificate, etcd_key, digest, devices_per_user, metrics, \
              retry_after_seconds",
         ),
         (

@@ -20,6 +20,7 @@ use super::recorder::Recorder;
 use super::saver::{Outcome, Saver};
 use super::service::{Heard, Service};
 use super::services::{Extras, TAKES_MAX, Told};
+use super::voter::Voter;
 use crate::logging::Log;
 
 /// The value, and everything it works with.
@@ -34,6 +35,7 @@ pub(super) struct Turner {
     pub(super) network: Network,
     pub(super) service: Service,
     pub(super) operators: Operators,
+    pub(super) voter: Voter,
     pub(super) exhibit: Exhibit,
     /// `None`: the server is the only service.
     pub(super) extras: Option<Extras>,
@@ -47,6 +49,7 @@ enum Source {
     Path(u8),
     Network,
     Saver,
+    Voter,
     ServiceEnd,
     ServiceLine,
     ServiceDoor,
@@ -128,6 +131,7 @@ impl Turner {
         sources.extend(self.service.line().map(|fd| (Source::ServiceLine, fd)));
         sources.extend((0..).zip(self.network.path_sources()).map(|(n, fd)| (Source::Path(n), fd)));
         sources.push((Source::Saver, self.saver.as_fd()));
+        sources.extend(self.voter.source().map(|fd| (Source::Voter, fd)));
         sources.extend(self.network.other_sources().map(|fd| (Source::Network, fd)));
         sources.push((Source::ServiceDoor, self.service.door()));
         sources.push((Source::Signals, self.signals.as_fd()));
@@ -154,6 +158,7 @@ impl Turner {
             }
             Source::Network => self.network_news(now),
             Source::Saver => self.saved(now),
+            Source::Voter => self.voted(now),
             Source::ServiceEnd => {
                 // What it said before its end comes first.
                 self.service_said(now);
@@ -213,6 +218,15 @@ impl Turner {
         }
     }
 
+    fn voted(&mut self, now: Instant) {
+        for input in self.voter.answers() {
+            self.keeper.handle(now, input);
+        }
+        if let Some(news) = self.voter.news() {
+            self.log.say(&news);
+        }
+    }
+
     fn service_said(&mut self, now: Instant) {
         for heard in self.service.heard() {
             match heard {
@@ -265,8 +279,10 @@ impl Turner {
                 Output::AskReach { phones } => self.network.ask_reach(clock::now(), phones),
                 Output::Answer { id, answer } => self.answer(id, answer),
                 Output::Fact(fact) => self.tell(&fact),
-                // Asked for only where a third voter is configured.
-                Output::AskVote { .. } | Output::ReleaseVote { .. } => {}
+                Output::AskVote { number, epoch, term } => {
+                    self.voter.ask(clock::now(), number, epoch, term);
+                }
+                Output::ReleaseVote { epoch } => self.voter.release(epoch),
                 Output::Finished => return Going::Done,
             }
         }
