@@ -51,6 +51,8 @@ pub struct Keeper {
     progress: Option<(Instant, Progress)>,
     /// What the newest server that died had.
     died: Option<Stamp>,
+    /// Whether that was active, and everything that it promised was on the twin too.
+    died_protected: bool,
     own: Own,
     /// The server may serve until then.
     lease_until: Instant,
@@ -85,6 +87,7 @@ impl Keeper {
             server: Supervisor::new(now, Limits::of_server(&timings)),
             progress: None,
             died: None,
+            died_protected: false,
             own: Own::default(),
             lease_until: now,
             idle_since: None,
@@ -280,6 +283,7 @@ impl Keeper {
         self.fact(Fact::ServiceExited { exit: exit.clone() });
         self.server.exited(now, exit);
         self.died = self.own.holds.or(self.died);
+        self.died_protected = self.own.protected;
         self.progress = None;
     }
 
@@ -372,7 +376,8 @@ impl Keeper {
             },
         };
         if server != Server::Up {
-            return Own { server, holds: self.died, ..Own::default() };
+            let protected = self.died_protected;
+            return Own { server, holds: self.died, protected, ..Own::default() };
         }
         let link = self.progress.map_or_else(Link::default, |(at, progress)| Link {
             heard_at: progress.link_heard.map(|ago| at - ago),

@@ -65,7 +65,7 @@ pub struct Beat {
     pub server: Server,
     /// Whether its server serves phones at this moment.
     pub serving: bool,
-    /// Active: whether all that it promised is on the twin too.
+    /// Active: whether all that it promised is on the twin too; also of a server that died active.
     pub protected: bool,
     /// Calls that are up at its server.
     pub calls: u32,

@@ -65,7 +65,8 @@ pub struct Own {
     pub serving: bool,
     /// Passive: whether everything the twin committed while linked is here.
     pub in_sync: bool,
-    /// Active: whether everything that was promised is on the twin too.
+    /// Active: whether everything that was promised is on the twin too; also of a server that died
+    /// active, as it said last.
     pub protected: bool,
     /// The newest entry it has; `None` before it has told.
     pub holds: Option<Stamp>,

@@ -418,7 +418,8 @@ impl Pair {
         if own.server != Server::Up {
             self.reigned_with_this_server = false;
         }
-        if own.server != self.own.server || own.serving != self.own.serving {
+        let told = |own: &Own| (own.server, own.serving, own.protected);
+        if told(&own) != told(&self.own) {
             self.burst = Some((now, 0));
         }
         if own.serving && !self.own.serving {

@@ -2,7 +2,7 @@
 
 use tandem_types::{Duration, Epoch, Instant, Seat};
 
-use crate::beat::{Beat, Echo, Life};
+use crate::beat::{Beat, Echo, Life, Server};
 use crate::table::State;
 
 /// Why a heartbeat was not taken.
@@ -68,6 +68,11 @@ impl Twin {
         if matches!(beat.state, State::Active | State::Yielding) {
             self.served = Some((now, beat.life, beat.reign));
             self.protected = beat.protected;
+        }
+        let died = matches!(beat.server, Server::Died(_));
+        if died && self.served.is_some_and(|(.., reign)| reign == beat.reign) {
+            // Its last word may be later than the last heartbeat of its reign.
+            self.protected |= beat.protected;
         }
         self.round_trip = age.or(self.round_trip);
         self.fresh = fresh;
@@ -149,7 +154,6 @@ impl Twin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::beat::Server;
 
     const SILENCE: Duration = Duration::from_millis(100);
     const US: (Seat, Life) = (Seat::Standby, Life { boot: 5, sleeps: 1 });

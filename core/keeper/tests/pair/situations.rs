@@ -496,3 +496,16 @@ fn the_status_fits_into_a_message_with_a_full_history() {
     assert!(bytes.len() <= MESSAGE_MAX, "{}", bytes.len());
     assert_eq!(decode(&bytes), Ok(answer));
 }
+
+#[test]
+fn two_that_hear_each_other_on_the_link_only_do_not_outbid_each_other() {
+    let mut world = World::settled(1);
+    world.wires = Wires::CUT;
+    world.run(ms(3_000));
+    assert_eq!(world.serving(), [MASTER, STANDBY]);
+    let reigns = world.reigns.len();
+    world.wires = Wires { link: true, ..Wires::CUT };
+    let took = world.run_until(ms(2_000), |world| world.serving().len() == 1);
+    assert!(took < ms(200), "{took:?}; {}", world.story());
+    assert!(world.reigns.len() <= reigns + 1, "{}", world.story());
+}

@@ -157,7 +157,8 @@ fn partition(world: &mut World) {
 
 #[test]
 fn partitions_of_every_kind_never_make_two_serve() {
-    let wanted = std::env::var("PARTITIONS").ok().and_then(|text| text.parse().ok());
+    // As the seeds of `chaos`: read while compiling.
+    let wanted = option_env!("PARTITIONS").and_then(|text| text.parse().ok());
     let runs: u64 = wanted.unwrap_or(PARTITIONS).div_ceil(IN_A_RUN);
     let (mut switched, mut helped) = (0, 0);
     for seed in 0..runs {

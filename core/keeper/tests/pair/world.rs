@@ -660,20 +660,7 @@ impl World {
                     self.push(Duration::from_micros(100), at, Event::ToServer(pid, message));
                 }
             }
-            Output::SaveEpoch(epoch) => {
-                let takes = Duration::from_micros(200 + self.dice.below(3_000));
-                let machine = &mut self.machines[at];
-                machine.disk_busy_until = machine.disk_busy_until.max(now) + takes;
-                let after = now.elapsed_until(machine.disk_busy_until);
-                let input = if machine.disk_broken {
-                    Input::EpochNotSaved(epoch, String::from("read-only file system"))
-                } else {
-                    // Written now, known later: a crash in between is the worse case.
-                    machine.disk = epoch;
-                    Input::EpochSaved(epoch)
-                };
-                self.push(after, at, reply(input));
-            }
+            Output::SaveEpoch(epoch) => self.save(at, epoch),
             Output::ClaimAddress => {
                 let input = if self.machines[at].address_broken {
                     Input::ClaimFailed(String::from("no such device"))
@@ -717,6 +704,22 @@ impl World {
             }
             Output::Finished => self.machines[at].finished = true,
         }
+    }
+
+    fn save(&mut self, at: usize, epoch: Epoch) {
+        let now = self.now;
+        let takes = Duration::from_micros(200 + self.dice.below(3_000));
+        let machine = &mut self.machines[at];
+        machine.disk_busy_until = machine.disk_busy_until.max(now) + takes;
+        let after = now.elapsed_until(machine.disk_busy_until);
+        let input = if machine.disk_broken {
+            Input::EpochNotSaved(epoch, String::from("read-only file system"))
+        } else {
+            // Written now, known later: a crash in between is the worse case.
+            machine.disk = epoch;
+            Input::EpochSaved(epoch)
+        };
+        self.push(after, at, Event::ToKeeper(self.machines[at].boot, input));
     }
 
     fn ask_voter(&mut self, at: usize, boot: u64, question: Question) {

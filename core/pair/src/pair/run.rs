@@ -256,8 +256,9 @@ impl Pair {
     fn mint_later_reign(&mut self, now: Instant) {
         let wanted = self.state == State::Active && self.highest > self.reign;
         if wanted && self.minting.is_none() && self.mint_from <= now {
+            // Against a rival of a later reign that would go on for ever: both would outbid each other.
             let rival = self.situation(now);
-            if rival != Event::RivalDeaf {
+            if rival != Event::RivalDeaf && !self.is_later_rival_on_link() {
                 self.mint(now);
             }
         }
