@@ -109,7 +109,8 @@ fn page(status: &Status, now: Time, paint: Paint) -> String {
         let _ = writeln!(page, "{name:<12}{text}");
     };
     let role = paint.judged(status.role == Role::Active, &state_words(status));
-    line("this", format!("{}: {role} for {}", status.seat, span(status.since_ms)));
+    let lock = lock_words(status, paint);
+    line("this", format!("{}: {role} for {}{lock}", status.seat, span(status.since_ms)));
     line("", format!("why: {}", status.why));
     if status.standing != status.why {
         line("", format!("now: {}", status.standing));
@@ -158,13 +159,15 @@ fn state_words(status: &Status) -> String {
     if words != status.state.to_string() {
         words += &format!(" ({})", status.state);
     }
-    if status.locked {
-        words += ", maintenance lock on";
-        if let Some(left) = status.lock_left_ms {
-            words += &format!(", for {} more s", left.div_ceil(1_000));
-        }
-    }
     words
+}
+
+/// The maintenance lock, if it is set.
+fn lock_words(status: &Status, paint: Paint) -> String {
+    let ends =
+        status.lock_left_ms.map_or(String::new(), |left| format!(" (ends in {})", span(left)));
+    let words = paint.bad("maintenance lock on");
+    if status.locked { format!("; {words}{ends}") } else { String::new() }
 }
 
 /// Who answered to the keeper's questions.
