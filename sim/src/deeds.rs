@@ -1,7 +1,8 @@
 //! What the two programs do around their values: inputs in, outputs out, as in `apps/tandem`.
 
 use tandem_keeper::{
-    Exit, Input as KeeperInput, KeeperMessage, Output as KeeperOutput, ServerMessage,
+    Exit, Fact as KeeperFact, Input as KeeperInput, KeeperMessage, Output as KeeperOutput,
+    ServerMessage,
 };
 use tandem_node::{Input as NodeInput, Output as NodeOutput};
 use tandem_types::{Duration, Flow, Instant, Transport};
@@ -194,12 +195,17 @@ impl World {
             KeeperOutput::Probe => self.probe(at),
             // Nobody answers: what is reached is shown and decides nothing.
             KeeperOutput::AskReach { .. } => {}
-            KeeperOutput::Fact(fact) => {
-                let seat = self.machines[at].seat;
-                self.say(|| format!("{seat} keeper: {fact}"));
-            }
+            KeeperOutput::Fact(fact) => self.keeper_tells(at, &fact),
             KeeperOutput::AskVote { .. } | KeeperOutput::ReleaseVote { .. } => {}
             KeeperOutput::SaveOrders(_) | KeeperOutput::Answer { .. } | KeeperOutput::Finished => {}
+        }
+    }
+
+    fn keeper_tells(&mut self, at: usize, fact: &KeeperFact) {
+        let seat = self.machines[at].seat;
+        self.say(|| format!("{seat} keeper: {fact}"));
+        if let KeeperFact::ServiceFailing { pause } = fact {
+            self.machines[at].rests_until = self.now + *pause;
         }
     }
 

@@ -9,9 +9,9 @@ use tandem_types::Duration;
 use crate::oracle::{Call, Outcome};
 use crate::world::World;
 
-/// After all faults have ended the pair is whole again within this time: a server that failed
-/// several times is started after a pause.
-pub(crate) const HEALING_MAX: Duration = Duration::from_secs(20);
+/// After all faults have ended, and no keeper lets a server that failed too often rest, the pair is
+/// whole again within this time.
+const HEALING_MAX: Duration = Duration::from_secs(20);
 
 /// A call under way on disk.
 const CALL_PREFIX: &[u8] = b"call/";
@@ -30,7 +30,9 @@ impl World {
     /// Peace, then every phone hangs up, then all promises are checked.
     pub fn judge(&mut self) {
         self.make_peace();
-        if !self.advance_until(HEALING_MAX, Self::is_healthy) {
+        let rests = self.machines.iter().map(|machine| machine.rests_until).max();
+        let rest = rests.unwrap_or(self.now).remaining_from(self.now);
+        if !self.advance_until(rest + HEALING_MAX, Self::is_healthy) {
             let states = [0, 1].map(|at| self.describe(at));
             let what = format!("the pair does not heal: {} / {}", states[0], states[1]);
             self.oracle.broken(self.now, &what);

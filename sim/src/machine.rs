@@ -117,6 +117,8 @@ pub(crate) struct Machine {
     pub(crate) lives: u64,
     /// The life of the server process that is being started.
     pub(crate) starting: Option<u64>,
+    /// Its keeper lets the server rest until then, because it failed too often.
+    pub(crate) rests_until: Instant,
     /// Whether the kernel has the virtual address.
     pub(crate) holds_address: bool,
     pub(crate) carrier: bool,
@@ -139,6 +141,7 @@ impl Machine {
             server: None,
             lives: 0,
             starting: None,
+            rests_until: Instant::ZERO,
             holds_address: false,
             carrier: true,
             dice,

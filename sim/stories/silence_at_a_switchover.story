@@ -22,10 +22,10 @@ users anna ben
 1.000s cut between standby
 1.000s switch master
     master keeper: active -> yielding
+    standby keeper: passive -> probing
     master keeper: yielding -> probing
     master server: serves no more
     master server: unprotected
-    standby keeper: passive -> probing
     standby keeper: probing -> claiming
     standby keeper: claiming -> active
     standby server: serves: 1 calls and 2 logins
