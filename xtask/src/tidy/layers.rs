@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::Report;
 
 /// Bottom first. A crate lies in the layer that its first folder names.
-const LAYERS: &[&[&str]] = &[&["core"], &["io"], &["apps"], &["sim"], &["lab", "model", "xtask", "fuzz"]];
+const LAYERS: &[&[&str]] =
+    &[&["core"], &["io"], &["apps"], &["sim"], &["lab", "model", "xtask", "fuzz"]];
 
 /// For every crate in `core/` and `io/`: the crates of this workspace that it may depend on.
 const MAY_KNOW: &[(&str, &[&str])] = &[
