@@ -63,6 +63,8 @@ pub struct Pair {
     twin: Twin,
     twin_was_heard: bool,
     rival_seen: bool,
+    /// When this keeper started.
+    born: Instant,
     /// Since when we neither serve nor are about to.
     idle_since: Instant,
     /// Before that, silence of the twin means nothing.
@@ -143,6 +145,7 @@ impl Pair {
             twin: Twin::default(),
             twin_was_heard: false,
             rival_seen: false,
+            born: now,
             idle_since: now,
             judge_from: now + config.timings.cold_wait(config.seat),
             probe: Probe::Unasked,

@@ -328,7 +328,7 @@ impl Pair {
             life: self.life,
             seq: self.seq,
             sent_micros: now.as_micros(),
-            echo: self.twin.echo(),
+            echo: self.twin.echo().filter(|_| self.may_vote(now)),
             state: self.state,
             reign: self.reign,
             highest: self.highest,
@@ -345,6 +345,12 @@ impl Pair {
             locked: self.locked,
             carrier: self.carrier,
         }
+    }
+
+    /// An echo is a vote for the twin. A keeper that has just started does not vote before the lease of
+    /// a server that its predecessor may have left behind has ended.
+    fn may_vote(&self, now: Instant) -> bool {
+        !self.votes.is_on() || self.born + self.config.timings.lease <= now
     }
 
     #[cfg(feature = "sabotage")]
