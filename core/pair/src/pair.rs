@@ -571,8 +571,9 @@ impl Pair {
         self.outputs.push_back(Output::Notice(Notice::Slept(long)));
         self.next_beat = Some(now);
         self.life.sleeps += 1;
-        self.twin.forget();
+        // Before it is forgotten how long the twin may rely on what we promised.
         self.judge_afresh(now);
+        self.twin.forget();
         self.step(now, Event::Slept);
     }
 }

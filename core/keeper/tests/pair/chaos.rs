@@ -39,7 +39,7 @@ fn world(seed: u64) -> World {
         0 | 1 => world,
         2 => world.with(Timings::of(Profile::Fast), true, Healing::LiveCalls),
         _ if seed % 8 == 3 => world.with(usual, false, Healing::Master),
-        _ => world.without_real_time(),
+        _ => world.without_real_time(&[MASTER, STANDBY]),
     }
 }
 

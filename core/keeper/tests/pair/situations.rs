@@ -307,7 +307,7 @@ fn a_keeper_that_just_stalled_judges_nobody_at_once() {
 
 #[test]
 fn without_real_time_priority_stalls_of_300_ms_change_nothing() {
-    let mut world = World::new(1).without_real_time();
+    let mut world = World::new(1).without_real_time(&[MASTER, STANDBY]);
     world.boot(MASTER);
     world.boot(STANDBY);
     world.run(ms(3_000));

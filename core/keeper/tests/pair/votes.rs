@@ -124,6 +124,17 @@ fn a_reign_that_only_the_voter_knows_of_does_not_bar_the_survivor_for_ever() {
     assert!(world.status(MASTER).reign > unheard_of);
 }
 
+#[test]
+fn a_keeper_that_slept_gives_a_slower_twin_the_time_that_it_promised() {
+    // The master's limits are four times those of the standby.
+    let mut world = World::new(1).with_voter().without_real_time(&[MASTER]).settle();
+    world.stall_keeper(STANDBY, ms(90));
+    world.wires = Wires { voter: [false, true], ..Wires::CUT };
+    world.run(ms(3_000));
+    assert_eq!(world.serving(), [STANDBY], "{}", world.story());
+    assert_eq!(world.overlap, Duration::ZERO, "{}", world.story());
+}
+
 /// Cuts anything from anything, and stalls and kills keepers and servers.
 fn partition(world: &mut World) {
     let beats = [(); 2].map(|()| [(); 2].map(|()| world.dice.chance(40)));

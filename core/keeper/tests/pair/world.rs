@@ -151,7 +151,8 @@ pub(crate) struct World {
     next_id: u64,
     pids: u32,
     timings: Timings,
-    real_time: bool,
+    /// Whether the kernel gave each machine real-time priority.
+    real_time: [bool; 2],
     probe: bool,
     healing: Healing,
     /// The third voter, if there is one.
@@ -222,7 +223,7 @@ impl World {
             next_id: 0,
             pids: 0,
             timings: Timings::default(),
-            real_time: true,
+            real_time: [true; 2],
             probe: true,
             healing: Healing::default(),
             voter: None,
@@ -267,8 +268,8 @@ impl World {
         self
     }
 
-    pub(crate) fn without_real_time(mut self) -> Self {
-        self.real_time = false;
+    pub(crate) fn without_real_time(mut self, at: &[usize]) -> Self {
+        at.iter().for_each(|at| self.real_time[*at] = false);
         self
     }
 
@@ -277,7 +278,7 @@ impl World {
     /// Starts the keeper; what ran before is gone.
     pub(crate) fn boot(&mut self, at: usize) {
         self.stop_server(at);
-        let (now, timings, real_time) = (self.now, self.timings, self.real_time);
+        let (now, timings, real_time) = (self.now, self.timings, self.real_time[at]);
         let (probe, healing, votes) = (self.probe, self.healing, self.voter.is_some());
         let machine = &mut self.machines[at];
         machine.boot += 1;
@@ -612,12 +613,15 @@ impl World {
         for message in core::mem::take(&mut server.backlog) {
             match message {
                 KeeperMessage::Lease { role, epoch, valid_until_micros } => {
+                    let until = Instant::from_micros(valid_until_micros);
                     if role == Role::Active {
                         server.in_sync = false;
                     }
-                    server.role = role;
-                    server.epoch = epoch;
-                    server.lease_until = Instant::from_micros(valid_until_micros);
+                    // A lease that was given is not shortened, as in the real server.
+                    let goes_on = role == server.role && epoch == server.epoch;
+                    let given = if goes_on { server.lease_until } else { until };
+                    server.lease_until = until.max(given);
+                    (server.role, server.epoch) = (role, epoch);
                 }
                 KeeperMessage::HandOver { epoch, valid_until_micros } => {
                     assert_eq!(epoch, server.epoch, "it hands over the reign that it has");
