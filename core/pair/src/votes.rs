@@ -66,6 +66,7 @@ pub(crate) struct Votes {
     /// `None`: nobody else votes, and none is needed.
     term: Option<Duration>,
     silence: Duration,
+    lease: Duration,
     both_ways: Duration,
     /// Since when our heartbeats say that we serve or are about to.
     stands_since: Option<Instant>,
@@ -91,6 +92,7 @@ impl Votes {
         Self {
             term: on.then_some(timings.vote),
             silence: timings.silence,
+            lease: timings.lease,
             both_ways: timings.both_ways(),
             stands_since: None,
             twin_until: None,
@@ -165,10 +167,11 @@ impl Votes {
         if !self.is_on() || !votes || echo.life != life || sent < since {
             return;
         }
+        let unbroken = self.is_twin_fresh(now);
         let right = self.silence - self.silence / DRIFT_PART;
         self.twin_until = self.twin_until.max(Some(sent + right));
         let fresh = self.is_twin_fresh(now);
-        self.steady_since = self.steady_since.filter(|_| fresh).or_else(|| fresh.then_some(now));
+        self.steady_since = self.steady_since.filter(|_| unbroken).or_else(|| fresh.then_some(now));
     }
 
     /// Whether the twin's vote needs no help.
@@ -221,10 +224,12 @@ impl Votes {
         true
     }
 
-    /// Whether the third vote can be given back because the twin's has been fresh for a while.
+    /// Whether the third vote can be given back because the twin's has been fresh for a while, and
+    /// no lease that rested on the third ends later.
     pub(crate) fn is_steady(&self, now: Instant) -> bool {
         let long = self.steady_since.is_some_and(|since| since + STEADY <= now);
-        long && self.is_twin_fresh(now)
+        let covered = self.twin_until.is_some_and(|until| now + self.lease <= until);
+        long && covered && self.is_twin_fresh(now)
     }
 
     /// Gives the third vote back. True: there was one, or a question that is not answered.

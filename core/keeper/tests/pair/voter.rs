@@ -30,6 +30,8 @@ pub(crate) struct Voter {
     promise: Option<(usize, Instant)>,
     pub(crate) highest: Option<Epoch>,
     pub(crate) asked: usize,
+    /// The shortest promise that it gives.
+    pub(crate) term_min: Duration,
 }
 
 impl Voter {
@@ -56,6 +58,7 @@ impl Voter {
             return Some(Voted::Refused { number, left: Duration::ZERO, highest });
         }
         self.highest = self.highest.max(Some(epoch));
+        let term = term.max(self.term_min);
         self.promise = Some((from, now + term));
         Some(Voted::Granted { number, term })
     }

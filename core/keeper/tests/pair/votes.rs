@@ -2,7 +2,7 @@
 //! each other. `PARTITIONS=1000000 cargo test --release -p tandem-keeper partitions` makes as many.
 
 use tandem_keeper::OperatorRequest;
-use tandem_keeper::pair::{State, Third};
+use tandem_keeper::pair::{Healing, State, Third, Timings};
 use tandem_types::{Duration, Epoch, Seat};
 
 use crate::world::{MASTER, STANDBY, Wires, World, ms};
@@ -133,6 +133,36 @@ fn a_keeper_that_slept_gives_a_slower_twin_the_time_that_it_promised() {
     world.run(ms(3_000));
     assert_eq!(world.serving(), [STANDBY], "{}", world.story());
     assert_eq!(world.overlap, Duration::ZERO, "{}", world.story());
+}
+
+#[test]
+fn the_third_vote_is_given_back_only_when_the_lease_rests_on_the_twins() {
+    let mut promised = 0;
+    for after in 900..1_150 {
+        // Without an address to ask at, the standby is as quick as it can be.
+        let usual = Timings::default();
+        let world = World::new(1).with(usual, false, Healing::LiveCalls).with_voter();
+        let mut world = world.settle();
+        world.voter.as_mut().expect("there is one").term_min = ms(2_000);
+        world.wires.beats = [[false; 2]; 2];
+        world.run(ms(300));
+        world.wires = Wires::GOOD;
+        world.run(ms(after));
+        let is_promised =
+            |world: &World| world.voter.as_ref().is_some_and(|v| v.promised(world.now).is_some());
+        promised += usize::from(is_promised(&world));
+        world.wires = Wires::CUT;
+        for _ in 0..50 {
+            if is_promised(&world) {
+                world.run(ms(1));
+            }
+        }
+        // Given back while the twin's vote is about to end, or not. Nobody takes the lease back.
+        world.stall_keeper(MASTER, ms(200));
+        world.run(ms(1_500));
+        assert_eq!(world.overlap, Duration::ZERO, "{after}; {}", world.story());
+    }
+    assert!(promised > 20 && promised < 230, "before and after: {promised}");
 }
 
 /// Cuts anything from anything, and stalls and kills keepers and servers.
