@@ -162,8 +162,8 @@ impl Votes {
     pub(crate) fn hear(&mut self, now: Instant, life: Life, beat: &Beat) {
         let (Some(since), Some(echo)) = (self.stands_since, beat.echo) else { return };
         let sent = Instant::from_micros(echo.sent_micros);
-        let handed_over = beat.state == State::Yielding && !beat.serving;
-        let votes = beat.state.is_idle() || handed_over;
+        let stands_back = beat.state.is_idle() || beat.state == State::Yielding;
+        let votes = stands_back && !beat.serving;
         if !self.is_on() || !votes || echo.life != life || sent < since {
             return;
         }

@@ -165,6 +165,18 @@ fn the_third_vote_is_given_back_only_when_the_lease_rests_on_the_twins() {
     assert!(promised > 20 && promised < 230, "before and after: {promised}");
 }
 
+#[test]
+fn a_twin_that_stands_back_is_waited_for_until_its_server_has_stopped() {
+    for hangs in 5..80 {
+        let mut world = settled(hangs);
+        world.hang_server(MASTER, ms(hangs));
+        world.carrier(MASTER, false);
+        world.run(ms(1_000));
+        assert_eq!(world.serving(), [STANDBY], "{}", world.story());
+        assert_eq!(world.overlap, Duration::ZERO, "{hangs} ms; {}", world.story());
+    }
+}
+
 /// Cuts anything from anything, and stalls and kills keepers and servers.
 fn partition(world: &mut World) {
     let beats = [(); 2].map(|()| [(); 2].map(|()| world.dice.chance(40)));

@@ -132,8 +132,9 @@ impl Pair {
 
     /// The twin is heard, and neither serves: who leads?
     fn nobody_serves(&self, now: Instant, beat: &Beat) -> Event {
+        // Its server may not have heard yet that it must stop, or hang.
         let lease_end = self.twin.lease_end(self.config.timings.silence);
-        if lease_end.is_some_and(|end| now < end) {
+        if beat.serving || lease_end.is_some_and(|end| now < end) {
             return Event::Unjudged;
         }
         if !self.is_fit(now) {
