@@ -106,7 +106,7 @@ pub struct Rules {
 pub struct World {
     /// The master and the standby.
     pub keepers: [Keeper; 2],
-    /// The witness, seen from [`NOW`].
+    /// The witness, seen from `NOW`.
     pub ledger: Ledger,
     /// What is on its way; a set.
     pub datagrams: Vec<Datagram>,
