@@ -50,7 +50,7 @@ impl PairSecret {
         WitnessKey(self.derive("witness"))
     }
 
-    /// The pairing code, see [`crate::code`].
+    /// The pairing code, see the module `code`.
     pub fn to_code(&self) -> String {
         code::write(&self.0, PAIRING)
     }
