@@ -521,6 +521,8 @@ impl Keeper {
 
     fn go_on_ending(&mut self, now: Instant) {
         match self.ending {
+            // What phones still send here must be passed on to the twin.
+            Ending::HandingOver if self.pair.leaves_address() => {}
             Ending::HandingOver if self.pair.state() != State::Yielding => {
                 self.server.stop(now);
                 self.ending = Ending::Stopping;

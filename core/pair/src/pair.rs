@@ -380,6 +380,11 @@ impl Pair {
         self.address.is_held()
     }
 
+    /// Whether the virtual address is still heard here after it was handed over to the twin.
+    pub fn leaves_address(&self) -> bool {
+        matches!(self.address, Address::Leaving { .. })
+    }
+
     /// Breaks rules on purpose.
     #[cfg(feature = "sabotage")]
     pub fn sabotage(&mut self, sabotage: Sabotage) {

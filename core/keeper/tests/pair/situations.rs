@@ -421,6 +421,20 @@ fn a_keeper_that_is_told_to_end_hands_over_first() {
 }
 
 #[test]
+fn a_keeper_that_is_told_to_end_lets_its_server_hear_as_long_as_the_address_is_here() {
+    let mut world = World::settled(1);
+    world.tell(MASTER, Input::Shutdown);
+    let mut heard_on = 0;
+    while !world.machines[MASTER].finished {
+        world.run(ms(1));
+        let machine = &world.machines[MASTER];
+        assert!(!machine.holds_address || machine.server.pid.is_some(), "{}", world.story());
+        heard_on += u32::from(machine.holds_address && world.serving() == [STANDBY]);
+    }
+    assert!((40..80).contains(&heard_on), "{heard_on} ms; {}", world.story());
+}
+
+#[test]
 fn a_service_that_crashes_in_a_loop_rests_and_the_other_serves() {
     let mut world = World::settled(1);
     for _ in 0..6 {
