@@ -98,7 +98,7 @@ impl Keeper {
             other_version: None,
             history: VecDeque::new(),
             beginning: None,
-            orders: Orders::new(now, config.orders),
+            orders: Orders::new(now, config.orders, start.boot),
             conflicts: Conflicts::default(),
             asking: Asking::new(now),
             ending: Ending::No,

@@ -32,7 +32,7 @@ pub struct Word {
 /// An order that is to be carried out by the other machine.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Wish {
-    /// Rises with every wish of one life of the keeper.
+    /// Rises with every wish of one life of the keeper; two lives in a row begin far apart.
     pub number: u32,
     /// What is wanted.
     pub want: Want,

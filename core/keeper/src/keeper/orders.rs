@@ -37,9 +37,12 @@ struct Asked {
 }
 
 impl Orders {
-    /// As they were saved.
-    pub(super) fn new(now: Instant, saved: Standing) -> Self {
+    /// As they were saved, in this life of the keeper.
+    pub(super) fn new(now: Instant, saved: Standing, boot: u64) -> Self {
+        // Wishes of the next life are far away: the twin still says what it answered to this one's.
+        let [.., a, b, c] = boot.to_be_bytes();
         Self {
+            wishes: u32::from_be_bytes([a, b, c, 0]),
             idle_since: saved.switch_when_idle.then_some(now),
             lock_until: saved.lock_left.filter(|_| saved.locked).map(|left| now + left),
             ..Self::default()
@@ -84,7 +87,7 @@ impl Keeper {
                 .outputs
                 .push_back(Output::Answer { id, answer: OperatorAnswer::Refused(why) });
         }
-        self.orders.wishes += 1;
+        self.orders.wishes = self.orders.wishes.wrapping_add(1);
         let wish = Wish { number: self.orders.wishes, want };
         self.orders.asked = Some(Asked { id, wish, until: now + ANSWER_WAIT });
         self.pair.hurry(now);

@@ -48,6 +48,23 @@ fn an_order_that_the_active_machine_refuses_is_refused_with_its_reason() {
 }
 
 #[test]
+fn an_answer_to_an_earlier_life_of_this_keeper_is_none() {
+    for seed in 0..20 {
+        let mut world = World::settled(seed);
+        world.kill_server(STANDBY);
+        world.run(ms(30));
+        refused(world.order(STANDBY, SWITCH));
+        world.kill_keeper(STANDBY);
+        world.boot(STANDBY);
+        world.run(ms(2_000));
+        // Heartbeats with the former answer are on their way while the new order is.
+        world.wires.delay = 8_000;
+        assert_eq!(world.order(STANDBY, SWITCH), OperatorAnswer::Done, "{}", world.story());
+        world.run_until(ms(1_000), |world| world.serving() == [STANDBY]);
+    }
+}
+
+#[test]
 fn an_order_while_the_active_machine_is_not_heard_is_refused_at_once() {
     let mut world = World::settled(1);
     world.kill_machine(MASTER);
