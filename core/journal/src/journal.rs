@@ -312,6 +312,11 @@ impl Journal {
         epoch > self.epoch || self.known.latest().is_none()
     }
 
+    /// The reign that is led or followed here; the highest this server has seen.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Whether the store can write.
     pub const fn disk_works(&self) -> bool {
         self.disk_works

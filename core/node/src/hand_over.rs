@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use tandem_types::{Duration, Flow, Instant};
+use tandem_types::{Duration, Epoch, Flow, Instant};
 
 use crate::admin::Aside;
 use crate::facts::Fact;
@@ -56,30 +56,49 @@ pub(crate) enum Parting {
 }
 
 /// What the twin handed over, until our reign begins.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inherited {
+    /// The reign that ends. What was handed over in another one is of no use: it went on without us.
+    reign: Epoch,
     waiting: VecDeque<(Instant, Handing)>,
     /// When the twin said that this is all.
     complete: Option<Instant>,
+    /// Something did not fit, so that it must be repeated.
+    overflown: bool,
 }
 
 impl Inherited {
+    pub(crate) fn of(reign: Epoch) -> Self {
+        Self { reign, waiting: VecDeque::new(), complete: None, overflown: false }
+    }
+
     fn push(&mut self, now: Instant, what: Handing) {
+        while self.waiting.front().is_some_and(|(at, _)| *at + INHERITED_VALID <= now) {
+            self.waiting.pop_front();
+        }
         if self.waiting.len() < INHERITED_MAX {
             self.waiting.push_back((now, what));
+        } else {
+            self.overflown = true;
+        }
+    }
+
+    /// Forgets what was handed over in another reign.
+    pub(crate) fn keep(&mut self, reign: Epoch) {
+        if self.reign != reign {
+            *self = Self::of(reign);
         }
     }
 
     /// Whether the twin has said a moment ago that it gave us everything: then nothing of what it
     /// said before is lost, and nothing needs to be repeated.
     pub(crate) fn is_complete(&self, now: Instant) -> bool {
-        self.complete.is_some_and(|at| now < at + INHERITED_VALID)
+        !self.overflown && self.complete.is_some_and(|at| now < at + INHERITED_VALID)
     }
 
     /// Everything that is not too old.
     fn take(&mut self, now: Instant) -> Vec<Handing> {
-        self.complete = None;
-        let all = core::mem::take(&mut self.waiting);
+        let all = core::mem::replace(self, Self::of(self.reign)).waiting;
         let fresh = all.into_iter().filter(|(at, _)| now < *at + INHERITED_VALID);
         fresh.map(|(_, what)| what).collect()
     }
@@ -136,14 +155,18 @@ impl Node {
                     }
                 }
             }
+            Handing::Pass { .. } if self.is_serving() => self.inherit(now, what),
+            // Too late: the entries that it rests on were refused here, or came as an older reign's.
+            Handing::Say { .. } | Handing::All if self.is_serving() => {}
             Handing::All => {
+                self.inherited.keep(self.journal.epoch());
                 self.inherited.complete = Some(now);
                 self.say_handing(Handing::Taken);
             }
-            Handing::Say { .. } | Handing::Pass { .. } if self.is_serving() => {
-                self.inherit(now, what);
+            Handing::Say { .. } | Handing::Pass { .. } => {
+                self.inherited.keep(self.journal.epoch());
+                self.inherited.push(now, what);
             }
-            Handing::Say { .. } | Handing::Pass { .. } => self.inherited.push(now, what),
         }
     }
 
@@ -219,5 +242,42 @@ impl Node {
                 self.outputs.push_back(Output::Serve(false));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_types::Transport;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(millis * 1_000)
+    }
+
+    fn passed() -> Handing {
+        let address = std::net::SocketAddr::from(([192, 0, 2, 1], 5060));
+        let flow = Flow { transport: Transport::Udp, local: address, remote: address };
+        Handing::Pass { flow, bytes: Vec::new() }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_to_repetition() {
+        let mut inherited = Inherited::of(Epoch::NEVER);
+        (0..INHERITED_MAX).for_each(|_| inherited.push(at(0), passed()));
+        inherited.complete = Some(at(0));
+        assert!(inherited.is_complete(at(1)));
+        inherited.push(at(1), passed());
+        assert!(!inherited.is_complete(at(1)), "one is lost: what may be lost is repeated");
+        assert_eq!(inherited.take(at(1)).len(), INHERITED_MAX);
+    }
+
+    #[test]
+    fn what_is_too_old_makes_room() {
+        let mut inherited = Inherited::of(Epoch::NEVER);
+        (0..INHERITED_MAX).for_each(|_| inherited.push(at(0), passed()));
+        inherited.push(at(2_000), passed());
+        inherited.complete = Some(at(2_000));
+        assert!(inherited.is_complete(at(2_001)));
+        assert_eq!(inherited.take(at(2_001)).len(), 1);
     }
 }

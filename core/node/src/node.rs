@@ -109,7 +109,7 @@ impl Node {
             asides: BTreeMap::new(),
             next_aside: 0,
             parting: Parting::No,
-            inherited: Inherited::default(),
+            inherited: Inherited::of(Epoch::NEVER),
             outputs: VecDeque::new(),
             #[cfg(feature = "sabotage")]
             sabotage: None,
@@ -384,6 +384,7 @@ impl Node {
         self.phone_heard = None;
         self.suspended = false;
         self.fail_asides();
+        self.inherited.keep(self.journal.epoch());
         self.journal.activate(epoch);
         let unreadable = self.load(now);
         if self.inherited.is_complete(now) {

@@ -126,3 +126,35 @@ fn nothing_that_was_said_is_said_again() {
     bench.crown(0);
     assert!(bench.silent(ANNA), "no second 200");
 }
+
+#[test]
+fn what_waited_to_leave_and_comes_after_the_next_reign_has_begun_is_not_said() {
+    let mut bench = Bench::new();
+    let (_, got) = bench.ring();
+    bench.link_frozen = true;
+    bench.send(BEN, ok(&got));
+    order(&mut bench);
+    bench.wait(Duration::from_millis(101));
+    assert!(!bench.servers[0].node.status(bench.now).serving, "not waited for");
+    bench.crown(1);
+    while bench.sent.values_mut().any(|sent| sent.pop_front().is_some()) {}
+    // Here nobody has answered: the entry that the 200 rests on was refused.
+    bench.link_frozen = false;
+    bench.run();
+    assert!(bench.silent(ANNA));
+}
+
+#[test]
+fn what_was_handed_over_before_the_twin_went_on_itself_is_forgotten() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    order(&mut bench);
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    // The switch comes to nothing: the old one goes on in a new reign, and dies.
+    bench.crown(0);
+    bench.wait(Duration::from_millis(200));
+    bench.kill_active();
+    assert_eq!(bench.servers[1].node.status(bench.now).calls, 1, "nobody hung up in that reign");
+    assert!(bench.silent(BEN));
+}
