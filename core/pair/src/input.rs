@@ -127,7 +127,7 @@ pub enum Input {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SwitchRefused {
-    /// Only the active server can hand over.
+    /// Only the active server can hand over, once it serves.
     NotActive,
     /// The twin's keeper is not heard.
     TwinSilent,

@@ -224,7 +224,9 @@ impl Pair {
     pub fn order_switch(&mut self, now: Instant, force: bool) -> Result<(), SwitchRefused> {
         self.notice_lateness(now);
         self.run(now);
-        if self.state != State::Active {
+        // A server that has the role and has not said yet that it serves may begin to at any moment:
+        // its word that it does not is no word that it has stopped.
+        if self.state != State::Active || !self.own.serving {
             return Err(SwitchRefused::NotActive);
         }
         let beat = self.heard_twin(now).ok_or(SwitchRefused::TwinSilent)?;
@@ -481,6 +483,8 @@ impl Pair {
         if self.address != Address::None {
             self.outputs.push_back(Output::Notice(Notice::ClaimFailed));
             self.step(now, Event::ClaimFailed);
+            // Whatever the row says: a claim that is overdue must not stay so.
+            self.release();
         }
     }
 

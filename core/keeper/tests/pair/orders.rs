@@ -65,6 +65,29 @@ fn an_answer_to_an_earlier_life_of_this_keeper_is_none() {
 }
 
 #[test]
+fn a_server_that_has_the_role_and_does_not_serve_yet_hands_nothing_over() {
+    let mut too_early = 0;
+    for loads in 1..70 {
+        let mut world = World::settled(loads);
+        world.order(MASTER, SWITCH);
+        world.run_until(ms(1_000), |world| world.states().1 == State::Active);
+        // The address is there in two milliseconds; then the server takes its time to begin.
+        world.run(ms(3));
+        world.hang_server(STANDBY, ms(loads));
+        let answer = world.order(STANDBY, OperatorRequest::Switch { force: true });
+        if answer != OperatorAnswer::Done {
+            let why = refused(answer);
+            assert!(why.contains("nothing to hand over"), "{why}");
+            too_early += 1;
+        }
+        world.run(ms(1_000));
+        assert_eq!(world.overlap, Duration::ZERO, "{}", world.story());
+        assert_eq!(world.serving().len(), 1);
+    }
+    assert!(too_early > 10, "{too_early}");
+}
+
+#[test]
 fn an_order_while_the_active_machine_is_not_heard_is_refused_at_once() {
     let mut world = World::settled(1);
     world.kill_machine(MASTER);

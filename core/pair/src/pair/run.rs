@@ -196,7 +196,7 @@ impl Pair {
         }
     }
 
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if self.address != Address::None {
             self.address = Address::None;
             self.outputs.push_back(Output::Release);
