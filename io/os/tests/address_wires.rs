@@ -65,6 +65,7 @@ fn claim_and_hear(wires: (Namespace, Namespace), names: [&str; 2]) {
     let mut theirs = open(&other, names[1]);
     for _ in 0..3 {
         ours.claim().unwrap();
+        ours.announce().unwrap();
         renewal.renew().unwrap();
         assert_eq!(listed(&one, names[0]), sorted(addresses()));
         let heard = heard(&mut theirs, 4 * 2 + 3);
