@@ -247,3 +247,30 @@ fn an_own_address_that_came_later_outlives_the_virtual_one() {
     let there = one.run(|| list("tandem0")).unwrap();
     assert!(there.contains(&"10.7.0.2/24".parse().unwrap()), "{there:?}");
 }
+
+/// Waits until ip(8) says that.
+fn wait_said(namespace: &Namespace, arguments: &str, wanted: &str) {
+    let until = clock::now() + DEADLINE;
+    loop {
+        let said = namespace.said(arguments);
+        if said.contains(wanted) {
+            return;
+        }
+        assert!(clock::now() < until, "`ip {arguments}` never said {wanted:?}, but {said}");
+        poll(&[], Some(clock::now() + Duration::from_millis(5))).unwrap();
+    }
+}
+
+#[test]
+fn a_neighbour_is_still_known_when_the_wire_comes_back() {
+    let Some((one, other)) = Namespace::wired() else { return };
+    one.ip("address add 10.7.0.1/24 dev tandem0");
+    let _addresses = open(&one, "tandem0");
+    one.ip("neighbour replace 10.7.0.2 lladdr 02:00:00:00:00:02 nud reachable dev tandem0");
+    for (change, state) in [("down", "DOWN mode"), ("up", "UP mode")] {
+        other.ip(&format!("link set tandem1 {change}"));
+        wait_said(&one, "link show dev tandem0", state);
+    }
+    let known = one.said("neighbour show 10.7.0.2 dev tandem0");
+    assert!(known.contains("02:00:00:00:00:02"), "{known:?}");
+}

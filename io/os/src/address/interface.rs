@@ -50,6 +50,9 @@ impl OnInterface {
         // Where the machine's own address came after a virtual one of the same network, it would be
         // removed together with that. Most distributions set this; who may not set it cannot claim.
         let _ = netlink.set_ipv4(interface.index, &[(Ipv4Setting::PromoteSecondaries, 1)]);
+        // A wire that is back is often quicker than its switch: the first question by ARP is lost, the
+        // next one follows after a second, and nothing is sent until then, heartbeats neither.
+        let _ = netlink.set_ipv4(interface.index, &[(Ipv4Setting::ArpEvictNoCarrier, 0)]);
         let macvlan = match hardware {
             Some(hardware) => Some(Macvlan::open(&interface, hardware)?),
             None => None,

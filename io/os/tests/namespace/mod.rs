@@ -84,6 +84,15 @@ impl Namespace {
         assert!(self.try_ip(arguments), "ip {arguments}");
     }
 
+    /// What ip(8) prints.
+    #[allow(dead_code)] // not by every file of tests
+    pub(crate) fn said(&self, arguments: &str) -> String {
+        let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        let output = self.run(move || Command::new("ip").args(arguments).output()).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn try_ip(&self, arguments: &str) -> bool {
         let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
         self.run(move || Command::new("ip").args(arguments).status().is_ok_and(|it| it.success()))

@@ -18,6 +18,8 @@ pub(in crate::address) enum Ipv4Setting {
     ArpAnnounce = 18,
     /// For which addresses ARP is answered.
     ArpIgnore = 19,
+    /// Hardware addresses of neighbours are forgotten when the wire is out; since Linux 5.16.
+    ArpEvictNoCarrier = 33,
 }
 
 impl Netlink {
