@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -22,6 +22,10 @@ use crate::logging::Log;
 
 /// Events and datagrams that wait for the thread, at most; further ones are dropped and counted.
 const WAITING_MAX: usize = 1024;
+
+/// Of these datagrams, at most: whoever floods the port must not cost us an event. What is dropped is
+/// asked for again.
+const HEARD_MAX: usize = 64;
 
 /// Events of one kind that are kept at once; then one in each [`PAUSE`]. The log has them all.
 const BURST: u32 = 60;
@@ -50,6 +54,8 @@ pub(super) struct Recorder {
     /// How often each kind of event may still be kept.
     budgets: BTreeMap<String, Budget>,
     lost: Arc<AtomicU64>,
+    /// Datagrams that wait.
+    heard: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -66,10 +72,11 @@ impl Recorder {
         let lost = Arc::new(AtomicU64::new(0));
         let mut keeping = Keeping::open(folder, seat, key, ways, Arc::clone(log));
         keeping.lost = Arc::clone(&lost);
+        let heard = Arc::clone(&keeping.heard);
         let thread = std::thread::Builder::new().name(String::from("events"));
         let thread = thread.spawn(move || keeping.run(&inbox)).context("cannot start a thread")?;
         let budgets = BTreeMap::new();
-        Ok(Self { orders: Some(orders), budgets, lost, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), budgets, lost, heard, thread: Some(thread) })
     }
 
     /// Keeps an event; its number is given there. What comes again and again (a service that crashes in
@@ -87,12 +94,19 @@ impl Recorder {
         if left_out > 0 {
             event.sentence += &format!(" ({left_out} more of this kind before)");
         }
-        self.order(Order::Keep(event));
+        if !self.order(Order::Keep(event)) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A datagram of the exchange came.
     pub(super) fn heard(&self, datagram: Vec<u8>) {
-        self.order(Order::Heard(datagram));
+        if self.heard.load(Ordering::Relaxed) < HEARD_MAX {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+            if !self.order(Order::Heard(datagram)) {
+                self.heard.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Events that are not on this machine's disk, because that refused or they were too many.
@@ -100,12 +114,9 @@ impl Recorder {
         self.lost.load(Ordering::Relaxed)
     }
 
-    fn order(&self, order: Order) {
-        let is_event = matches!(order, Order::Keep(_));
-        let sent = self.orders.as_ref().is_some_and(|orders| orders.try_send(order).is_ok());
-        if is_event && !sent {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Whether there was room for it.
+    fn order(&self, order: Order) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.try_send(order).is_ok())
     }
 }
 
@@ -131,6 +142,7 @@ struct Keeping {
     /// The disk refused the last line.
     refused: bool,
     lost: Arc<AtomicU64>,
+    heard: Arc<AtomicUsize>,
     log: Arc<Log>,
 }
 
@@ -151,8 +163,8 @@ impl Keeping {
         // disk they go on above those that the twin has of it.
         let last = own.last().map_or(clock::wall_micros() / 1_000, |event| event.seq);
         let [own, twins] = [seat, seat.other()].map(|seat| EventFile::new(folder, seat));
-        let (sync_at, lost) = (None, Arc::default());
-        Self { own, twins, exchange, ways, last, sync_at, refused: false, lost, log }
+        let (sync_at, lost, heard) = (None, Arc::default(), Arc::default());
+        Self { own, twins, exchange, ways, last, sync_at, refused: false, lost, heard, log }
     }
 
     fn run(mut self, inbox: &Receiver<Order>) {
@@ -167,7 +179,10 @@ impl Keeping {
             let until = self.sync_at.map_or(until, |at| at.min(until));
             match inbox.recv_timeout(until.remaining_from(now)) {
                 Ok(Order::Keep(event)) => self.keep(clock::now(), event),
-                Ok(Order::Heard(datagram)) => self.exchange.handle(clock::now(), &datagram),
+                Ok(Order::Heard(datagram)) => {
+                    self.heard.fetch_sub(1, Ordering::Relaxed);
+                    self.exchange.handle(clock::now(), &datagram);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.deliver(now);
@@ -331,6 +346,18 @@ mod tests {
         let mut both = [machines.start(0), machines.start(1)];
         both[0].keep(clock::now(), event(0, "after"));
         machines.pass_until(&both, |m| m.kept(1, 0).len() == 2);
+    }
+
+    #[test]
+    fn a_flood_of_datagrams_costs_no_event() {
+        // Nobody reads: as if the thread did not get the processor.
+        let (orders, inbox) = sync_channel(WAITING_MAX);
+        let (budgets, thread) = (BTreeMap::new(), None);
+        let (lost, heard) = (Arc::default(), Arc::default());
+        let mut recorder = Recorder { orders: Some(orders), budgets, lost, heard, thread };
+        (0..WAITING_MAX * 2).for_each(|_| recorder.heard(vec![0xE1; 100]));
+        recorder.keep(clock::now(), event(0, "what happened"));
+        assert_eq!((recorder.lost(), inbox.try_iter().count()), (0, HEARD_MAX + 1));
     }
 
     #[test]
