@@ -1,10 +1,15 @@
 //! Bad luck by number: a few seconds of calls and faults, then peace, then judgement.
 //!
 //! Two seeds of three are *fair*: a fault comes only while the pair is whole, so nothing may be
-//! lost at all. In the others faults come on top of each other.
+//! lost at all. In the others faults come on top of each other. One seed of three has a third voter, one
+//! of three a gateway, some an operator with orders, some clocks that jump; each of them in fair runs and
+//! in others.
+
+mod rare;
 
 use std::ops::Range;
 
+use tandem_keeper::OperatorRequest;
 use tandem_types::{Dice, Duration, Instant};
 
 use crate::machine::Rules;
@@ -13,6 +18,7 @@ use crate::oracle::Seen;
 use crate::orders::{Order, Trigger};
 use crate::phone::Habits;
 use crate::world::{World, new_user};
+use rare::Rare;
 
 /// The users of a run, and how many devices each has.
 const USERS: [(&str, usize); 4] = [("anna", 1), ("ben", 2), ("carol", 1), ("dora", 1)];
@@ -22,6 +28,9 @@ const TROUBLE: Duration = Duration::from_secs(6);
 
 /// A cold pair serves and is in sync by then.
 const COLD_START_MAX: Duration = Duration::from_secs(4);
+
+/// A witness that has started promises nothing for so long.
+const VOTER_SETTLES: Duration = Duration::from_millis(3_200);
 
 /// Kills of one machine's server: more would make its keeper wait for long.
 const KILLS_MAX: usize = 3;
@@ -65,6 +74,7 @@ fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
     if !chaos.fair {
         chaos.world.oracle.seen.healing_losses = 0;
     }
+    chaos.world.oracle.seen.granted = chaos.world.granted();
     let story = chaos.world.take_log();
     let oracle = chaos.world.oracle;
     Report { violations: oracle.violations, seen: oracle.seen, story }
@@ -103,6 +113,7 @@ struct Chaos {
     world: World,
     dice: Dice,
     fair: bool,
+    rare: Rare,
     kills: [usize; 2],
     /// What ends when.
     remedies: Vec<(Instant, Remedy)>,
@@ -118,6 +129,9 @@ enum Remedy {
     Disarm,
     Disk(usize),
     Weather,
+    Voter,
+    Gateway,
+    Unlock(usize),
 }
 
 impl Chaos {
@@ -125,13 +139,29 @@ impl Chaos {
         let mut dice = Dice::from_number(seed ^ 0x7a0d_e355);
         let weather = weather(&mut dice);
         let fair = seed % 3 != 2;
+        let rules = Rules {
+            votes: rules.votes || seed / 3 % 3 == 1,
+            gateway: rules.gateway || seed / 9 % 3 == 1,
+            ..rules
+        };
         let mut world = World::new(seed, rules, weather, &USERS);
         world.oracle.strict = fair;
-        Self { world, dice, fair, kills: [0; 2], remedies: Vec::new(), users: 0 }
+        Self {
+            world,
+            dice,
+            fair,
+            rare: Rare::of(seed),
+            kills: [0; 2],
+            remedies: Vec::new(),
+            users: 0,
+        }
     }
 
     /// Both machines on, users made, phones logged in. False where even that failed.
     fn begin(&mut self) -> bool {
+        if self.world.rules.votes {
+            self.world.advance(VOTER_SETTLES);
+        }
         self.world.power_on(0);
         let pause = self.dice.below(200);
         self.world.advance(Duration::from_millis(pause));
@@ -236,6 +266,9 @@ impl Chaos {
         let at = if self.dice.chance(60) { self.world.active().unwrap_or(at) } else { at };
         let millis = Duration::from_millis(20 + self.dice.below(400));
         let which = self.dice.below(22);
+        if self.rare_fault(at) {
+            return;
+        }
         self.world.say(|| format!("---- fault {which} at {at}"));
         if matches!(which, 5 | 7 | 8) {
             // The next fault of a fair run waits until this one is over.
@@ -290,7 +323,7 @@ impl Chaos {
                     Weather { loss_percent: 15, ..weather(&mut self.dice) };
                 self.after(100, 1_500, Remedy::Weather);
             }
-            17 => self.world.order_switch(at, false),
+            17 => self.world.operate(at, OperatorRequest::Switch { force: false }),
             18..=21 => self.fault_at_a_message(at),
             _ => {}
         }
@@ -308,8 +341,9 @@ impl Chaos {
         };
         let before = self.dice.chance(50);
         self.world.say(|| format!("---- at {status} {method} ({before}): {order}"));
-        let (status, method) = (status.to_owned(), method.to_owned());
-        self.world.triggers = vec![Trigger { before, status, method, from, order }];
+        // A fair fault comes while the pair is whole.
+        let (status, method, protected) = (status.to_owned(), method.to_owned(), self.fair);
+        self.world.triggers = vec![Trigger { before, status, method, from, protected, order }];
         self.after(700, 2_500, remedy);
     }
 
@@ -320,10 +354,18 @@ impl Chaos {
             Remedy::PowerOn(at) => self.world.power_on(at),
             Remedy::Plug(at) => self.world.unplug(at, false),
             Remedy::Disarm => {}
-            Remedy::Mend => self.world.network.open_all(),
+            Remedy::Mend => self.world.mend(),
             Remedy::Disk(at) => {
                 self.world.fill_disk(at, false);
                 self.world.slow_disk(at, false);
+            }
+            Remedy::Voter => {
+                self.world.start_voter();
+                self.remedies.push((self.world.now() + VOTER_SETTLES, Remedy::Disarm));
+            }
+            Remedy::Gateway => self.world.stop_gateway(false),
+            Remedy::Unlock(at) => {
+                self.world.operate(at, OperatorRequest::Lock { on: false, seconds: None });
             }
             Remedy::Weather => self.world.network.weather = weather(&mut self.dice),
         }

@@ -38,6 +38,8 @@ impl World {
                     self.keeper_said(at, message);
                 }
             }
+            Event::ToWitness { from, life, bytes } => self.witness_hears(from, life, &bytes),
+            Event::FromWitness { to, life, bytes } => self.witness_heard(to, life, bytes),
             Event::SipToMachine { at, from, to, bytes } => self.sip_arrives(at, from, to, bytes),
             Event::SipToPhone { at, from, bytes } => self.phone_hears(at, from, &bytes),
             Event::SendFailed { at, flow } => {
@@ -130,6 +132,7 @@ impl World {
         for input in core::mem::take(&mut process.inbox) {
             self.keeper_turn(at, input);
         }
+        self.read_letters(at);
         self.keeper_timeout(at);
     }
 
@@ -193,11 +196,17 @@ impl World {
                 }
             }
             KeeperOutput::Probe => self.probe(at),
-            // Nobody answers: what is reached is shown and decides nothing.
-            KeeperOutput::AskReach { .. } => {}
+            KeeperOutput::AskReach { phones } => self.ask_reach(at, life, &phones),
             KeeperOutput::Fact(fact) => self.keeper_tells(at, &fact),
-            KeeperOutput::AskVote { .. } | KeeperOutput::ReleaseVote { .. } => {}
-            KeeperOutput::SaveOrders(_) | KeeperOutput::Answer { .. } | KeeperOutput::Finished => {}
+            KeeperOutput::AskVote { number, epoch, term } => {
+                self.with_holder(at, |holder, now| holder.ask(now, number, epoch, term));
+            }
+            KeeperOutput::ReleaseVote { epoch } => {
+                self.with_holder(at, |holder, _| holder.release(epoch));
+            }
+            KeeperOutput::SaveOrders(orders) => self.save_orders(at, orders),
+            KeeperOutput::Answer { answer, .. } => self.operator_hears(at, answer),
+            KeeperOutput::Finished => {}
         }
     }
 
@@ -207,6 +216,7 @@ impl World {
         if let KeeperFact::ServiceFailing { pause } = fact {
             self.machines[at].rests_until = self.now + *pause;
         }
+        self.watch_orders(at, fact);
     }
 
     fn send_heartbeat(&mut self, from: usize, bytes: &[u8]) {
@@ -361,6 +371,7 @@ impl World {
         {
             self.server_wants(at, output);
         }
+        self.name_phones(at, local);
         self.tell_progress(at, local);
         self.set_server_wake(at);
         self.watch(at);
@@ -380,7 +391,7 @@ impl World {
         self.tell_keeper(at, ServerMessage::Progress(progress));
     }
 
-    fn tell_keeper(&mut self, at: usize, message: ServerMessage) {
+    pub(crate) fn tell_keeper(&mut self, at: usize, message: ServerMessage) {
         if let Some(keeper) = &self.machines[at].keeper {
             let (life, input) = (keeper.life, KeeperInput::ServiceSaid(message));
             let wait = self.micros(20, 100);
@@ -520,7 +531,7 @@ impl World {
         if let Some(asker) = (0..2).find(|asker| probe_address(*asker) == flow.remote) {
             return self.probe_answered(at, asker, &bytes);
         }
-        if !self.triggers.is_empty() && self.set_off(at, &bytes) {
+        if !self.triggers.is_empty() && self.set_off(at, speaker.protected, &bytes) {
             return;
         }
         self.oracle.speaks(self.now, speaker, &bytes);

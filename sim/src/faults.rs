@@ -1,6 +1,6 @@
 //! What can go wrong, and be put right again.
 
-use tandem_keeper::{Exit, Input as KeeperInput, OperatorRequest};
+use tandem_keeper::{Exit, Input as KeeperInput};
 use tandem_types::Duration;
 
 use crate::network::Road;
@@ -12,6 +12,7 @@ const KEEPER_RESTART: Duration = Duration::from_millis(300);
 impl World {
     /// Switches a machine on.
     pub fn power_on(&mut self, at: usize) {
+        self.forget_isolation();
         if !self.machines[at].powered {
             self.machines[at].power_on();
             self.keeper_starts(at);
@@ -20,6 +21,7 @@ impl World {
 
     /// Pulls the plug of a machine.
     pub fn power_off(&mut self, at: usize) {
+        self.forget_isolation();
         let machine = &mut self.machines[at];
         machine.powered = false;
         machine.keeper = None;
@@ -39,6 +41,7 @@ impl World {
 
     /// Kills the keeper; the system starts it again. The server dies with it.
     pub fn kill_keeper(&mut self, at: usize) {
+        self.forget_isolation();
         if self.machines[at].keeper.take().is_some() {
             self.set_keeper_wake(at);
             self.server_ends(at, Exit::Signal(9));
@@ -60,6 +63,7 @@ impl World {
 
     /// The keeper is held up.
     pub fn stall_keeper(&mut self, at: usize, pause: Duration) {
+        self.forget_isolation();
         let Some(keeper) = &mut self.machines[at].keeper else { return };
         keeper.stalled = true;
         let life = keeper.life;
@@ -71,13 +75,26 @@ impl World {
     pub fn stall_machine(&mut self, at: usize, pause: Duration) {
         self.stall_server(at, Some(pause));
         self.stall_keeper(at, pause);
+        let until = self.now + pause;
+        self.machines[at].rests_until = self.machines[at].rests_until.max(until);
     }
 
     /// Cuts or mends a road of a machine, both ways.
     pub fn cut(&mut self, at: usize, roads: &[Road], cut: bool) {
+        let well = self.is_healthy();
         for road in roads {
             self.network.set_cut_both(at, *road, cut);
         }
+        self.forget_isolation();
+        if cut {
+            self.note_isolation(at, well);
+        }
+    }
+
+    /// Mends every road.
+    pub fn mend(&mut self) {
+        self.forget_isolation();
+        self.network.open_all();
     }
 
     /// Pulls or plugs the network cable: everything is cut, and the kernel knows.
@@ -102,20 +119,22 @@ impl World {
         self.machines[at].disk.slow = slow;
     }
 
-    /// An operator orders the keeper to hand over.
-    pub fn order_switch(&mut self, at: usize, force: bool) {
-        let request = OperatorRequest::Switch { force };
-        self.keeper_turn(at, KeeperInput::Operator { id: 0, request });
+    /// The clock on a machine's wall is set anew.
+    pub fn jump_wall(&mut self, at: usize, millis: i64) {
+        self.machines[at].wall_error += millis * 1_000;
     }
 
     /// All faults end: everything is on, whole and quiet.
     pub fn make_peace(&mut self) {
-        self.network.open_all();
+        self.mend();
+        self.stop_gateway(false);
+        self.ensure_voter();
         self.network.weather = crate::network::Weather::CALM;
         for at in 0..2 {
             self.fill_disk(at, false);
             self.slow_disk(at, false);
             self.power_on(at);
+            self.forget_orders(at);
             if !self.machines[at].carrier {
                 self.set_carrier(at, true);
             }

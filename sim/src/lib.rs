@@ -1,4 +1,5 @@
-//! The pair in made-up time: two machines, a bad network, bad disks, phones, and bad luck by number.
+//! The pair in made-up time: two machines, a bad network, bad disks, phones, a gateway, a witness on a third
+//! machine, and bad luck by number.
 //!
 //! Architecture invariant: one thread, one seed, no clock. The same seed gives the same run on every
 //! machine, so every failure can be replayed.
@@ -11,10 +12,13 @@ mod judge;
 mod link;
 mod machine;
 mod network;
+mod operator;
 mod oracle;
 mod orders;
 mod phone;
+mod reach;
 mod story;
+mod voter;
 mod watch;
 mod world;
 

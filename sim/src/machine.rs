@@ -8,14 +8,23 @@ use tandem_keeper::pair::{Healing, Profile, Sabotage as PairSabotage, Start, Tim
 use tandem_keeper::{Keeper, Progress};
 use tandem_node::{Node, Standing};
 use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
+use tandem_witness::Side;
 
 use crate::disk::Disk;
+use crate::operator::Orders;
+use crate::voter::Asker;
 
 /// What the world lays down for every run.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Who stays after a split.
     pub healing: Healing,
+    /// Whether there is a third voter: then two of three votes are needed to serve.
+    pub votes: bool,
+    /// Whether there is a gateway that a machine can ask whether it reaches anybody.
+    pub gateway: bool,
+    /// The third voter's promises end before the rights that rest on them.
+    pub hasty_voter: bool,
     /// Which rule the servers break on purpose.
     pub node_sabotage: Option<tandem_node::Sabotage>,
     /// Which rules the keepers break on purpose.
@@ -26,6 +35,9 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             healing: Healing::LiveCalls,
+            votes: false,
+            gateway: false,
+            hasty_voter: false,
             node_sabotage: None,
             pair_sabotage: PairSabotage {
                 skip_saving_epochs: false,
@@ -70,6 +82,8 @@ pub(crate) struct KeeperProcess {
     /// Held up: what comes waits.
     pub(crate) stalled: bool,
     pub(crate) inbox: VecDeque<tandem_keeper::Input>,
+    /// Its end of the road to the third voter, where there is one.
+    pub(crate) asker: Option<Asker>,
 }
 
 /// What waits for a server process.
@@ -93,6 +107,7 @@ pub(crate) struct ServerProcess {
     pub(crate) turns: u64,
     pub(crate) next_progress: Instant,
     pub(crate) next_wall: Instant,
+    pub(crate) next_phones: Instant,
     pub(crate) told: Option<Standing>,
     /// The end of the newest lease it was given, by this machine's clock.
     pub(crate) lease_until: Instant,
@@ -106,10 +121,12 @@ pub(crate) struct Machine {
     /// This machine's clock shows more than the world's.
     pub(crate) clock_ahead: Duration,
     /// Its wall clock is off by so many microseconds.
-    wall_error: i64,
+    pub(crate) wall_error: i64,
     pub(crate) disk: Disk,
     /// On disk.
     pub(crate) saved_epoch: Epoch,
+    /// On disk, too.
+    pub(crate) orders: Orders,
     boot: u64,
     pub(crate) keeper: Option<KeeperProcess>,
     pub(crate) server: Option<ServerProcess>,
@@ -117,7 +134,7 @@ pub(crate) struct Machine {
     pub(crate) lives: u64,
     /// The life of the server process that is being started.
     pub(crate) starting: Option<u64>,
-    /// Its keeper lets the server rest until then, because it failed too often.
+    /// It is held up until then, or its keeper lets the server rest because it failed too often.
     pub(crate) rests_until: Instant,
     /// Whether the kernel has the virtual address.
     pub(crate) holds_address: bool,
@@ -136,6 +153,7 @@ impl Machine {
             wall_error,
             disk: Disk::new(disk_dice),
             saved_epoch: Epoch::NEVER,
+            orders: Orders::default(),
             boot: 0,
             keeper: None,
             server: None,
@@ -170,13 +188,14 @@ impl Machine {
         self.boot += 1;
         self.lives += 1;
         let timings = Timings::of(Profile::Default);
+        let orders = self.orders.read(self.wall(now));
         let pair = tandem_keeper::pair::Config {
             seat: self.seat,
             timings,
             healing: rules.healing,
             probe: true,
-            votes: false,
-            locked: false,
+            votes: rules.votes,
+            locked: orders.locked,
         };
         let config = tandem_keeper::Config {
             pair,
@@ -184,16 +203,19 @@ impl Machine {
             real_time: true,
             heartbeat_key: HEARTBEAT_KEY,
             paths: 1,
-            orders: tandem_keeper::Standing::default(),
+            orders,
         };
         let start = Start { boot: self.boot, saved: self.saved_epoch };
         let mut keeper = Keeper::new(self.local(now), config, start);
         keeper.sabotage(rules.pair_sabotage);
+        let side = Side { seat: self.seat, life: self.boot };
+        let asker = rules.votes.then(|| Asker::new(self.local(now), side));
         self.keeper = Some(KeeperProcess {
             keeper,
             life: self.lives,
             stalled: false,
             inbox: VecDeque::new(),
+            asker,
         });
     }
 
@@ -224,6 +246,7 @@ impl Machine {
             turns: 0,
             next_progress: local,
             next_wall: local,
+            next_phones: local,
             told: None,
             lease_until: Instant::ZERO,
         });

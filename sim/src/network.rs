@@ -4,7 +4,9 @@
 //!   machine 0                         machine 1
 //!     Out ─ Heartbeat, Link ──────────── In
 //!     Out ─ Lan ─┐                 ┌──── In
-//!                └── phones, switch ┘
+//!                ├── phones, switch ┤
+//!                └── gateway ───────┘
+//!     Out ─ Witness ── witness ───────── In
 //! ```
 //!
 //! Each machine has one port for each road and direction. A packet passes when every port on its
@@ -22,17 +24,20 @@ pub enum Road {
     Link,
     /// To the phones, and for the question at the virtual address.
     Lan,
+    /// To the witness, where there is one.
+    Witness,
 }
 
 impl Road {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Heartbeat, Self::Link, Self::Lan];
+    pub const ALL: [Self; 4] = [Self::Heartbeat, Self::Link, Self::Lan, Self::Witness];
 
     const fn index(self) -> usize {
         match self {
             Self::Heartbeat => 0,
             Self::Link => 1,
             Self::Lan => 2,
+            Self::Witness => 3,
         }
     }
 }
@@ -85,7 +90,7 @@ impl Weather {
 #[derive(Debug)]
 pub struct Network {
     /// By machine, road and direction.
-    cut: [[[bool; 2]; 3]; 2],
+    cut: [[[bool; 2]; 4]; 2],
     /// For packets. The reliable link makes delay out of loss.
     pub weather: Weather,
     dice: Dice,
@@ -154,9 +159,12 @@ impl Network {
         let once = Some(self.delay());
         if self.weather.twice_percent > 0 && self.dice.chance(self.weather.twice_percent) {
             self.counts.doubled += 1;
-            // Only the heartbeats' road goes a long way round: an INVITE that comes again half a
+            // Only the roads of the keepers go a long way round: an INVITE that comes again half a
             // second after its ACK is remembered by no twin.
-            let long = ports.first().is_some_and(|port| port.road == Road::Heartbeat);
+            let long = ports.first().is_some_and(|port| match port.road {
+                Road::Heartbeat | Road::Witness => true,
+                Road::Link | Road::Lan => false,
+            });
             let latest = if long { LATE } else { SOON };
             let later = self.dice.below(u64::try_from(latest.as_micros()).unwrap_or(0));
             return [once, Some(self.delay() + Duration::from_micros(later))];

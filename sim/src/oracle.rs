@@ -51,6 +51,14 @@ pub struct Seen {
     pub races: u64,
     /// Users saved.
     pub users: u64,
+    /// Switchovers that waited for the calls to end, and were begun.
+    pub idle_switches: u64,
+    /// Maintenance locks that were set on a machine which was not active.
+    pub locks: u64,
+    /// Active machines that were cut off from everybody, with a gateway to tell them.
+    pub isolated: u64,
+    /// Promises that the third voter gave and renewed.
+    pub granted: u64,
     /// Runs.
     pub runs: u64,
 }
@@ -71,6 +79,10 @@ impl Seen {
         self.healing_losses += other.healing_losses;
         self.races += other.races;
         self.users += other.users;
+        self.granted += other.granted;
+        self.isolated += other.isolated;
+        self.idle_switches += other.idle_switches;
+        self.locks += other.locks;
         self.runs += other.runs;
     }
 }
@@ -105,6 +117,8 @@ pub(crate) struct Call {
     pub(crate) rang: bool,
     pub(crate) gave_up: bool,
     pub(crate) outcome: Option<Outcome>,
+    /// When it was answered.
+    since: Option<Instant>,
     pub(crate) devices: BTreeMap<usize, Device>,
     /// The caller hung up.
     pub(crate) left: bool,
@@ -136,6 +150,11 @@ impl Call {
     fn is_left(&self) -> bool {
         let gone = |device: &Device| device.left || device.hung_up;
         self.left || self.hung_up || self.devices.values().any(gone)
+    }
+
+    /// Whether both sides talk, and did before `then`.
+    pub(crate) fn is_talked_in(&self, then: Instant) -> bool {
+        self.is_up() && !self.is_left() && self.since.is_some_and(|since| since < then)
     }
 
     /// Whether it is up, as the caller knows.
@@ -174,6 +193,8 @@ pub struct Oracle {
     /// Since when the two have shared anything; `None`: they do not.
     shared_since: Option<Instant>,
     both_serve: bool,
+    /// Whether a third voter forbids two at once.
+    votes: bool,
     /// Since when heartbeats pass both ways.
     hear_since: Option<Instant>,
     /// A while after both served last.
@@ -192,8 +213,8 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Nothing was promised.
-    pub fn new(phones: Vec<Config>) -> Self {
+    /// Nothing was promised. `votes`: there is a third voter.
+    pub fn new(phones: Vec<Config>, votes: bool) -> Self {
         Self {
             phones,
             calls: BTreeMap::new(),
@@ -204,6 +225,7 @@ impl Oracle {
             probe_lost: None,
             shared_since: Some(Instant::ZERO),
             both_serve: false,
+            votes,
             hear_since: None,
             both_until: None,
             began: [Instant::ZERO; 2],
@@ -238,6 +260,7 @@ impl Oracle {
             rang: false,
             gave_up: false,
             outcome: None,
+            since: None,
             devices: BTreeMap::new(),
             left: false,
             hung_up: false,
@@ -329,6 +352,7 @@ impl Oracle {
             News::HearsAnswer { device, .. } => {
                 self.seen.answered += 1;
                 call.outcome = Some(Outcome::Answered { device: device.clone() });
+                call.since = Some(now);
             }
             News::HearsRefusal { status, .. } => call.outcome = Some(Outcome::Refused(*status)),
             News::HearsNothing { .. } => call.outcome = Some(Outcome::Nothing),
@@ -482,12 +506,13 @@ impl Oracle {
 
     /// The server of `at` ended while the other one already served.
     pub(crate) fn ends_beside_another(&mut self, now: Instant, at: usize) -> bool {
-        self.gave_up_reign(now, at)
+        self.gave_up_reign(now, at, true)
     }
 
-    /// The server of `at` gave up its reign to the other without having handed everything over.
-    pub(crate) fn gave_up_reign(&mut self, now: Instant, at: usize) -> bool {
-        let lost = self.sole[at].is_some();
+    /// The server of `at` gave up its reign. Where the other one serves, what was not handed over is
+    /// lost; else it is here, and whoever begins the next reign must know it.
+    pub(crate) fn gave_up_reign(&mut self, now: Instant, at: usize, other_serves: bool) -> bool {
+        let lost = self.sole[at].is_some() && other_serves;
         if lost {
             self.lose(now);
             self.seen.healing_losses += 1;
@@ -532,6 +557,12 @@ impl Oracle {
         }
         if !both {
             self.both_serve = false;
+            return;
+        }
+        if self.votes {
+            if !core::mem::replace(&mut self.both_serve, true) {
+                self.broken(now, "both servers serve although there is a third voter");
+            }
             return;
         }
         let Some(since) = self.shared_since else { return };

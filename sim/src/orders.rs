@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tandem_keeper::OperatorRequest;
 use tandem_node::{Blockable, Request};
 use tandem_types::Duration;
 
@@ -26,7 +27,14 @@ pub enum Order {
     Cut(usize, Vec<Road>, bool),
     FillDisk(usize, bool),
     SlowDisk(usize, bool),
-    Switch(usize),
+    /// An operator asks a keeper for something.
+    Operate(usize, OperatorRequest),
+    /// The gateway is there (true) or gone.
+    Gateway(bool),
+    /// The witness starts (true; it forgets what it promised) or ends.
+    Voter(bool),
+    /// The clock on a machine's wall goes on or back by so many milliseconds.
+    JumpWall(usize, i64),
     AddUser(usize, String),
     /// Blocks (true) or lets in again, asked for on that machine.
     Block(usize, Blockable, bool),
@@ -44,6 +52,8 @@ pub(crate) struct Trigger {
     /// The method in its CSeq.
     pub(crate) method: String,
     pub(crate) from: usize,
+    /// Only while the twin of the server has everything.
+    pub(crate) protected: bool,
     pub(crate) order: Order,
 }
 
@@ -62,7 +72,11 @@ impl World {
             Order::Cut(at, roads, cut) => self.cut(*at, roads, *cut),
             Order::FillDisk(at, full) => self.fill_disk(*at, *full),
             Order::SlowDisk(at, slow) => self.slow_disk(*at, *slow),
-            Order::Switch(at) => self.order_switch(*at, false),
+            Order::Operate(at, request) => self.operate(*at, *request),
+            Order::Gateway(there) => self.stop_gateway(!*there),
+            Order::Voter(true) => self.start_voter(),
+            Order::Voter(false) => self.stop_voter(),
+            Order::JumpWall(at, millis) => self.jump_wall(*at, *millis),
             Order::AddUser(at, name) => drop(self.ask(*at, new_user(name))),
             Order::Block(at, what, on) => drop(self.ask(*at, block(*what, *on))),
             Order::Emergency(at, to) => {
@@ -73,8 +87,9 @@ impl World {
     }
 
     /// Whether a message of a server sets off something; true where it is lost by that.
-    pub(crate) fn set_off(&mut self, from: usize, bytes: &[u8]) -> bool {
-        let Some(at) = self.triggers.iter().position(|it| it.from == from && it.fits(bytes)) else {
+    pub(crate) fn set_off(&mut self, from: usize, protected: bool, bytes: &[u8]) -> bool {
+        let meant = |it: &Trigger| it.from == from && (protected || !it.protected);
+        let Some(at) = self.triggers.iter().position(|it| meant(it) && it.fits(bytes)) else {
             return false;
         };
         let trigger = self.triggers.remove(at);
@@ -138,7 +153,11 @@ impl fmt::Display for Order {
             Self::FillDisk(at, false) => write!(f, "disk free {}", seat(*at)),
             Self::SlowDisk(at, true) => write!(f, "disk slow {}", seat(*at)),
             Self::SlowDisk(at, false) => write!(f, "disk fast {}", seat(*at)),
-            Self::Switch(at) => write!(f, "switch {}", seat(*at)),
+            Self::Operate(at, request) => write!(f, "{request:?} at {}", seat(*at)),
+            Self::Gateway(there) => write!(f, "gateway {}", if *there { "back" } else { "gone" }),
+            Self::Voter(true) => f.write_str("witness starts"),
+            Self::Voter(false) => f.write_str("witness ends"),
+            Self::JumpWall(at, millis) => write!(f, "clock of {} by {millis}ms", seat(*at)),
             Self::AddUser(at, name) => write!(f, "add user {name} at {}", seat(*at)),
             Self::Block(at, what, true) => write!(f, "block {what} at {}", seat(*at)),
             Self::Block(at, what, false) => write!(f, "unblock {what} at {}", seat(*at)),

@@ -4,6 +4,7 @@
 //!   # What the story is about.
 //!   users anna ben:2                 names, and devices where there are several
 //!   start both                       or: start none
+//!   with witness                     or: with gateway
 //!
 //!   0.5s anna calls ben
 //!   1.0s ben picks up
@@ -17,6 +18,7 @@
 //! The network is calm and the seed is fixed. At the end comes peace, and the judgement of the
 //! oracle; its verdict is the last part of what is seen.
 
+use tandem_keeper::OperatorRequest;
 use tandem_node::Blockable;
 use tandem_types::{Duration, Instant};
 
@@ -56,6 +58,7 @@ enum Deed {
 pub struct Story {
     users: Vec<(String, usize)>,
     start_both: bool,
+    rules: Rules,
     lines: Vec<(Duration, String, Command)>,
     /// The text up to the divider.
     head: String,
@@ -73,6 +76,7 @@ impl Story {
         let mut story = Self {
             users: Vec::new(),
             start_both: true,
+            rules: Rules::default(),
             lines: Vec::new(),
             head: head.to_owned(),
             expected: expected.to_owned(),
@@ -97,6 +101,8 @@ impl Story {
         match line {
             "start both" => self.start_both = true,
             "start none" => self.start_both = false,
+            "with witness" => self.rules.votes = true,
+            "with gateway" => self.rules.gateway = true,
             _ => {
                 let (time, rest) = line.split_once("s ")?;
                 let seconds: f64 = time.parse().ok()?;
@@ -122,7 +128,7 @@ impl Story {
     pub fn play(&self, seed: u64) -> (String, bool) {
         let users: Vec<(&str, usize)> =
             self.users.iter().map(|(name, devices)| (name.as_str(), *devices)).collect();
-        let world = World::new(seed, Rules::default(), Weather::CALM, &users);
+        let world = World::new(seed, self.rules, Weather::CALM, &users);
         let mut stage = Stage { world, seen: String::new(), begin: Instant::ZERO, kept: true };
         stage.begin(self.start_both, &users);
         for (at, line, command) in &self.lines {
@@ -293,6 +299,7 @@ fn parse_command(text: &str) -> Option<Command> {
             status: status.to_owned(),
             method: method.to_owned(),
             from: parse_seat(seat)?,
+            protected: false,
             order: parse_order(order)?,
         }));
     }
@@ -309,6 +316,10 @@ fn parse_command(text: &str) -> Option<Command> {
         _ => Deed::Calls(deed.strip_prefix("calls ")?.to_owned()),
     };
     Some(Command::Phone(device.to_owned(), deed))
+}
+
+fn operate(seat: &str, request: OperatorRequest) -> Option<Order> {
+    Some(Order::Operate(parse_seat(seat)?, request))
 }
 
 fn parse_order(text: &str) -> Option<Order> {
@@ -334,6 +345,8 @@ fn parse_order(text: &str) -> Option<Order> {
                 "heartbeat" => vec![Road::Heartbeat],
                 "link" => vec![Road::Link],
                 "between" => vec![Road::Heartbeat, Road::Link],
+                "witness" => vec![Road::Witness],
+                "but-witness" => vec![Road::Heartbeat, Road::Link, Road::Lan],
                 "all" => Road::ALL.to_vec(),
                 _ => return None,
             };
@@ -349,7 +362,20 @@ fn parse_order(text: &str) -> Option<Order> {
                 _ => return None,
             }
         }
-        ["switch", seat] => Order::Switch(parse_seat(seat)?),
+        ["switch", seat] => operate(seat, OperatorRequest::Switch { force: false })?,
+        ["switch", seat, "when", "idle"] => operate(seat, OperatorRequest::SwitchWhenIdle)?,
+        ["cancel", "switch", seat] => operate(seat, OperatorRequest::CancelSwitch)?,
+        ["lock", seat] => operate(seat, OperatorRequest::Lock { on: true, seconds: None })?,
+        ["lock", seat, "for", seconds] => {
+            let seconds = Some(seconds.strip_suffix('s')?.parse().ok()?);
+            operate(seat, OperatorRequest::Lock { on: true, seconds })?
+        }
+        ["unlock", seat] => operate(seat, OperatorRequest::Lock { on: false, seconds: None })?,
+        ["gateway", state @ ("gone" | "back")] => Order::Gateway(*state == "back"),
+        ["witness", state @ ("starts" | "ends")] => Order::Voter(*state == "starts"),
+        ["clock", "of", seat, "by", millis] => {
+            Order::JumpWall(parse_seat(seat)?, millis.strip_suffix("ms")?.parse().ok()?)
+        }
         [verb @ ("block" | "unblock"), "new", what, "at", seat] => {
             let what = match *what {
                 "logins" => Blockable::Logins,

@@ -31,7 +31,10 @@ impl World {
                 let known = (known, self.machines[at].disk.known());
                 self.oracle.begins_reign(self.now, at, known, other_serves)
             }
-            (true, Role::Passive) => self.oracle.gave_up_reign(self.now, at),
+            (true, Role::Passive) => {
+                let other_serves = self.serves(1 - at);
+                self.oracle.gave_up_reign(self.now, at, other_serves)
+            }
             (true, Role::Active) => {
                 // It may believe so for a moment after its twin died with what it had not written.
                 if standing.in_sync && self.machines[1 - at].server.is_some() {
@@ -47,6 +50,7 @@ impl World {
         let both = self.serves(0) && self.serves(1);
         let both_ways = [0, 1].iter().all(|from| self.network.passes(*from, Road::Heartbeat));
         self.oracle.serving(self.now, both, both_ways);
+        self.watch_isolation();
     }
 
     fn say_lost(&mut self, lost: bool) {

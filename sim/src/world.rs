@@ -21,6 +21,8 @@ use crate::machine::{Machine, REALM, Rules, ServerInput, own_address, virtual_ad
 use crate::network::{Network, Weather};
 use crate::oracle::Oracle;
 use crate::phone::{Config, Habits, News, Phone};
+use crate::reach::Surroundings;
+use crate::voter::Voter;
 use crate::watch::Glance;
 
 /// What is going to happen.
@@ -36,6 +38,10 @@ pub(crate) enum Event {
     SipToMachine { at: usize, from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
     /// A datagram arrives at a phone.
     SipToPhone { at: usize, from: SocketAddr, bytes: Vec<u8> },
+    /// A datagram arrives at the witness.
+    ToWitness { from: usize, life: u64, bytes: Vec<u8> },
+    /// The answer arrives at this life of a keeper.
+    FromWitness { to: usize, life: u64, bytes: Vec<u8> },
     /// A server learns that it cannot send.
     SendFailed { at: usize, flow: tandem_types::Flow },
     /// The server process is ready to run.
@@ -68,13 +74,19 @@ pub struct World {
     pub(crate) now: Instant,
     agenda: BTreeMap<(Instant, u64), Event>,
     planned: u64,
-    /// When each keeper, server and phone has something to do, in this order.
+    /// When each keeper, server, end of the road to the witness, and phone has something to do, in
+    /// this order.
     wakes: Vec<Option<Instant>>,
     pub(crate) rules: Rules,
     /// The roads.
     pub network: Network,
     pub(crate) link: Link,
     pub(crate) machines: [Machine; 2],
+    /// The third voter, where there is one.
+    pub(crate) voter: Option<Voter>,
+    pub(crate) surroundings: Surroundings,
+    /// When an operator ordered a switchover at once, last.
+    pub(crate) switch_ordered: Option<Instant>,
     phones: Vec<Phone>,
     by_address: BTreeMap<SocketAddr, usize>,
     /// Which machine the switch sends packets for the virtual address to.
@@ -96,9 +108,13 @@ pub struct World {
     pub(crate) dice: Dice,
 }
 
+/// The witness has luck of its own, so that a run without it is the same as before there was one.
+const VOTER_SEED: u64 = 0x3f0a_11b7;
+
 const KEEPERS: usize = 0;
 const SERVERS: usize = 2;
-const PHONES: usize = 4;
+const HOLDERS: usize = 4;
+const PHONES: usize = 6;
 
 impl World {
     /// Both machines off. `users`: names and how many devices each has.
@@ -131,6 +147,8 @@ impl World {
         let by_address =
             phones.iter().enumerate().map(|(i, phone)| (phone.config().address, i)).collect();
         let names = phones.iter().map(|phone| phone.config().clone()).collect();
+        let voter_dice = Dice::from_number(seed ^ VOTER_SEED);
+        let voter = rules.votes.then(|| Voter::new(voter_dice, &rules));
         let mut world = Self {
             now: Instant::ZERO,
             agenda: BTreeMap::new(),
@@ -140,12 +158,15 @@ impl World {
             network,
             link: Link::default(),
             machines,
+            voter,
+            surroundings: Surroundings::default(),
+            switch_ordered: None,
             phones,
             by_address,
             switch: None,
             claims: [0; 2],
             glances: [None; 2],
-            oracle: Oracle::new(names),
+            oracle: Oracle::new(names, rules.votes),
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_call: 0,
@@ -155,6 +176,7 @@ impl World {
             dice: split(),
         };
         world.plan(LOOK, Event::LinkLook);
+        world.start_voter();
         world
     }
 
@@ -310,7 +332,10 @@ impl World {
     fn wake(&mut self, who: usize) {
         match who {
             KEEPERS..SERVERS => self.keeper_timeout(who),
-            SERVERS..PHONES => self.server_timeout(who - SERVERS),
+            SERVERS..HOLDERS => self.server_timeout(who - SERVERS),
+            HOLDERS..PHONES => {
+                self.with_holder(who - HOLDERS, |holder, now| holder.handle_timeout(now))
+            }
             phone => {
                 let phone = phone - PHONES;
                 self.phones[phone].handle_timeout(self.now);
@@ -319,12 +344,15 @@ impl World {
         }
     }
 
-    /// Notes when a keeper has something to do.
+    /// Notes when a keeper has something to do, and its end of the road to the witness.
     pub(crate) fn set_keeper_wake(&mut self, at: usize) {
         let machine = &self.machines[at];
-        let local = machine.keeper.as_ref().filter(|keeper| !keeper.stalled);
-        let local = local.and_then(|keeper| keeper.keeper.next_timeout());
-        self.wakes[KEEPERS + at] = local.map(|local| self.now.max(local - machine.clock_ahead));
+        let keeper = machine.keeper.as_ref().filter(|keeper| !keeper.stalled);
+        let own = keeper.and_then(|keeper| keeper.keeper.next_timeout());
+        let asker = keeper.and_then(|keeper| keeper.asker.as_ref());
+        let asker = asker.map(|asker| asker.holder.next_timeout());
+        let wake = |local: Instant| self.now.max(local - machine.clock_ahead);
+        (self.wakes[KEEPERS + at], self.wakes[HOLDERS + at]) = (own.map(wake), asker.map(wake));
     }
 
     /// Notes when a server has something to do.

@@ -34,6 +34,10 @@ fn whatever_happens_what_callers_were_promised_is_kept() {
     floor("records compared", seen.records, 10 * SEEDS);
     floor("answers of a passive server", seen.refused_by_passive, SEEDS / 2);
     floor("users saved", seen.users, 4 * SEEDS);
+    floor("promises of the third voter", seen.granted, SEEDS);
+    floor("active machines cut off from everybody", seen.isolated, SEEDS / 20);
+    floor("switchovers that waited for the calls to end", seen.idle_switches, SEEDS / 50);
+    floor("maintenance locks", seen.locks, SEEDS / 50);
     assert!(seen.races * 100 < SEEDS, "{} races of two servers", seen.races);
     // A split that ends before anybody spoke to either side is decided by a coin.
     assert!(seen.healing_losses * 20 < SEEDS, "{} splits healed wrongly", seen.healing_losses);
