@@ -1,9 +1,9 @@
 //! With a third voter two never serve at once, whatever is cut; and it costs nothing while the two hear
 //! each other. `PARTITIONS=1000000 cargo test --release -p tandem-keeper partitions` makes as many.
 
-use tandem_keeper::OperatorRequest;
 use tandem_keeper::pair::{Healing, State, Third, Timings};
-use tandem_types::{Duration, Epoch, Seat};
+use tandem_keeper::{Input, OperatorRequest, Seal};
+use tandem_types::{Duration, Epoch, Instant, Seat};
 
 use crate::world::{MASTER, STANDBY, Wires, World, ms};
 
@@ -202,6 +202,20 @@ fn partition(world: &mut World) {
             world.run(ms(20));
             world.boot(at);
         }
+        3 => {
+            let long = ms(world.dice.below(300));
+            world.hang_server(at, long);
+        }
+        4 => {
+            world.carrier(at, false);
+            let long = ms(world.dice.below(300));
+            world.run(long);
+            world.carrier(at, true);
+        }
+        5 => {
+            let force = world.dice.chance(50);
+            world.tell(at, Input::Operator { id: 1, request: OperatorRequest::Switch { force } });
+        }
         _ => {}
     }
     let long = 100 + world.dice.below(1_400);
@@ -215,7 +229,16 @@ fn partitions_of_every_kind_never_make_two_serve() {
     let runs: u64 = wanted.unwrap_or(PARTITIONS).div_ceil(IN_A_RUN);
     let (mut switched, mut helped) = (0, 0);
     for seed in 0..runs {
-        let mut world = settled(seed);
+        // One of them may be slower than the other, or neither have an address to ask at.
+        let world = World::new(seed).with_voter();
+        let usual = Timings::default();
+        let mut world = match seed % 4 {
+            0 => world,
+            1 => world.without_real_time(&[MASTER]),
+            2 => world.without_real_time(&[STANDBY]),
+            _ => world.with(usual, false, Healing::LiveCalls),
+        }
+        .settle();
         for _ in 0..IN_A_RUN {
             partition(&mut world);
             assert_eq!(world.overlap, Duration::ZERO, "seed {seed}; {}", world.story());
@@ -235,4 +258,26 @@ fn partitions_of_every_kind_never_make_two_serve() {
     }
     let runs = usize::try_from(runs).expect("small");
     assert!(switched > 3 * runs && helped > 5 * runs, "{switched} reigns, {helped} helped");
+}
+
+#[test]
+fn a_keeper_that_has_just_started_does_not_vote_while_an_old_server_may_serve() {
+    let mut world = settled(1);
+    world.kill_keeper(STANDBY);
+    world.run(ms(500));
+    world.machines[STANDBY].recorded = Some(Vec::new());
+    world.boot(STANDBY);
+    let born = world.now;
+    world.run(ms(300));
+    let seal = Seal::new(&[7; 32]);
+    let letters = world.machines[STANDBY].recorded.take().expect("recorded");
+    let beats = letters.iter().map(|bytes| seal.open(bytes).expect("sealed").beat);
+    let lease = Timings::default().lease;
+    let mut voted = 0;
+    for beat in beats {
+        let age = born.elapsed_until(Instant::from_micros(beat.sent_micros));
+        assert!(beat.echo.is_none() || age >= lease, "voted after {age:?}");
+        voted += usize::from(beat.echo.is_some());
+    }
+    assert!(voted > 0, "later it votes");
 }
