@@ -364,13 +364,15 @@ impl Node {
             }
             (Role::Active, Role::Active) => {
                 if self.journal.may_lead(epoch) {
-                    if self.is_leased(now) {
+                    // With a closed mouth nothing goes on as it is: what waited to leave is gone.
+                    if self.is_leased(now) && !self.is_telling() {
                         self.reign_on(now, epoch);
+                        self.lease = until;
                     } else {
                         self.end(now, epoch);
+                        self.lease = until;
                         self.begin(now, epoch);
                     }
-                    self.lease = until;
                 }
             }
             (Role::Active, Role::Passive) => self.end(now, epoch),

@@ -158,3 +158,19 @@ fn what_was_handed_over_before_the_twin_went_on_itself_is_forgotten() {
     assert_eq!(bench.servers[1].node.status(bench.now).calls, 1, "nobody hung up in that reign");
     assert!(bench.silent(BEN));
 }
+
+#[test]
+fn a_reign_that_begins_while_the_mouth_is_closed_opens_it() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let (to, target) = bench.answer(&invite, &got);
+    bench.link_frozen = true;
+    order(&mut bench);
+    // The word in between, that it is passive, was lost.
+    bench.crown(0);
+    bench.wait(Duration::from_millis(200));
+    assert!(bench.servers[0].node.status(bench.now).serving);
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.wait(Duration::from_millis(50));
+    bench.response(ANNA, 200);
+}
