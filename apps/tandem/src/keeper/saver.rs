@@ -71,8 +71,8 @@ enum Order {
 pub(super) enum Outcome {
     /// This epoch is on disk, or is not, because.
     Epoch(Epoch, Result<(), String>),
-    /// The operator's orders are not on disk, because.
-    OrdersNotSaved(String),
+    /// The operator's orders are on disk, or are not, because.
+    Orders(Result<(), String>),
 }
 
 /// The loop's end of the thread.
@@ -120,7 +120,7 @@ impl Saver {
         let _ = self.orders.send(Order::Epoch(epoch));
     }
 
-    /// Saves the operator's orders.
+    /// Saves the operator's orders; the outcome follows.
     pub(super) fn save_orders(&self, orders: Standing) {
         let _ = self.orders.send(Order::Orders(orders));
     }
@@ -157,13 +157,10 @@ fn work(
             saved = next;
         }
         let outcome = match (order, result) {
-            (Order::Epoch(epoch), result) => Some(Outcome::Epoch(epoch, result)),
-            (Order::Orders(_), Err(why)) => Some(Outcome::OrdersNotSaved(why)),
-            (Order::Orders(_), Ok(())) => None,
+            (Order::Epoch(epoch), result) => Outcome::Epoch(epoch, result),
+            (Order::Orders(_), result) => Outcome::Orders(result),
         };
-        if let Some(outcome) = outcome
-            && outcomes.send(outcome).is_err()
-        {
+        if outcomes.send(outcome).is_err() {
             return;
         }
         let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
@@ -200,13 +197,14 @@ mod tests {
         let orders = Standing { locked: true, lock_left: Some(hour), switch_when_idle: true };
         saver.save_orders(orders);
         saver.save_epoch(epoch);
-        let outcome = loop {
-            poll(&[(saver.as_fd(), Want::Read)], None).unwrap();
+        let outcome = || loop {
             if let Some(outcome) = saver.outcome() {
-                break outcome;
+                return outcome;
             }
+            poll(&[(saver.as_fd(), Want::Read)], None).unwrap();
         };
-        assert!(matches!(outcome, Outcome::Epoch(saved, Ok(())) if saved == epoch));
+        assert!(matches!(outcome(), Outcome::Orders(Ok(()))));
+        assert!(matches!(outcome(), Outcome::Epoch(saved, Ok(())) if saved == epoch));
         let (_, second) = Saver::start(&path).unwrap();
         assert_eq!((second.epoch, second.orders().locked), (epoch, true));
         assert!(second.orders().switch_when_idle);

@@ -210,10 +210,15 @@ impl Turner {
                 Outcome::Epoch(epoch, Err(why)) => {
                     self.keeper.handle(now, Input::EpochNotSaved(epoch, why));
                 }
-                Outcome::OrdersNotSaved(why) => self.log.say(&format!(
-                    "the operator's orders hold until the keeper is restarted, they could not be \
-                     saved: {why}"
-                )),
+                Outcome::Orders(Ok(())) => self.operators.saved(None),
+                Outcome::Orders(Err(why)) => {
+                    let why = format!(
+                        "the operator's orders hold until the keeper is restarted, they could not \
+                         be saved: {why}"
+                    );
+                    self.log.say(&why);
+                    self.operators.saved(Some(&why));
+                }
             }
         }
     }
@@ -265,7 +270,10 @@ impl Turner {
                 Output::StartService => self.start_service(),
                 Output::KillService { hard } => self.service.kill(hard),
                 Output::SaveEpoch(epoch) => self.saver.save_epoch(epoch),
-                Output::SaveOrders(orders) => self.saver.save_orders(orders),
+                Output::SaveOrders(orders) => {
+                    self.operators.saving();
+                    self.saver.save_orders(orders);
+                }
                 Output::ClaimAddress => {
                     let input = match self.network.claim() {
                         Ok(()) => Input::AddressClaimed,
@@ -294,7 +302,7 @@ impl Turner {
         if let OperatorAnswer::Status(status) = &mut answer {
             self.complete(status);
         }
-        self.operators.answer(id, &answer);
+        self.operators.answer(id, answer);
     }
 
     fn status(&self, now: Instant) -> Status {
