@@ -19,6 +19,7 @@ mod meter;
 mod ordeal;
 mod outage;
 mod peers;
+mod rows;
 mod sipp;
 mod sniffer;
 mod stage;
@@ -38,6 +39,7 @@ use fault::Fault;
 use ordeal::Ordeal;
 use outage::Comparison;
 use peers::System;
+use rows::Choice;
 use table::Table;
 
 /// Faults made on purpose, and what phones notice of them.
@@ -131,6 +133,15 @@ enum Command {
         #[arg(long, default_value = "", hide_default_value = true)]
         only: String,
     },
+    /// Every situation that the role table has an answer to, each on a pair of its own
+    Rows {
+        /// Only scenarios whose name has this in it
+        #[arg(long, default_value = "", hide_default_value = true)]
+        only: String,
+        /// The short round, under a minute
+        #[arg(long, conflicts_with = "only")]
+        quick: bool,
+    },
     /// A short version of everything but the bench: correctness only
     Ci,
     /// Everything, in full
@@ -169,12 +180,15 @@ fn run(cli: &Cli) -> Result<bool> {
         }
         Command::Bench { requests, calls } => done.add(bench::measure(requests, calls, voice))?,
         Command::Interop { ref only } => done.add(interop::run(only, voice))?,
+        Command::Rows { quick: true, .. } => done.add(rows::play(Choice::Quick, voice))?,
+        Command::Rows { ref only, .. } => done.add(rows::play(Choice::Named(only), voice))?,
         Command::Ci => {
             done.add(under(Fault::Kill, 3, 20))?;
             done.add(under(Fault::Hang, 1, 20))?;
             done.add(under(Fault::LinkDown, 1, 20))?;
             done.add(under(Fault::PlannedSwitch, 4, 20))?;
             done.add(interop::run("", voice))?;
+            done.add(rows::play(Choice::Quick, voice))?;
         }
         Command::All => {
             done.add(under(Fault::Kill, 50, 20))?;
@@ -183,6 +197,7 @@ fn run(cli: &Cli) -> Result<bool> {
             done.add(under(Fault::PlannedSwitch, 20, 50))?;
             stories(3, &mut done)?;
             done.add(interop::run("", voice))?;
+            done.add(rows::play(Choice::Named(""), voice))?;
             outages(Comparison { runs: 20, only: &[], systems: &[] }, &mut done)?;
             calms(10.0, Profile::Default, &[], &mut done)?;
             done.add(bench::measure(2000, 2000, voice))?;

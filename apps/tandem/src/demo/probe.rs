@@ -9,8 +9,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// A probe that runs.
 #[derive(Debug)]
 pub struct Probe {
-    stop: Arc<AtomicBool>,
+    /// Answers are waited for until then, and nothing more is asked.
+    end: Arc<OnceLock<Instant>>,
     thread: JoinHandle<Vec<Asked>>,
 }
 
@@ -49,10 +49,16 @@ impl Probe {
     pub fn start(space: Option<&Space>, address: IpAddr, server: SocketAddr) -> Result<Self> {
         let socket = inside(space, || Ok(UdpSocket::bind((address, 0))?))?;
         let from = socket.local_addr()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopping = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || ask_all(&socket, from, server, &stopping));
-        Ok(Self { stop, thread })
+        let end = Arc::new(OnceLock::new());
+        let ending = Arc::clone(&end);
+        let thread = std::thread::spawn(move || ask_all(&socket, from, server, &ending));
+        Ok(Self { end, thread })
+    }
+
+    /// Asks nothing more; waits for late answers no longer than `patience` from now.
+    pub fn stop(&self, patience: Duration) {
+        // Who stopped it first has said how long.
+        let _ = self.end.set(Instant::now() + patience);
     }
 
     /// Ends and returns every request in the order of sending.
@@ -61,7 +67,7 @@ impl Probe {
     ///
     /// The probe's thread has panicked.
     pub fn finish(self) -> Result<Vec<Asked>> {
-        self.stop.store(true, Ordering::SeqCst);
+        self.stop(ANSWER_LIMIT);
         self.thread.join().map_err(|_| anyhow!("the probe has panicked"))
     }
 }
@@ -70,18 +76,15 @@ fn ask_all(
     socket: &UdpSocket,
     from: SocketAddr,
     server: SocketAddr,
-    stop: &AtomicBool,
+    end: &OnceLock<Instant>,
 ) -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
     let mut next = Instant::now();
-    let mut end = None;
     loop {
         let now = Instant::now();
-        if end.is_none() && stop.load(Ordering::SeqCst) {
-            end = Some(now + ANSWER_LIMIT);
-        }
+        let end = end.get();
         // Late answers are waited for, but no longer than until all are there.
-        if end.is_some_and(|end| now >= end || asked.iter().all(|one| one.answer.is_some())) {
+        if end.is_some_and(|end| now >= *end || asked.iter().all(|one| one.answer.is_some())) {
             return asked;
         }
         if now >= next {
@@ -255,5 +258,19 @@ mod tests {
         }
         let asked = probe.finish().unwrap();
         assert_eq!(asked.iter().filter(|one| one.answer.is_some()).count(), 3);
+    }
+
+    #[test]
+    fn who_is_stopped_waits_no_longer_than_told() {
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let probe = Probe::start(None, address.ip(), address).unwrap();
+        let mut bytes = [0; 2048];
+        silent.recv_from(&mut bytes).unwrap();
+        let begun = Instant::now();
+        probe.stop(Duration::ZERO);
+        let asked = probe.finish().unwrap();
+        assert!(!asked.is_empty() && asked.iter().all(|one| one.answer.is_none()));
+        assert!(begun.elapsed() < ANSWER_LIMIT);
     }
 }

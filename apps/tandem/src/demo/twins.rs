@@ -9,12 +9,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use rustix::process::Signal;
 use serde::de::DeserializeOwned;
-use tandem_keeper::{OperatorAnswer, OperatorRequest, Status};
+pub use tandem_keeper::Status;
+use tandem_keeper::{OperatorAnswer, OperatorRequest};
 use tandem_node::{Reply, Request};
 use tandem_types::{Role, Seat};
 
-use super::child::Child;
+use super::child::{Child, signal};
 use super::place::{MASTER, Place, SIP_PORT, STANDBY, VIRTUAL};
 use super::space::Space;
 use super::wait;
@@ -25,6 +27,9 @@ use crate::init::{InitArgs, SeatArg, set_up};
 
 /// The realm of a run's users.
 const REALM: &str = "demo.example";
+
+/// A killed process has ended by then.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// One of the two machines.
 #[derive(Debug)]
@@ -162,6 +167,25 @@ impl Twins {
     /// Stops the keeper of one machine, in good order.
     pub fn stop_keeper(&mut self, index: usize) {
         self.machines[index].keeper = None;
+    }
+
+    /// The keeper process of a machine, where it was started and neither stopped nor killed.
+    #[must_use]
+    pub fn keeper_pid(&self, index: usize) -> Option<u32> {
+        self.machines[index].keeper.as_ref().map(Child::pid)
+    }
+
+    /// Kills the keeper of one machine (SIGKILL), and with it its server; it can be started again.
+    ///
+    /// # Errors
+    ///
+    /// It does not run, or does not end.
+    pub fn kill_keeper(&mut self, index: usize) -> Result<()> {
+        let keeper = self.machines[index].keeper.as_mut().context("the keeper does not run")?;
+        signal(keeper.pid(), Signal::KILL)?;
+        keeper.wait(END_LIMIT)?;
+        self.machines[index].keeper = None;
+        Ok(())
     }
 
     /// What the keeper of a machine says; `None` while it does not answer.
