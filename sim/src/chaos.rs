@@ -14,9 +14,9 @@ use tandem_types::{Dice, Duration, Instant};
 
 use crate::machine::Rules;
 use crate::network::{Port, Road, Way, Weather};
-use crate::oracle::Seen;
 use crate::orders::{Order, Trigger};
 use crate::phone::Habits;
+use crate::run::{Report, caught};
 use crate::world::{World, new_user};
 use rare::Rare;
 
@@ -35,26 +35,9 @@ const VOTER_SETTLES: Duration = Duration::from_millis(3_200);
 /// Kills of one machine's server: more would make its keeper wait for long.
 const KILLS_MAX: usize = 3;
 
-/// What a run came to.
-#[derive(Debug)]
-pub struct Report {
-    /// Broken promises.
-    pub violations: Vec<String>,
-    /// What was seen.
-    pub seen: Seen,
-    /// The story, where it was recorded.
-    pub story: Vec<String>,
-}
-
-/// Runs one seed. A panic is a broken promise too.
+/// Runs one seed.
 pub fn run(seed: u64, rules: Rules, record: bool) -> Report {
-    let run = std::panic::AssertUnwindSafe(|| run_through(seed, rules, record));
-    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-        let violations = vec![format!("a server or keeper panicked: {text}")];
-        Report { violations, seen: Seen::default(), story: Vec::new() }
-    })
+    caught(|| run_through(seed, rules, record))
 }
 
 fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
@@ -80,33 +63,10 @@ fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
     Report { violations: oracle.violations, seen: oracle.seen, story }
 }
 
-/// Runs a range of seeds on two threads; the reports come in the order of the seeds.
+/// Runs a range of seeds.
 pub fn run_many(seeds: Range<u64>, rules: Rules) -> Vec<(u64, Report)> {
-    let half = |first: u64| {
-        let seeds = seeds.clone();
-        seeds
-            .filter(move |seed| seed % THREADS == first)
-            .map(move |seed| (seed, run(seed, rules, false)))
-    };
-    let mut all: Vec<(u64, Report)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS)
-            .map(|first| scope.spawn(move || half(first).collect::<Vec<_>>()))
-            .collect();
-        // A panic in a run is a finding: it ends the program with the panic's own words.
-        threads
-            .into_iter()
-            .flat_map(|thread| match thread.join() {
-                Ok(reports) => reports,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-            .collect()
-    });
-    all.sort_by_key(|(seed, _)| *seed);
-    all
+    crate::run::run_many(seeds, |seed| run(seed, rules, false))
 }
-
-/// Seeds are independent of each other.
-const THREADS: u64 = 2;
 
 #[derive(Debug)]
 struct Chaos {
@@ -306,7 +266,7 @@ impl Chaos {
             14 => {
                 let road = Road::ALL[self.pick(2)];
                 let way = if self.dice.chance(50) { Way::In } else { Way::Out };
-                self.world.network.set_cut(Port { machine: at, road, way }, true);
+                self.world.cut_one_way(Port { machine: at, road, way });
                 self.after(50, 2_500, Remedy::Mend);
             }
             15 => {
@@ -319,8 +279,8 @@ impl Chaos {
                 self.after(50, 2_000, Remedy::Disk(at));
             }
             16 => {
-                self.world.network.weather =
-                    Weather { loss_percent: 15, ..weather(&mut self.dice) };
+                let weather = Weather { loss_percent: 15, ..weather(&mut self.dice) };
+                self.world.set_weather(weather);
                 self.after(100, 1_500, Remedy::Weather);
             }
             17 => self.world.operate(at, OperatorRequest::Switch { force: false }),
@@ -367,7 +327,10 @@ impl Chaos {
             Remedy::Unlock(at) => {
                 self.world.operate(at, OperatorRequest::Lock { on: false, seconds: None });
             }
-            Remedy::Weather => self.world.network.weather = weather(&mut self.dice),
+            Remedy::Weather => {
+                let weather = weather(&mut self.dice);
+                self.world.set_weather(weather);
+            }
         }
     }
 }

@@ -217,6 +217,7 @@ impl World {
             self.machines[at].rests_until = self.now + *pause;
         }
         self.watch_orders(at, fact);
+        self.watch_switch(fact);
     }
 
     fn send_heartbeat(&mut self, from: usize, bytes: &[u8]) {

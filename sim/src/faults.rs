@@ -3,7 +3,7 @@
 use tandem_keeper::{Exit, Input as KeeperInput};
 use tandem_types::Duration;
 
-use crate::network::Road;
+use crate::network::{Port, Road};
 use crate::world::{Event, World};
 
 /// The system starts a keeper that ended after this pause.
@@ -12,6 +12,7 @@ const KEEPER_RESTART: Duration = Duration::from_millis(300);
 impl World {
     /// Switches a machine on.
     pub fn power_on(&mut self, at: usize) {
+        self.disturb();
         self.forget_isolation();
         if !self.machines[at].powered {
             self.machines[at].power_on();
@@ -21,6 +22,7 @@ impl World {
 
     /// Pulls the plug of a machine.
     pub fn power_off(&mut self, at: usize) {
+        self.disturb();
         self.forget_isolation();
         let machine = &mut self.machines[at];
         machine.powered = false;
@@ -36,11 +38,13 @@ impl World {
 
     /// Kills the server process.
     pub fn kill_server(&mut self, at: usize) {
+        self.disturb();
         self.server_ends(at, Exit::Signal(9));
     }
 
     /// Kills the keeper; the system starts it again. The server dies with it.
     pub fn kill_keeper(&mut self, at: usize) {
+        self.disturb();
         self.forget_isolation();
         if self.machines[at].keeper.take().is_some() {
             self.set_keeper_wake(at);
@@ -51,6 +55,7 @@ impl World {
 
     /// The server process hangs; for good, or for so long.
     pub fn stall_server(&mut self, at: usize, pause: Option<Duration>) {
+        self.disturb();
         let Some(server) = &mut self.machines[at].server else { return };
         server.stalled = true;
         let life = server.life;
@@ -63,6 +68,7 @@ impl World {
 
     /// The keeper is held up.
     pub fn stall_keeper(&mut self, at: usize, pause: Duration) {
+        self.disturb();
         self.forget_isolation();
         let Some(keeper) = &mut self.machines[at].keeper else { return };
         keeper.stalled = true;
@@ -81,6 +87,7 @@ impl World {
 
     /// Cuts or mends a road of a machine, both ways.
     pub fn cut(&mut self, at: usize, roads: &[Road], cut: bool) {
+        self.disturb();
         let well = self.is_healthy();
         for road in roads {
             self.network.set_cut_both(at, *road, cut);
@@ -91,8 +98,15 @@ impl World {
         }
     }
 
+    /// Closes one port.
+    pub fn cut_one_way(&mut self, port: Port) {
+        self.disturb();
+        self.network.set_cut(port, true);
+    }
+
     /// Mends every road.
     pub fn mend(&mut self) {
+        self.disturb();
         self.forget_isolation();
         self.network.open_all();
     }
@@ -105,22 +119,26 @@ impl World {
 
     /// What the kernel says about the network of the phones.
     pub fn set_carrier(&mut self, at: usize, there: bool) {
+        self.disturb();
         self.machines[at].carrier = there;
         self.keeper_turn(at, KeeperInput::LinkState(there));
     }
 
     /// The disk is full, or has room again.
     pub fn fill_disk(&mut self, at: usize, full: bool) {
+        self.disturb();
         self.machines[at].disk.full = full;
     }
 
     /// Syncs take long, or not.
     pub fn slow_disk(&mut self, at: usize, slow: bool) {
+        self.disturb();
         self.machines[at].disk.slow = slow;
     }
 
     /// The clock on a machine's wall is set anew.
     pub fn jump_wall(&mut self, at: usize, millis: i64) {
+        self.disturb();
         self.machines[at].wall_error += millis * 1_000;
     }
 
@@ -129,7 +147,7 @@ impl World {
         self.mend();
         self.stop_gateway(false);
         self.ensure_voter();
-        self.network.weather = crate::network::Weather::CALM;
+        self.set_weather(crate::network::Weather::CALM);
         for at in 0..2 {
             self.fill_disk(at, false);
             self.slow_disk(at, false);

@@ -5,6 +5,7 @@
 //! machine, so every failure can be replayed.
 
 pub mod chaos;
+mod clean;
 mod deeds;
 mod disk;
 mod faults;
@@ -17,7 +18,9 @@ mod oracle;
 mod orders;
 mod phone;
 mod reach;
+mod run;
 mod story;
+pub mod switching;
 mod voter;
 mod watch;
 mod world;
@@ -27,5 +30,6 @@ pub use network::{Counts, Network, Port, Road, Way, Weather};
 pub use oracle::{Oracle, Seen};
 pub use orders::Order;
 pub use phone::{Config as PhoneConfig, Habits, News, Phone};
+pub use run::{Report, run_many};
 pub use story::{STORY_SEED, Story};
 pub use world::{World, new_user};

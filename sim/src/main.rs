@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use tandem_sim::{Rules, Seen, Story, chaos};
+use tandem_sim::{Report, Rules, Seen, Story, chaos, switching};
 
 const USAGE: &str = "usage: tandem-sim chaos --seeds FROM..TO | replay SEED | story FILE";
 
@@ -16,8 +16,9 @@ fn main() -> ExitCode {
             None => usage(),
         },
         ["story", file] => play(file),
-        ["replay", seed] => match seed.parse() {
-            Ok(seed) => replay(seed),
+        [what @ ("replay" | "switching"), seed] => match seed.parse() {
+            Ok(seed) if what == "switching" => tell(&switching::run(seed, true)),
+            Ok(seed) => tell(&chaos::run(seed, Rules::default(), true)),
             Err(_) => usage(),
         },
         _ => usage(),
@@ -50,8 +51,8 @@ fn run_chaos(from: u64, to: u64) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn replay(seed: u64) -> ExitCode {
-    let report = chaos::run(seed, Rules::default(), true);
+/// One run as it was recorded.
+fn tell(report: &Report) -> ExitCode {
     report.story.iter().for_each(|line| println!("{line}"));
     println!("{:?}", report.seen);
     report.violations.iter().for_each(|what| println!("BROKEN: {what}"));

@@ -51,6 +51,10 @@ pub struct Seen {
     pub races: u64,
     /// Users saved.
     pub users: u64,
+    /// Planned switches of a pair that was well.
+    pub clean_switches: u64,
+    /// Messages that phones repeated or heard again.
+    pub repeated: u64,
     /// Switchovers that waited for the calls to end, and were begun.
     pub idle_switches: u64,
     /// Maintenance locks that were set on a machine which was not active.
@@ -81,6 +85,8 @@ impl Seen {
         self.users += other.users;
         self.granted += other.granted;
         self.isolated += other.isolated;
+        self.clean_switches += other.clean_switches;
+        self.repeated += other.repeated;
         self.idle_switches += other.idle_switches;
         self.locks += other.locks;
         self.runs += other.runs;
@@ -147,7 +153,7 @@ impl Call {
     }
 
     /// Whether either side has hung up, or was.
-    fn is_left(&self) -> bool {
+    pub(crate) fn is_left(&self) -> bool {
         let gone = |device: &Device| device.left || device.hung_up;
         self.left || self.hung_up || self.devices.values().any(gone)
     }

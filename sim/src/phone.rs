@@ -175,6 +175,8 @@ pub struct Phone {
     challenge: Option<(Challenge, u32)>,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     news: VecDeque<News>,
+    /// What was repeated, by this phone or to it; where it is the answer to an INVITE, of which call.
+    repeated: Vec<(Option<u32>, String)>,
 }
 
 impl Phone {
@@ -192,6 +194,7 @@ impl Phone {
             challenge: None,
             transmits: VecDeque::new(),
             news: VecDeque::new(),
+            repeated: Vec::new(),
         }
     }
 
@@ -233,6 +236,11 @@ impl Phone {
     /// The next thing that happened.
     pub fn poll_news(&mut self) -> Option<News> {
         self.news.pop_front()
+    }
+
+    /// What this phone repeated or heard again since the last time.
+    pub(crate) fn take_repeated(&mut self) -> Vec<(Option<u32>, String)> {
+        core::mem::take(&mut self.repeated)
     }
 
     fn tell(&mut self, news: News) {

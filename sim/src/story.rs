@@ -419,6 +419,7 @@ impl World {
             }
             ["nobody", "serves"] => self.active().is_none(),
             ["protected"] => self.is_healthy(),
+            ["nothing", "repeated"] => self.oracle.seen.repeated == 0,
             ["unprotected"] => self.active().is_some() && !self.is_healthy(),
             [device, "talks"] => self.phone_named(device, |phone| phone.talking().count() == 1),
             [device, "rings"] => self.phone_named(device, |phone| phone.ringing().count() == 1),

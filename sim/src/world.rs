@@ -16,6 +16,7 @@ use tandem_keeper::KeeperMessage;
 use tandem_node::{Reply, Request};
 use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
 
+use crate::clean::Calm;
 use crate::link::{LOOK, Link};
 use crate::machine::{Machine, REALM, Rules, ServerInput, own_address, virtual_address};
 use crate::network::{Network, Weather};
@@ -85,6 +86,7 @@ pub struct World {
     /// The third voter, where there is one.
     pub(crate) voter: Option<Voter>,
     pub(crate) surroundings: Surroundings,
+    pub(crate) calm: Calm,
     /// When an operator ordered a switchover at once, last.
     pub(crate) switch_ordered: Option<Instant>,
     phones: Vec<Phone>,
@@ -160,6 +162,7 @@ impl World {
             machines,
             voter,
             surroundings: Surroundings::default(),
+            calm: Calm::default(),
             switch_ordered: None,
             phones,
             by_address,
@@ -375,6 +378,9 @@ impl World {
         while let Some((to, bytes)) = self.phones[phone].poll_transmit() {
             let from = self.phones[phone].config().address;
             self.send_to_server(from, to, bytes);
+        }
+        for (call, what) in self.phones[phone].take_repeated() {
+            self.repeated(phone, call, &what);
         }
         while let Some(news) = self.phones[phone].poll_news() {
             self.tell_news(phone, &news);

@@ -261,7 +261,11 @@ impl Phone {
         let Some(talk) = self.talks.get_mut(&call) else { return };
         let tag = response.headers.to().ok().and_then(|to| to.tag().map(<[u8]>::to_vec));
         let first = !core::mem::replace(&mut talk.trying, true);
-        let ringing = response.status > 100 && talk.tags.insert(tag.clone().unwrap_or_default());
+        let rings = response.status > 100;
+        let ringing = rings && talk.tags.insert(tag.clone().unwrap_or_default());
+        if rings && !ringing {
+            self.repeated.push((None, String::from("hears it ring again")));
+        }
         let leaves = talk.leaves;
         if first {
             self.tell(News::HearsTrying { call });

@@ -124,6 +124,7 @@ impl Phone {
             client.pause = if invite { client.pause * 2 } else { (client.pause * 2).min(T2) };
             client.repeat = Some(now + client.pause);
             let message = (client.to, client.request.to_bytes());
+            self.repeated.push((None, format!("repeats its {}", client.request.method)));
             self.transmits.push_back(message);
         }
     }
@@ -154,6 +155,8 @@ impl Phone {
         let tag = response.headers.to().ok().and_then(|to| to.tag().map(<[u8]>::to_vec));
         let answer = (response.status, tag.unwrap_or_default());
         if let Some(before) = &client.answer {
+            let (status, method) = (answer.0, &client.request.method);
+            self.repeated.push((None, format!("hears {status} to its {method} again")));
             // Two servers may each ask who we are: a question rests on no state.
             let questions = matches!((before.0, answer.0), (401, 401) | (407, 407));
             if *before != answer && !questions {
@@ -266,6 +269,7 @@ impl Phone {
             }
             server.pause = (server.pause * 2).min(T2);
             server.repeat = Some(now + server.pause);
+            self.repeated.push((server.unacked, format!("repeats its answer to {}", key.1)));
             let message = (server.to, server.last.clone());
             self.transmits.push_back(message);
         }
@@ -280,6 +284,7 @@ impl Phone {
         let key = (branch, request.method.clone());
         if let Some(server) = self.servers.get(&key) {
             let message = (server.to, server.last.clone());
+            self.repeated.push((None, format!("hears {} again", key.1)));
             self.transmits.push_back(message);
             return;
         }
