@@ -29,13 +29,7 @@ const USER_PREFIX: &str = "user/";
 impl World {
     /// Peace, then every phone hangs up, then all promises are checked.
     pub fn judge(&mut self) {
-        self.make_peace();
-        let rests = self.machines.iter().map(|machine| machine.rests_until).max();
-        let rest = rests.unwrap_or(self.now).remaining_from(self.now);
-        if !self.advance_until(rest + HEALING_MAX, Self::is_healthy) {
-            let states = [0, 1].map(|at| self.describe(at));
-            let what = format!("the pair does not heal: {} / {}", states[0], states[1]);
-            self.oracle.broken(self.now, &what);
+        if !self.heals() {
             return;
         }
         // Lost messages are repeated after four seconds at most.
@@ -49,6 +43,20 @@ impl World {
         self.judge_records();
         self.judge_users();
         self.judge_replicas();
+    }
+
+    /// Peace; and whether the pair is whole again in time.
+    pub(crate) fn heals(&mut self) -> bool {
+        self.make_peace();
+        let rests = self.machines.iter().map(|machine| machine.rests_until).max();
+        let rest = rests.unwrap_or(self.now).remaining_from(self.now);
+        let heals = self.advance_until(rest + HEALING_MAX, Self::is_healthy);
+        if !heals {
+            let states = [0, 1].map(|at| self.describe(at));
+            let what = format!("the pair does not heal: {} / {}", states[0], states[1]);
+            self.oracle.broken(self.now, &what);
+        }
+        heals
     }
 
     /// What a machine looks like from outside.

@@ -16,6 +16,7 @@ mod network;
 mod operator;
 mod oracle;
 mod orders;
+pub mod partitions;
 mod phone;
 mod reach;
 mod run;

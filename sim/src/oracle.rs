@@ -55,6 +55,10 @@ pub struct Seen {
     pub clean_switches: u64,
     /// Messages that phones repeated or heard again.
     pub repeated: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// How long both servers served at once in these, in microseconds.
+    pub together_micros: u64,
     /// Switchovers that waited for the calls to end, and were begun.
     pub idle_switches: u64,
     /// Maintenance locks that were set on a machine which was not active.
@@ -85,6 +89,8 @@ impl Seen {
         self.users += other.users;
         self.granted += other.granted;
         self.isolated += other.isolated;
+        self.partitions += other.partitions;
+        self.together_micros += other.together_micros;
         self.clean_switches += other.clean_switches;
         self.repeated += other.repeated;
         self.idle_switches += other.idle_switches;

@@ -85,6 +85,8 @@ pub struct World {
     pub(crate) machines: [Machine; 2],
     /// The third voter, where there is one.
     pub(crate) voter: Option<Voter>,
+    /// How long both servers served at once.
+    pub(crate) together: Duration,
     pub(crate) surroundings: Surroundings,
     pub(crate) calm: Calm,
     /// When an operator ordered a switchover at once, last.
@@ -161,6 +163,7 @@ impl World {
             link: Link::default(),
             machines,
             voter,
+            together: Duration::ZERO,
             surroundings: Surroundings::default(),
             calm: Calm::default(),
             switch_ordered: None,
@@ -303,6 +306,9 @@ impl World {
         let Some(next) = [event, wake].into_iter().flatten().min() else { return false };
         if next > end {
             return false;
+        }
+        if self.serves(0) && self.serves(1) {
+            self.together += self.now.elapsed_until(next);
         }
         self.now = self.now.max(next);
         if event == Some(next)

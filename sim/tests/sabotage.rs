@@ -1,7 +1,7 @@
 //! A simulator that finds nothing proves nothing: each rule is broken on purpose, and that is seen.
 
 use tandem_node::Sabotage;
-use tandem_sim::{Rules, chaos};
+use tandem_sim::{Rules, chaos, partitions, run_many};
 
 /// A broken rule is noticed within so many seeds.
 const SEEDS: u64 = 600;
@@ -55,4 +55,12 @@ fn heartbeats_that_are_taken_too_late_are_noticed() {
 #[test]
 fn a_third_voter_whose_promises_end_too_early_is_noticed() {
     assert!(noticed_by(Rules { votes: true, hasty_voter: true, ..Rules::default() }) > 0);
+}
+
+#[test]
+fn so_it_is_in_partitions_without_calls() {
+    let rules = Rules { hasty_voter: true, ..Rules::default() };
+    let reports = run_many(0..20, |seed| partitions::run(seed, rules, false));
+    let micros: u64 = reports.iter().map(|(_, report)| report.seen.together_micros).sum();
+    assert!(micros > 0, "two served, and nobody saw it");
 }
