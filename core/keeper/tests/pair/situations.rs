@@ -523,3 +523,15 @@ fn two_that_hear_each_other_on_the_link_only_do_not_outbid_each_other() {
     assert!(took < ms(200), "{took:?}; {}", world.story());
     assert!(world.reigns.len() <= reigns + 1, "{}", world.story());
 }
+
+#[test]
+fn a_locked_twin_that_knows_more_is_not_waited_for() {
+    let mut world = World::settled(1);
+    world.order(STANDBY, OperatorRequest::Lock { on: true, seconds: None });
+    world.kill_server(MASTER);
+    world.lose_journal(MASTER);
+    world.run(ms(20));
+    assert_eq!(world.serving(), [] as [usize; 0]);
+    let took = world.run_until(ms(5_000), |world| world.serving() == [MASTER]);
+    assert!(took < ms(300), "{took:?}; {}", world.story());
+}

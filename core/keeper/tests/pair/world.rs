@@ -306,7 +306,6 @@ impl World {
     }
 
     /// The server's disk is empty when it comes back.
-    #[cfg(feature = "sabotage")]
     pub(crate) fn lose_journal(&mut self, at: usize) {
         self.machines[at].server.holds = Stamp { epoch: Epoch::NEVER, seq: Seq::ZERO };
     }

@@ -122,11 +122,11 @@ impl Pair {
         self.twin.idle_since().map(|since| since.max(self.idle_since))
     }
 
-    /// Whether a twin that should lead has had the time to. One that is stopped will not come back
-    /// by itself soon, unless all began to hear again just now.
+    /// Whether a twin that should lead has had the time to. One that is stopped or locked will not come
+    /// back by itself soon, unless all began to hear again just now.
     fn is_overdue(&self, now: Instant, beat: &Beat) -> bool {
         let limit = self.nobody_serves_since().map(|since| since + self.config.timings.revive);
-        let stopped = beat.state == State::Stopped && self.judge_from <= now;
+        let stopped = (beat.state == State::Stopped || beat.locked) && self.judge_from <= now;
         stopped || limit.is_none_or(|limit| limit <= now)
     }
 
