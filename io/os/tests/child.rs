@@ -52,7 +52,7 @@ fn a_running_child_can_be_asked_and_killed() {
     child.stop(Stop::Ask).unwrap();
     assert_eq!(ended(&mut child), Exit::Signal(15));
 
-    let mut child = sh("trap '' TERM; echo up; while :; do sleep 1000; done", Output::Capture);
+    let mut child = sh("trap '' TERM; echo up; exec sleep 1000", Output::Capture);
     wait(child.stdout().unwrap());
     child.stop(Stop::Ask).unwrap();
     child.stop(Stop::Kill).unwrap();
