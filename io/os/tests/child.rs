@@ -129,20 +129,6 @@ fn an_end_that_is_not_read_says_so_and_does_not_block() {
     assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
 }
 
-#[test]
-fn a_dead_listener_is_replaced_and_a_living_one_is_not() {
-    let path = socket("replaced");
-    let listener = Listener::bind(&path).unwrap();
-    assert_eq!(Listener::bind(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-    // As a SIGKILL would: the file stays, nobody listens.
-    drop(std::fs::hard_link(&path, path.with_extension("kept")));
-    drop(listener);
-    std::fs::rename(path.with_extension("kept"), &path).unwrap();
-    assert!(Stream::connect(&path).is_err());
-    let _listener = Listener::bind(&path).unwrap();
-    Stream::connect(&path).unwrap();
-}
-
 /// The way a keeper gives its server the line to itself: as standard input.
 #[test]
 fn a_child_inherits_one_end() {
