@@ -2,14 +2,14 @@
 //! that the twin is silent: is it gone, or are we?
 //!
 //! ```text
-//!   every 5 s ........................................ for `status`, and to have something to compare
+//!   at the start, then every 5 s .................... for `status`, and to have something to compare
 //!   the twin fell silent, or the wire changed: at once, then every 200 ms for 3 s
 //!   nobody answers ................................... every 200 ms until somebody does
 //! ```
 //!
 //! Silence of a phone proves nothing (it may sleep, or sit behind a router that lets only the server's
-//! packets in); an answer does. A gateway that is known and does not answer, twice in a row, while no phone
-//! does either and none has sent anything: then we are the one that is cut off.
+//! packets in); an answer does. A gateway that has answered before and does not answer, twice in a row,
+//! while no phone does either and none has sent anything: then we are the one that is cut off.
 
 use std::net::SocketAddr;
 
@@ -53,18 +53,21 @@ pub(crate) struct Asking {
     newest: Option<(Instant, Reach)>,
     /// Rounds in a row in which nobody answered.
     empty: u32,
+    /// The gateway has answered once: before that its silence may be its way.
+    gateway_seen: bool,
 }
 
 impl Asking {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            next: now + CALM,
+            next: now,
             urgent_until: now,
             carrier: true,
             before: None,
             phones: Vec::new(),
             newest: None,
             empty: 0,
+            gateway_seen: false,
         }
     }
 
@@ -78,7 +81,9 @@ impl Asking {
     pub(crate) fn take_reach(&mut self, now: Instant, reach: Reach, phone_heard: Option<Instant>) {
         self.newest = Some((now, reach));
         let heard = phone_heard.is_some_and(|at| now < at + URGENT * EMPTY_ROUNDS);
-        let empty = reach.gateway == Some(false) && reach.phones_answered == 0 && !heard;
+        self.gateway_seen |= reach.gateway == Some(true);
+        let gone = self.gateway_seen && reach.gateway == Some(false);
+        let empty = gone && reach.phones_answered == 0 && !heard;
         self.empty = if empty { self.empty.saturating_add(1) } else { 0 };
         if empty {
             self.next = self.next.min(now + URGENT);
@@ -143,7 +148,7 @@ mod tests {
         let start = Instant::from_micros(1_000_000);
         let mut asking = Asking::new(start);
         let calm = asked(&mut asking, start, true);
-        assert_eq!(calm, [5_000_000, 10_000_000, 15_000_000]);
+        assert_eq!(calm, [0, 5_000_000, 10_000_000, 15_000_000]);
         let urgent = asked(&mut asking, start + 4 * CALM, false);
         assert_eq!(urgent[..3], [0, 200_000, 400_000]);
         assert_eq!(urgent.iter().filter(|at| **at <= 3_000_000).count(), 16);
@@ -154,6 +159,7 @@ mod tests {
     fn a_wire_that_comes_back_makes_nothing_urgent_and_one_that_goes_does() {
         let start = Instant::from_micros(1_000_000);
         let mut asking = Asking::new(start);
+        assert!(asking.due(start, true).is_some(), "the first question");
         assert_eq!(asking.due(start, true), None);
         asking.take_carrier(false);
         assert!(asking.due(start, true).is_some());
