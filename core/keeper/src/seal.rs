@@ -11,7 +11,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 /// Version of the datagrams.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The longest heartbeat in bytes.
 pub const BEAT_MAX: usize = 256;

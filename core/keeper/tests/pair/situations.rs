@@ -480,11 +480,11 @@ fn strangers_change_nothing_and_are_counted() {
         let mut bytes = vec![1; length];
         world.dice.fill(&mut bytes);
         if let Some(version) = bytes.first_mut() {
-            *version = 1;
+            *version = 2;
         }
         world.tell(STANDBY, Input::Datagram { path: 0, bytes });
     }
-    world.tell(STANDBY, Input::Datagram { path: 9, bytes: vec![2; 80] });
+    world.tell(STANDBY, Input::Datagram { path: 9, bytes: vec![3; 80] });
     let counted = world.status(STANDBY).heartbeats;
     assert_eq!(counted.strange - forged.strange, 300);
     assert_eq!(counted.other_version - forged.other_version, 1);
