@@ -22,8 +22,8 @@ users anna ben
     standby keeper: passive -> claiming
     standby keeper: claiming -> active
     standby server: serves: 1 calls and 2 logins
-    standby server: protected
     ben: is acknowledged (call 1)
+    standby server: protected
 2.000s expect anna talks
 2.000s expect ben talks
 3.000s anna hangs up

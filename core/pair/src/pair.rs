@@ -71,6 +71,8 @@ pub struct Pair {
     judge_from: Instant,
     probe: Probe,
     somebody_serves: bool,
+    /// The twin handed over to us: it hears at the address until we announce it.
+    handed_over: bool,
     votes: Votes,
     /// The epoch of the claim is on disk; what lacks is a vote.
     saved: bool,
@@ -150,6 +152,7 @@ impl Pair {
             judge_from: now + config.timings.cold_wait(config.seat),
             probe: Probe::Unasked,
             somebody_serves: false,
+            handed_over: false,
             votes: Votes::new(now, config.votes, &config.timings),
             saved: false,
             address: Address::None,

@@ -47,7 +47,10 @@ impl Pair {
         if self.address.is_left(now) {
             self.release();
         }
-        if self.address.refresh_due(now) && self.state == State::Active && self.own.serving {
+        // After a planned switch the twin hears at the address until phones learn that it is here; a
+        // dead one does not, and what a server says first must not be answered to the dead.
+        let heard_here = self.own.serving || !self.handed_over;
+        if self.address.refresh_due(now) && self.state == State::Active && heard_here {
             self.outputs.push_back(Output::Refresh);
         }
         self.beat_if_due(now);
@@ -128,6 +131,7 @@ impl Pair {
         self.yield_until = None;
         self.saved = false;
         if to == State::Claiming {
+            self.handed_over = event == Event::TwinYielded;
             self.votes.stand(now);
         } else if to.is_idle() {
             self.votes.sit_down();
