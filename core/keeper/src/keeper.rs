@@ -271,11 +271,11 @@ impl Keeper {
 
     fn conflicting(&mut self, now: Instant, conflict: Conflict) {
         let verdict = self.conflicts.heard(now, conflict, self.pair.holds_address());
-        if verdict.tell {
-            self.fact(Fact::AddressConflict(conflict));
-        }
         if verdict.defend {
             self.outputs.push_back(Output::RefreshAddress);
+        }
+        if verdict.tell {
+            self.fact(Fact::AddressConflict(conflict));
         }
     }
 
