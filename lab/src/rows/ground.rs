@@ -1,8 +1,9 @@
 //! Where a scenario is played: a pair of its own, configured as the scenario wants it, and what is done
 //! to it.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -23,26 +24,40 @@ pub(super) const LIMIT: Duration = Duration::from_secs(15);
 pub(super) const CALM: Duration = Duration::from_millis(500);
 
 /// The machine of the third voter, and the last number of its address.
-const WITNESS: &str = "witness";
-const WITNESS_NUMBER: u8 = FIRST_PHONE + 2;
+const THIRD: &str = "witness";
+const THIRD_NUMBER: u8 = FIRST_PHONE + 2;
 /// The port of a witness.
 const WITNESS_PORT: u16 = 5072;
 /// After its start it grants nothing for 3.1 s.
 const WITNESS_SILENCE: Duration = Duration::from_millis(3_200);
+/// The ports of an etcd.
+const ETCD_PORT: u16 = 2379;
+const ETCD_PEER_PORT: u16 = 2380;
+
+/// The third voter of a pair.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Third {
+    #[default]
+    Nobody,
+    /// `tandem witness`.
+    Witness,
+    /// A real etcd of one member.
+    Etcd,
+}
 
 /// How the pair is configured.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Plan {
     /// Further lines of both configuration files.
     pub(super) lines: &'static str,
-    /// There is a third voter.
-    pub(super) witness: bool,
+    /// The third voter.
+    pub(super) third: Third,
 }
 
 /// The pair and what belongs to it. Fields end in this order.
 #[derive(Debug)]
 pub(super) struct Ground {
-    witness: Option<Child>,
+    third: Option<Child>,
     witness_since: Option<Instant>,
     /// The pair and its place.
     pub(super) stage: Stage,
@@ -100,21 +115,28 @@ pub(super) fn on_pair(
 
 impl Ground {
     fn lay(plan: Plan) -> Result<Self> {
-        let place = Place::machines(&[CALLERS, PHONES, WITNESS])?;
+        let place = Place::machines(&[CALLERS, PHONES, THIRD])?;
         let folder = Folder::new(None)?;
         let twins = Twins::set_up(&program()?, folder.path(), &place)?;
         let stage = Stage { twins, folder, place };
-        let mut ground = Self { witness: None, witness_since: None, stage };
-        let at = ground.stage.place.address(WITNESS_NUMBER);
-        let vote = format!("witness = \"{at}:{WITNESS_PORT}\"\n");
+        let mut ground = Self { third: None, witness_since: None, stage };
+        let at = ground.stage.place.address(THIRD_NUMBER);
+        let vote = match plan.third {
+            Third::Nobody => String::new(),
+            Third::Witness => format!("witness = \"{at}:{WITNESS_PORT}\"\n"),
+            Third::Etcd => format!("etcd = [\"http://{at}:{ETCD_PORT}\"]\n"),
+        };
         for machine in &ground.stage.twins.machines {
             let mut file = std::fs::OpenOptions::new().append(true).open(&machine.config_path)?;
-            let vote = if plan.witness { vote.as_str() } else { "" };
             write!(file, "{vote}{}", plan.lines)?;
         }
-        if plan.witness {
-            ground.set_up_witness()?;
-            ground.start_witness()?;
+        match plan.third {
+            Third::Nobody => {}
+            Third::Witness => {
+                ground.set_up_witness()?;
+                ground.start_witness()?;
+            }
+            Third::Etcd => ground.start_etcd()?,
         }
         Ok(ground)
     }
@@ -132,7 +154,7 @@ impl Ground {
         add.arg("--config").arg(&file).args(["witness", "add", "lab", key]);
         ensure!(add.output()?.status.success(), "`tandem witness add` failed");
         let text = std::fs::read_to_string(&file)?;
-        let at = self.stage.place.address(WITNESS_NUMBER);
+        let at = self.stage.place.address(THIRD_NUMBER);
         let socket = self.stage.folder.path().join("witness.sock");
         let listen = format!("socket = {socket:?}\nlisten = [\"{at}:{WITNESS_PORT}\"]");
         let usual = format!("listen = [\"[::]:{WITNESS_PORT}\"]");
@@ -145,17 +167,43 @@ impl Ground {
     fn start_witness(&mut self) -> Result<()> {
         let file = self.witness_file();
         let arguments = ["--config".as_ref(), file.as_os_str(), "witness".as_ref()];
-        let space = self.stage.place.space(WITNESS);
+        let space = self.stage.place.space(THIRD);
         let log = self.stage.folder.path().join("witness.log");
         let child = Child::start("the witness", &program()?, &arguments, space.as_ref(), &log)?;
-        self.witness = Some(child);
+        self.third = Some(child);
         self.witness_since = Some(Instant::now());
         Ok(())
     }
 
-    /// Ends the witness.
-    pub(super) fn stop_witness(&mut self) {
-        self.witness = None;
+    /// Starts an etcd and waits until it serves.
+    fn start_etcd(&mut self) -> Result<()> {
+        let at = self.stage.place.address(THIRD_NUMBER);
+        let (url, peer) =
+            (format!("http://{at}:{ETCD_PORT}"), format!("http://{at}:{ETCD_PEER_PORT}"));
+        let data = self.stage.folder.path().join("etcd");
+        let options = [
+            ("--data-dir", data.display().to_string()),
+            ("--listen-client-urls", url.clone()),
+            ("--advertise-client-urls", url),
+            ("--listen-peer-urls", peer.clone()),
+            ("--initial-cluster", format!("default={peer}")),
+            ("--initial-advertise-peer-urls", peer),
+        ];
+        let arguments: Vec<&OsStr> =
+            options.iter().flat_map(|(key, value)| [OsStr::new(key), OsStr::new(value)]).collect();
+        let space = self.stage.place.space(THIRD);
+        let log = self.stage.folder.path().join("etcd.log");
+        let child = Child::start("etcd", Path::new("etcd"), &arguments, space.as_ref(), &log)?;
+        self.third = Some(child);
+        wait::until("etcd", LIMIT, || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            Ok(text.contains("ready to serve client requests").then_some(()))
+        })
+    }
+
+    /// Ends the third voter.
+    pub(super) fn stop_third(&mut self) {
+        self.third = None;
     }
 
     /// Waits until one server serves and the other could take over at once and without loss.

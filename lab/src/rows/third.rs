@@ -1,4 +1,4 @@
-//! With a witness: never two serve, whatever is cut.
+//! With a third voter, a witness or an etcd: never two serve, whatever is cut.
 
 use std::time::Duration;
 
@@ -7,27 +7,35 @@ use rustix::process::Signal;
 use tandem::demo::child::signal;
 use tandem::demo::wait;
 
-use super::ground::{LIMIT, Plan, on_pair, reigns, stayed, went_over};
+use super::ground::{LIMIT, Plan, Third, on_pair, reigns, stayed, went_over};
 use super::wires::{part, unplug};
 use super::{Row, quick, row};
 
 /// How long a cut lasts.
 const CUT: Duration = Duration::from_secs(3);
 
-const VOTES: Plan = Plan { lines: "", witness: true };
+const WITNESS: Plan = Plan { lines: "", third: Third::Witness };
+const ETCD: Plan = Plan { lines: "", third: Third::Etcd };
 
 pub(super) const ROWS: &[Row] = &[
-    quick(row("witness-cut", "the two are cut from each other: never two serve", cut_between)),
-    row(
-        "witness-isolated",
-        "the active is cut from all: it stops before the twin serves",
-        isolated,
-    ),
-    row("witness-down", "the pair goes on and takes over without its witness", down),
+    quick(row("witness-cut", "the two are cut from each other: never two serve", || {
+        cut_between(WITNESS)
+    })),
+    row("witness-isolated", "the active is cut from all: it stops before the twin serves", || {
+        isolated(WITNESS)
+    }),
+    row("witness-down", "the pair goes on and takes over without its witness", || down(WITNESS)),
+    quick(row("etcd-cut", "the two are cut from each other: never two serve", || {
+        cut_between(ETCD)
+    })),
+    row("etcd-isolated", "the active is cut from all: it stops before the twin serves", || {
+        isolated(ETCD)
+    }),
+    row("etcd-down", "the pair goes on and takes over without its etcd", || down(ETCD)),
 ];
 
-fn cut_between() -> Result<String> {
-    on_pair(VOTES, |ground, before| {
+fn cut_between(plan: Plan) -> Result<String> {
+    on_pair(plan, |ground, before| {
         let watch = ground.watch()?;
         ground.calm()?;
         part(&ground.stage, true)?;
@@ -48,8 +56,8 @@ fn cut_between() -> Result<String> {
     })
 }
 
-fn isolated() -> Result<String> {
-    on_pair(VOTES, |ground, before| {
+fn isolated(plan: Plan) -> Result<String> {
+    on_pair(plan, |ground, before| {
         let watch = ground.watch()?;
         ground.calm()?;
         unplug(&ground.stage, before.index, true)?;
@@ -63,12 +71,12 @@ fn isolated() -> Result<String> {
     })
 }
 
-fn down() -> Result<String> {
-    on_pair(VOTES, |ground, before| {
+fn down(plan: Plan) -> Result<String> {
+    on_pair(plan, |ground, before| {
         let watch = ground.watch()?;
         ground.calm()?;
-        ground.stop_witness();
-        wait::pass("the time without a witness", CUT)?;
+        ground.stop_third();
+        wait::pass("the time without a third voter", CUT)?;
         let alone = ground.protected()?;
         let seen = watch.end()?;
         stayed(before, &alone)?;
