@@ -21,6 +21,7 @@ mod file;
 mod queue;
 mod reader;
 mod store;
+pub mod tables;
 mod writer;
 
 pub use file::{FILE_NAME, OpenError, move_aside};

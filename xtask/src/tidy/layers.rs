@@ -27,6 +27,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tandem-keeper", &["tandem-types", "tandem-pair"]),
     // The voter knows what it promised to whom, not what a vote is for.
     ("tandem-witness", &["tandem-types"]),
+    ("tandem-oplog", &["tandem-types"]),
     (
         "tandem-node",
         &[
@@ -41,7 +42,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     ("tandem-net", &["tandem-types"]),
     ("tandem-link", &["tandem-types"]),
-    ("tandem-store", &["tandem-types", "tandem-journal"]),
+    ("tandem-store", &["tandem-types", "tandem-journal", "tandem-oplog"]),
+    // What rows mean for telephony is all that sets it apart from the store.
+    ("tandem-config", &["tandem-types", "tandem-dialplan", "tandem-oplog", "tandem-store"]),
+    // For tests only: nothing that is shipped may know it.
+    ("tandem-faultfs", &["tandem-types"]),
     ("tandem-os", &["tandem-types"]),
     ("tandem-vote", &["tandem-types", "tandem-witness", "tandem-os"]),
 ];

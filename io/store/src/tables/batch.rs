@@ -1,0 +1,383 @@
+//! One transaction: changes of our own and ops of the other server, in any order.
+
+use core::fmt;
+use std::collections::BTreeSet;
+use std::sync::{MutexGuard, PoisonError};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use tandem_oplog::{
+    Chain, Change, Column, ColumnId, Op, OpError, OpId, Origin, Row, TableId, Value,
+};
+
+use super::capture::Capture;
+use super::sql::{key_bytes, write_row};
+use super::{By, Heads, Tables};
+
+/// Changes and ops that go to disk together. Rolled back where it is dropped before
+/// [`Batch::commit`].
+#[derive(Debug)]
+pub struct Batch<'a> {
+    tables: &'a mut Tables,
+    /// As it was: what a rollback returns to.
+    before: Heads,
+    touched: Touched,
+    open: bool,
+}
+
+/// Rows that were written: table and key.
+pub type Touched = BTreeSet<(TableId, Vec<Value>)>;
+
+/// Why a change was not made.
+#[derive(Debug)]
+pub enum ChangeError<E> {
+    /// The caller's own reason.
+    Refused(E),
+    /// It cannot be replicated: a row deleted, a key changed, a value of no kind, too much at once.
+    Unfit(String),
+    /// The disk, or SQLite.
+    Disk(rusqlite::Error),
+}
+
+impl<E: fmt::Display> fmt::Display for ChangeError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => why.fmt(f),
+            Self::Unfit(why) => f.write_str(why),
+            Self::Disk(error) => write!(f, "the configuration cannot be written: {error}"),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for ChangeError<E> {}
+
+/// What became of an op of the other server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Taken {
+    /// It is new, and part of the batch.
+    New,
+    /// It was here already.
+    Known,
+}
+
+/// Why an op was not taken.
+#[derive(Debug)]
+pub enum TakeError {
+    /// It is none, or of a version that is not known.
+    Unreadable(OpError),
+    /// One before it is missing, of its origin or of another that its writer had seen.
+    Gap(OpId),
+    /// There is another of this name here.
+    TwoPasts(OpId),
+    /// The disk, or SQLite.
+    Disk(rusqlite::Error),
+}
+
+impl fmt::Display for TakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => error.fmt(f),
+            Self::Gap(id) => write!(f, "a change came before {id}, on which it rests"),
+            Self::TwoPasts(id) => write!(f, "there is another change {id} here"),
+            Self::Disk(error) => write!(f, "the configuration cannot be written: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TakeError {}
+
+impl From<rusqlite::Error> for TakeError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn begin(tables: &'a mut Tables) -> rusqlite::Result<Self> {
+        // A pragma of the disk's own comes with the first statement: nothing is deferred.
+        tables.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let before = tables.heads.clone();
+        Ok(Self { tables, before, touched: Touched::new(), open: true })
+    }
+
+    /// The connection, inside the transaction, to read.
+    pub const fn reader(&self) -> &Connection {
+        &self.tables.connection
+    }
+
+    /// Runs SQL on the replicated tables; what it changes becomes one op. `None` where nothing did. Where
+    /// it is refused the rest of the batch is as if it had not been asked.
+    ///
+    /// Rows are made by INSERT and changed by UPDATE; they are deleted by setting `deleted` to 1.
+    ///
+    /// # Errors
+    ///
+    /// The body's own, or what cannot be replicated.
+    pub fn change<T, E: From<rusqlite::Error>>(
+        &mut self,
+        by: &By,
+        body: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<(T, Option<OpId>), ChangeError<E>> {
+        self.within(by, |batch| {
+            let done = body(&batch.tables.connection).map_err(ChangeError::Refused);
+            let changes = capture(batch.tables).take().map_err(ChangeError::Unfit);
+            // Its own reason comes first: what was captured is a part of what failed.
+            Ok((done?, changes?))
+        })
+    }
+
+    /// Writes one column although it may hold that value already: this decides between the values of a
+    /// conflict ([`Tables::undecided`]).
+    ///
+    /// # Errors
+    ///
+    /// There is no such row, or the value does not fit.
+    pub fn decide(
+        &mut self,
+        by: &By,
+        row: &super::Undecided,
+        value: &Value,
+    ) -> Result<Option<OpId>, ChangeError<rusqlite::Error>> {
+        let table = self.tables.schema.named(row.table);
+        let column = table.and_then(|table| table.named(row.column));
+        let (Some(table), Some(column)) = (table, column) else {
+            return Err(ChangeError::Unfit(format!("no column {}.{}", row.table, row.column)));
+        };
+        let done = self.within(by, |batch| {
+            let place = (table.id, row.key.clone());
+            let found = kept_row(&batch.tables.connection, table.id, &row.key);
+            let kept = found
+                .map_err(ChangeError::Disk)?
+                .ok_or_else(|| ChangeError::Unfit(format!("{} has no such row", row.table)))?;
+            let written = [(column, value.clone())];
+            write_row(&batch.tables.connection, table, &row.key, &written, &kept)
+                .map_err(ChangeError::Refused)?;
+            let mut capture = capture(batch.tables);
+            capture.mean(place, column.id, value.clone());
+            Ok(((), capture.take().map_err(ChangeError::Unfit)?))
+        })?;
+        Ok(done.1)
+    }
+
+    /// Runs `body` in a savepoint, and makes an op of the changes it returns.
+    fn within<T, E: From<rusqlite::Error>>(
+        &mut self,
+        by: &By,
+        body: impl FnOnce(&mut Self) -> Result<(T, Vec<Change>), ChangeError<E>>,
+    ) -> Result<(T, Option<OpId>), ChangeError<E>> {
+        self.sql("SAVEPOINT one").map_err(ChangeError::Disk)?;
+        let (heads, touched) = (self.tables.heads.clone(), self.touched.clone());
+        let result = body(self).and_then(|(done, changes)| {
+            let id = if changes.is_empty() { None } else { Some(self.log_own(by, changes)?) };
+            Ok((done, id))
+        });
+        if result.is_err() {
+            (self.tables.heads, self.touched) = (heads, touched);
+            // What is captured of it is void.
+            let _ = capture(self.tables).take();
+            self.sql("ROLLBACK TO one").map_err(ChangeError::Disk)?;
+        }
+        self.sql("RELEASE one").map_err(ChangeError::Disk)?;
+        result
+    }
+
+    fn log_own<E>(&mut self, by: &By, changes: Vec<Change>) -> Result<OpId, ChangeError<E>> {
+        let me = self.tables.me;
+        let heads = &mut self.tables.heads;
+        let id = OpId { origin: me, number: heads.seen.up_to(me) + 1 };
+        let mut seen = heads.seen.clone();
+        seen.forget_after(OpId { number: 0, ..id });
+        let op = Op {
+            id,
+            hlc: heads.clock.stamp(by.wall_millis),
+            epoch: by.epoch,
+            schema: self.tables.schema.version,
+            author: by.author.clone(),
+            seen,
+            changes,
+        };
+        let bytes = op.encode().map_err(|error| ChangeError::Unfit(error.to_string()))?;
+        for change in &op.changes {
+            // The tables have it already.
+            self.keep(&op, change).map_err(ChangeError::Disk)?;
+        }
+        self.log(&op, &bytes, by.wall_millis).map_err(ChangeError::Disk)?;
+        Ok(id)
+    }
+
+    /// Takes an op of the other server, as it came. Those of one origin come in their order, and after
+    /// those that their writer had seen.
+    ///
+    /// # Errors
+    ///
+    /// It is none, it comes too early, or the disk fails. The batch must be dropped then.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Taken, TakeError> {
+        let op = Op::decode(bytes).map_err(TakeError::Unreadable)?;
+        let seen = &self.tables.heads.seen;
+        if seen.has(op.id) {
+            return self.is_same(op.id, bytes);
+        }
+        if !seen.is_next(op.id) {
+            return Err(TakeError::Gap(OpId { number: op.id.number - 1, ..op.id }));
+        }
+        if let Some(missing) = op.seen.iter().find(|id| !seen.has(*id)) {
+            return Err(TakeError::Gap(missing));
+        }
+        capture(self.tables).off = true;
+        let taken = self.write(&op);
+        capture(self.tables).off = false;
+        taken?;
+        self.tables.heads.clock.saw(op.hlc);
+        self.log(&op, bytes, op.hlc.millis())?;
+        Ok(Taken::New)
+    }
+
+    fn is_same(&self, id: OpId, bytes: &[u8]) -> Result<Taken, TakeError> {
+        let mut find = self
+            .tables
+            .connection
+            .prepare_cached("SELECT body = ? FROM op_log WHERE origin = ? AND number = ?")?;
+        let values = params![bytes, origin_of(id.origin), number_of(id)];
+        let same: Option<bool> = find.query_row(values, |row| row.get(0)).optional()?;
+        // One that is not kept any more cannot be compared.
+        if same.unwrap_or(true) { Ok(Taken::Known) } else { Err(TakeError::TwoPasts(id)) }
+    }
+
+    fn write(&mut self, op: &Op) -> rusqlite::Result<()> {
+        for change in &op.changes {
+            let (row, changed) = self.keep(op, change)?;
+            let Some(table) = self.tables.schema.table(change.table) else { continue };
+            if change.key.len() != table.key.len() {
+                continue;
+            }
+            // A column that only its writer knows waits in the row's versions.
+            let known = |(id, value): (ColumnId, Value)| Some((table.column(id)?, value));
+            let columns: Vec<(Column, Value)> = changed.into_iter().filter_map(known).collect();
+            if columns.is_empty() && !row.is_new() {
+                continue;
+            }
+            let connection = &self.tables.connection;
+            match write_row(connection, table, &change.key, &columns, &row.row) {
+                Ok(()) => {}
+                // What a newer server allows may be refused here; replication goes on.
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    let mut park = connection
+                        .prepare_cached("REPLACE INTO parked (tab, key, why) VALUES (?, ?, ?)")?;
+                    let key = key_bytes(&change.key);
+                    park.execute(params![change.table, key, error.to_string()])?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a change into what is kept of its row; the columns whose value is another now.
+    fn keep(
+        &mut self,
+        op: &Op,
+        change: &Change,
+    ) -> rusqlite::Result<(KeptRow, Vec<(ColumnId, Value)>)> {
+        let connection = &self.tables.connection;
+        let found = kept_row(connection, change.table, &change.key)?;
+        let is_new = found.is_none();
+        let mut row = found.unwrap_or_default();
+        let changed = row.take(op, change);
+        let mut keep = connection.prepare_cached(
+            "REPLACE INTO row_version (tab, key, undecided, body) VALUES (?, ?, ?, ?)",
+        )?;
+        let key = key_bytes(&change.key);
+        keep.execute(params![change.table, key, row.has_losers(), row.encode()])?;
+        self.touched.insert((change.table, change.key.clone()));
+        Ok((KeptRow { row, is_new }, changed))
+    }
+
+    /// Adds an op to the log.
+    fn log(&mut self, op: &Op, bytes: &[u8], came: u64) -> rusqlite::Result<()> {
+        let heads = &mut self.tables.heads;
+        heads.seen.learn(op.id);
+        let chain = heads.chains.entry(op.id.origin).or_insert(Chain::START);
+        *chain = chain.link(bytes);
+        let (origin, number) = (op.id.origin.0.cast_signed(), number_of(op.id));
+        let came = i64::try_from(came).unwrap_or(i64::MAX);
+        let connection = &self.tables.connection;
+        let mut log = connection.prepare_cached(
+            "INSERT INTO op_log (origin, number, hlc, chain, came, body) VALUES (?, ?, ?, ?, ?, ?)",
+        )?;
+        log.execute(params![origin, number, op.hlc.to_bits(), chain.0, came, bytes])?;
+        let mut head = connection
+            .prepare_cached("REPLACE INTO origin (origin, number, chain) VALUES (?, ?, ?)")?;
+        head.execute(params![origin, number, chain.0])?;
+        Ok(())
+    }
+
+    /// All of it is on disk when this returns: the rows that were written.
+    ///
+    /// # Errors
+    ///
+    /// The disk. Nothing has changed then.
+    pub fn commit(mut self) -> rusqlite::Result<Touched> {
+        self.sql("COMMIT")?;
+        self.open = false;
+        Ok(core::mem::take(&mut self.touched))
+    }
+
+    fn sql(&self, statement: &str) -> rusqlite::Result<()> {
+        self.tables.connection.prepare_cached(statement)?.execute([]).map(|_| ())
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.tables.heads = self.before.clone();
+            let mut capture = capture(self.tables);
+            let _ = capture.take();
+            capture.off = false;
+            drop(capture);
+            // An error may have rolled back already.
+            if !self.tables.connection.is_autocommit() {
+                let _ = self.sql("ROLLBACK");
+            }
+        }
+    }
+}
+
+/// What is kept of a row.
+struct KeptRow {
+    row: Row,
+    is_new: bool,
+}
+
+impl KeptRow {
+    const fn is_new(&self) -> bool {
+        self.is_new
+    }
+}
+
+fn capture(tables: &Tables) -> MutexGuard<'_, Capture> {
+    tables.capture.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kept_row(connection: &Connection, table: u16, key: &[Value]) -> rusqlite::Result<Option<Row>> {
+    let mut find =
+        connection.prepare_cached("SELECT body FROM row_version WHERE tab = ? AND key = ?")?;
+    let body: Option<Vec<u8>> =
+        find.query_row(params![table, key_bytes(key)], |row| row.get(0)).optional()?;
+    match body {
+        None => Ok(None),
+        Some(body) => match Row::decode(&body) {
+            Some(row) => Ok(Some(row)),
+            None => Err(rusqlite::Error::InvalidColumnName("row_version.body".to_owned())),
+        },
+    }
+}
+
+/// As a column. 2^63 ops would take 292,000 years at a million a second.
+pub(super) fn number_of(id: OpId) -> i64 {
+    i64::try_from(id.number).unwrap_or(i64::MAX)
+}
+
+/// As a column.
+pub(super) const fn origin_of(origin: Origin) -> i64 {
+    origin.0.cast_signed()
+}
