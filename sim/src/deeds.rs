@@ -1,14 +1,16 @@
 //! What the two programs do around their values: inputs in, outputs out, as in `apps/tandem`.
 
+use tandem_config::{Order, Output as ConfigOutput};
 use tandem_keeper::{
     Exit, Fact as KeeperFact, Input as KeeperInput, KeeperMessage, Output as KeeperOutput,
     ServerMessage,
 };
 use tandem_node::{Input as NodeInput, Output as NodeOutput};
+use tandem_store::tables::By;
 use tandem_types::{Duration, Flow, Instant, Transport};
 
 use crate::disk::{Done, Fetch, Fetched};
-use crate::link::{HELD_UP, LOOK};
+use crate::link::{Cargo, HELD_UP, LOOK};
 use crate::machine::{ServerInput, ServerProcess, own_address, probe_address, virtual_address};
 use crate::network::{Port, Road, Way};
 use crate::world::{Event, World, machine_at};
@@ -309,7 +311,13 @@ impl World {
             return;
         }
         match input {
-            ServerInput::Node(input) => process.node.handle(local, input),
+            ServerInput::Node(input) => {
+                if matches!(input, NodeInput::LinkUp | NodeInput::LinkDown) {
+                    process.config.handle_link(local, input == NodeInput::LinkUp);
+                }
+                process.node.handle(local, input);
+            }
+            ServerInput::Config(bytes) => process.config.handle_message(local, &bytes),
             ServerInput::Stop => {
                 self.tell_keeper(at, ServerMessage::Stopping);
                 self.server_ends(at, Exit::Code(0));
@@ -351,6 +359,7 @@ impl World {
         if process.node.next_timeout().is_some_and(|due| due <= local) {
             process.node.handle_timeout(local);
         }
+        process.config.handle_timeout(local);
         self.drain_server(at);
     }
 
@@ -367,10 +376,14 @@ impl World {
         // A reign is judged by what was known before anything is said in it.
         self.watch(at);
         let local = self.machines[at].local(self.now);
-        while let Some(process) = &mut self.machines[at].server
-            && let Some(output) = process.node.poll_output(local)
-        {
-            self.server_wants(at, output);
+        while let Some(process) = &mut self.machines[at].server {
+            if let Some(output) = process.config.poll_output() {
+                self.config_wants(at, output);
+            } else if let Some(output) = process.node.poll_output(local) {
+                self.server_wants(at, output);
+            } else {
+                break;
+            }
         }
         self.name_phones(at, local);
         self.tell_progress(at, local);
@@ -404,12 +417,15 @@ impl World {
         let wall = self.machines[at].wall(self.now);
         match output {
             NodeOutput::Transmit { flow, bytes } => self.sip_leaves(at, flow, bytes),
-            NodeOutput::Frame(frame) => {
-                if self.link.up[at] {
-                    let arrival = self.now + self.network.reliable_delay();
-                    let due = self.link.send(1 - at, arrival, frame);
-                    let generation = self.link.generation;
-                    self.plan_at(due, Event::LinkFrame { to: 1 - at, generation });
+            NodeOutput::Frame(frame) => self.link_carries(at, Cargo::Node(frame)),
+            NodeOutput::Edit { id, edit } => {
+                let machine = &mut self.machines[at];
+                let local = machine.local(self.now);
+                let wall_millis = u64::try_from(wall / 1_000).unwrap_or(0);
+                if let Some(process) = &mut machine.server {
+                    let epoch = process.node.standing().epoch;
+                    let by = By { author: "administrator".to_owned(), wall_millis, epoch };
+                    process.config.handle_orders(local, vec![Order { id, edit, by }]);
                 }
             }
             NodeOutput::Store { write, sync, ticket } => {
@@ -436,6 +452,31 @@ impl World {
                 let saved = self.machines[at].saved_epoch;
                 self.oracle.fact(self.now, at, &fact, saved);
             }
+        }
+    }
+
+    fn config_wants(&mut self, at: usize, output: ConfigOutput) {
+        let local = self.machines[at].local(self.now);
+        let input = match output {
+            ConfigOutput::Send(bytes) => return self.link_carries(at, Cargo::Config(bytes)),
+            ConfigOutput::Edited { id, result } => NodeInput::Edited { id, result },
+            ConfigOutput::Changed(edits) => NodeInput::Changed(edits),
+            ConfigOutput::Fact(_) => return,
+            ConfigOutput::Failed(what) => {
+                return self.oracle.broken(self.now, &format!("the configuration fails: {what}"));
+            }
+        };
+        if let Some(process) = &mut self.machines[at].server {
+            process.node.handle(local, input);
+        }
+    }
+
+    fn link_carries(&mut self, from: usize, cargo: Cargo) {
+        if self.link.up[from] {
+            let arrival = self.now + self.network.reliable_delay();
+            let due = self.link.send(1 - from, arrival, cargo);
+            let generation = self.link.generation;
+            self.plan_at(due, Event::LinkFrame { to: 1 - from, generation });
         }
     }
 
@@ -577,8 +618,12 @@ impl World {
             self.plan(HELD_UP, Event::LinkFrame { to, generation });
             return;
         }
-        if let Some(frame) = self.link.receive(self.now, to) {
-            self.server_turn(to, ServerInput::Node(NodeInput::Frame(frame)));
+        match self.link.receive(self.now, to) {
+            Some(Cargo::Node(frame)) => {
+                self.server_turn(to, ServerInput::Node(NodeInput::Frame(frame)));
+            }
+            Some(Cargo::Config(bytes)) => self.server_turn(to, ServerInput::Config(bytes)),
+            None => {}
         }
     }
 

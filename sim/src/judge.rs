@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tandem_call::{Cdr, Ending, Outcome as Record};
 use tandem_node::{CDR_PREFIX, Request, read_cdr};
+use tandem_store::tables::Tables;
 use tandem_types::Duration;
 
 use crate::oracle::{Call, Outcome};
@@ -22,9 +23,6 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(70);
 
 /// Numbers that pass every block.
 const EMERGENCY: [&str; 2] = ["110", "112"];
-
-/// A user's name on disk.
-const USER_PREFIX: &str = "user/";
 
 impl World {
     /// Peace, then every phone hangs up, then all promises are checked.
@@ -177,13 +175,15 @@ impl World {
                 Vec::new()
             }
         };
+        let on_disk = [0, 1].map(|at| self.machines[at].users_on_disk());
+        let digests = [0, 1].map(|at| self.machines[at].tables().map(Tables::digests));
+        if let [Some(Ok(one)), Some(Ok(other))] = &digests
+            && one != other
+        {
+            found.push("the two machines have different configurations".to_owned());
+        }
         for user in &self.oracle.users {
-            let key = format!("{USER_PREFIX}{user}").into_bytes();
-            let on_disk = |at: usize| {
-                let kept = self.machines[at].disk.records().get(&key);
-                kept.is_some_and(|kept| kept.body.is_some())
-            };
-            if !there.contains(user) || !on_disk(0) || !on_disk(1) {
+            if !there.contains(user) || !on_disk.iter().all(|disk| disk.contains(user)) {
                 found.push(format!("the saved user {user} is lost"));
             }
         }

@@ -7,6 +7,15 @@ use std::collections::VecDeque;
 
 use tandem_types::{Duration, Instant};
 
+/// What travels.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Cargo {
+    /// For the node.
+    Node(Vec<u8>),
+    /// For the configuration.
+    Config(Vec<u8>),
+}
+
 /// One connection, and what is on its way in it.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
@@ -17,7 +26,7 @@ pub(crate) struct Link {
     /// The server processes at its ends.
     pub(crate) lives: [u64; 2],
     /// Frames on their way to each end.
-    queues: [VecDeque<(Instant, Vec<u8>)>; 2],
+    queues: [VecDeque<(Instant, Cargo)>; 2],
     /// Since when nothing gets through.
     broken_since: Option<Instant>,
 }
@@ -42,7 +51,7 @@ impl Link {
     }
 
     /// Queues a frame; returns when it arrives if nothing holds it up.
-    pub(crate) fn send(&mut self, to: usize, arrival: Instant, frame: Vec<u8>) -> Instant {
+    pub(crate) fn send(&mut self, to: usize, arrival: Instant, frame: Cargo) -> Instant {
         let queue = &mut self.queues[to];
         let due = queue.back().map_or(arrival, |(last, _)| arrival.max(*last));
         queue.push_back((due, frame));
@@ -50,7 +59,7 @@ impl Link {
     }
 
     /// The next frame that is there.
-    pub(crate) fn receive(&mut self, now: Instant, to: usize) -> Option<Vec<u8>> {
+    pub(crate) fn receive(&mut self, now: Instant, to: usize) -> Option<Cargo> {
         let due = self.queues[to].front().is_some_and(|(due, _)| *due <= now);
         if due { self.queues[to].pop_front().map(|(_, frame)| frame) } else { None }
     }
@@ -97,11 +106,11 @@ mod tests {
     fn frames_keep_their_order_whatever_their_delay() {
         let mut link = Link::default();
         link.connect([1, 1]);
-        assert_eq!(link.send(1, at(9), vec![1]), at(9));
-        assert_eq!(link.send(1, at(3), vec![2]), at(9));
+        assert_eq!(link.send(1, at(9), Cargo::Node(vec![1])), at(9));
+        assert_eq!(link.send(1, at(3), Cargo::Config(vec![2])), at(9));
         assert_eq!(link.receive(at(8), 1), None);
-        assert_eq!(link.receive(at(9), 1), Some(vec![1]));
-        assert_eq!(link.receive(at(9), 1), Some(vec![2]));
+        assert_eq!(link.receive(at(9), 1), Some(Cargo::Node(vec![1])));
+        assert_eq!(link.receive(at(9), 1), Some(Cargo::Config(vec![2])));
         assert!(!link.waits(1));
     }
 

@@ -1,12 +1,16 @@
 //! One machine: power, clock, disk, and the two processes with what waits for them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::path::Path;
 
+use rusqlite::Connection;
+use tandem_config::Config;
 use tandem_journal::{Known, Record};
 use tandem_keeper::pair::{Healing, Profile, Sabotage as PairSabotage, Start, Timings};
 use tandem_keeper::{Keeper, Progress};
 use tandem_node::{Node, Standing};
+use tandem_store::tables::Tables;
 use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
 use tandem_witness::Side;
 
@@ -90,6 +94,8 @@ pub(crate) struct KeeperProcess {
 #[derive(Clone, Debug)]
 pub(crate) enum ServerInput {
     Node(tandem_node::Input),
+    /// What the twin says of the configuration.
+    Config(Vec<u8>),
     /// Asked to stop.
     Stop,
 }
@@ -98,6 +104,7 @@ pub(crate) enum ServerInput {
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     pub(crate) node: Node,
+    pub(crate) config: Config,
     pub(crate) life: u64,
     /// Held up or hanging: what comes waits.
     pub(crate) stalled: bool,
@@ -123,6 +130,8 @@ pub(crate) struct Machine {
     /// Its wall clock is off by so many microseconds.
     pub(crate) wall_error: i64,
     pub(crate) disk: Disk,
+    /// The configuration on its disk, while no process has it.
+    tables: Option<Tables>,
     /// On disk.
     pub(crate) saved_epoch: Epoch,
     /// On disk, too.
@@ -142,6 +151,14 @@ pub(crate) struct Machine {
     pub(crate) dice: Dice,
 }
 
+/// The configuration of a machine that was never started: the real tables, in memory.
+fn tables(seat: Seat, dice: &mut Dice) -> Tables {
+    let setup = Config::setup(seat, dice);
+    let connection = Connection::open_in_memory().expect("there is memory");
+    Tables::on(connection, Path::new("config.db"), &setup)
+        .expect("an empty database is one of ours")
+}
+
 impl Machine {
     pub(crate) fn new(seat: Seat, mut dice: Dice) -> Self {
         let disk_dice = Dice::from_number(dice.next_u64());
@@ -152,6 +169,7 @@ impl Machine {
             clock_ahead: Duration::ZERO,
             wall_error,
             disk: Disk::new(disk_dice),
+            tables: None,
             saved_epoch: Epoch::NEVER,
             orders: Orders::default(),
             boot: 0,
@@ -237,8 +255,12 @@ impl Machine {
         let local = self.local(now);
         let mut node = Node::new(local, config, dice, records, known);
         node.sabotage(rules.node_sabotage);
+        let tables = self.tables.take().unwrap_or_else(|| tables(self.seat, &mut self.dice));
+        let config = Config::on(tables, Dice::from_number(self.dice.next_u64()));
+        let config = config.expect("a database in memory can be read");
         self.server = Some(ServerProcess {
             node,
+            config,
             life,
             stalled: false,
             inbox: VecDeque::new(),
@@ -252,9 +274,32 @@ impl Machine {
         });
     }
 
+    /// The configuration on its disk; `None`: there never was one.
+    pub(crate) fn tables(&self) -> Option<&Tables> {
+        match &self.server {
+            Some(server) => Some(server.config.tables()),
+            None => self.tables.as_ref(),
+        }
+    }
+
+    /// The names that somebody can log in with.
+    pub(crate) fn users_on_disk(&self) -> BTreeSet<String> {
+        let read = |tables: &Tables| -> rusqlite::Result<BTreeSet<String>> {
+            let mut names = tables.reader().prepare(
+                "SELECT name FROM logins JOIN users ON users.id = logins.user_id
+                 WHERE logins.deleted = 0 AND users.deleted = 0",
+            )?;
+            names.query_map([], |row| row.get(0))?.collect()
+        };
+        self.tables().and_then(|tables| read(tables).ok()).unwrap_or_default()
+    }
+
     /// The server's process is gone.
     pub(crate) fn end_server(&mut self) {
-        self.server = None;
+        // What is committed is on disk, whatever ends the process.
+        if let Some(server) = self.server.take() {
+            self.tables = Some(server.config.into_tables());
+        }
         self.starting = None;
     }
 }
@@ -266,7 +311,8 @@ impl ServerProcess {
             return None;
         }
         let own = self.next_progress.min(self.next_wall);
-        Some(self.node.next_timeout().map_or(own, |node| node.min(own)))
+        let others = [self.node.next_timeout(), self.config.next_timeout()];
+        Some(others.into_iter().flatten().fold(own, Instant::min))
     }
 
     /// What it tells its keeper.

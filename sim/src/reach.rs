@@ -27,6 +27,9 @@ const ISOLATED_MAX: Duration = Duration::from_millis(1_000);
 pub(crate) struct Surroundings {
     /// The gateway does not answer anybody.
     pub(crate) gateway_down: bool,
+    /// The life of each machine's keeper that the gateway has answered: before that its silence proves
+    /// nothing.
+    answered: [Option<u64>; 2],
     /// Since when this machine, well until then, has reached nobody.
     isolated: Option<(usize, Instant)>,
 }
@@ -36,6 +39,9 @@ impl World {
     pub(crate) fn ask_reach(&mut self, at: usize, life: u64, phones: &[SocketAddr]) {
         let there = self.rules.gateway;
         let gateway = there.then(|| !self.surroundings.gateway_down && self.answers(at));
+        if gateway == Some(true) {
+            self.surroundings.answered[at] = Some(life);
+        }
         let answered = phones.iter().filter(|_| self.answers(at)).count();
         let count = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
         let (phones_asked, phones_answered) = (count(phones.len()), count(answered));
@@ -82,7 +88,9 @@ impl World {
         let twin = [Road::Heartbeat, Road::Link]
             .iter()
             .all(|road| !self.network.passes(0, *road) && !self.network.passes(1, *road));
-        if well && phones && twin && self.rules.gateway && self.serves(at) {
+        let keeper = self.machines[at].keeper.as_ref().map(|keeper| keeper.life);
+        let known = keeper.is_some() && self.surroundings.answered[at] == keeper;
+        if well && phones && twin && known && self.serves(at) {
             self.surroundings.isolated = Some((at, self.now));
         }
     }

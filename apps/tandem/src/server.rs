@@ -16,6 +16,7 @@ mod commands;
 mod endpoints;
 mod events;
 mod keeper_line;
+mod settings;
 mod told;
 mod turn;
 
@@ -34,9 +35,10 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::logging::Log;
 use endpoints::{Endpoints, SipSplit};
-use events::Events;
+use events::{Disks, Events};
 use keeper_line::KeeperLine;
-use turn::Server;
+use settings::ConfigThread;
+use turn::{Parts, Server};
 
 /// Messages that wait between the sockets and the loop, at most; then the kernel's buffers fill.
 const NET_EVENTS_MAX: usize = 4096;
@@ -103,7 +105,16 @@ async fn serve(
         lingers: config.interface.is_some(),
     };
     let node = Node::new(clock::now(), node, Dice::from_seed(seed), loaded.records, loaded.known);
-    let events = Events::new(net_events, link_events, store_events, questions, keeper, signals)?;
-    let server = Server::new(node, endpoints, link, store, log, config.timings());
-    server.run(events).await
+    let (changed, config_events) = mpsc::unbounded_channel();
+    let seed = entropy::seed().context("the system gives no random numbers")?;
+    let tables = tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
+        .map_err(|error| anyhow!("{error}"))?;
+    let settings = ConfigThread::start(tables, move |output| {
+        let _ = changed.send(output);
+    });
+    let settings = settings.context("cannot start a thread")?;
+    let disks = Disks { store: store_events, config: config_events };
+    let events = Events::new(net_events, link_events, disks, questions, keeper, signals)?;
+    let parts = Parts { node, endpoints, link, store, settings };
+    Server::new(parts, log, config.timings()).run(events).await
 }

@@ -15,11 +15,13 @@
 //! the destination is logged in is asked elsewhere.
 
 mod directory;
+mod edit;
 mod emergency;
 mod route;
 mod user;
 
 pub use directory::{Change, Conflict, Directory, DirectoryError, USERS_MAX};
+pub use edit::{BlockSetting, Blockable, Edit};
 pub use emergency::{EMERGENCY_NUMBERS_MAX, Emergency};
 pub use route::{Party, Refusal, RoutePlan};
 pub use user::{

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use tandem_dialplan::{
-    Account, Change, Credentials, DirectoryError, DisplayName, Emergency, Number, User, UserName,
+    Account, Change, Credentials, DirectoryError, DisplayName, Edit, Emergency, Number, User,
+    UserName,
 };
-use tandem_journal::Class;
 use tandem_registrar::Aor;
 use tandem_sip::digest::Ha1;
 use tandem_types::{Instant, Role};
@@ -15,7 +15,7 @@ use crate::outbox::Parcel;
 use crate::ports::{
     CallRow, DeviceRow, EmergencyRow, NewPassword, Output, Reply, Request, UserRow,
 };
-use crate::record::{self, USER};
+use crate::record;
 
 /// What the two nodes say to each other beside the journal: for an administrator, or handing over.
 #[derive(Debug, Deserialize, Serialize)]
@@ -55,7 +55,7 @@ impl Node {
         }
         if self.is_serving() {
             let reply = self.decide(now, request);
-            self.stage(Parcel::Answer { id, reply });
+            self.stage_edit(Parcel::Answer { id, reply });
             return;
         }
         let changes = request.changes();
@@ -67,7 +67,7 @@ impl Node {
             return;
         }
         let reply = match request {
-            Request::UserList if !changes => Reply::Users { users: self.users_at_rest() },
+            Request::UserList if !changes => Reply::Users { users: self.users(now) },
             Request::BlockList { .. } => Reply::Blocks { blocks: self.block_rows(now) },
             Request::UserList
             | Request::CallList
@@ -91,7 +91,7 @@ impl Node {
                     Reply::Refused { why: NO_TWIN.to_owned() }
                 };
                 if self.role() == Role::Active {
-                    self.stage(Parcel::Aside { id, reply });
+                    self.stage_edit(Parcel::Aside { id, reply });
                 } else {
                     self.tell_aside(id, reply);
                 }
@@ -233,8 +233,7 @@ impl Node {
             emergency.to = Some(to).filter(|to| !to.is_empty());
         }
         self.directory.set_emergency(emergency.clone()).map_err(said)?;
-        let body = Some(record::encode(&emergency));
-        self.change(Class::Table, record::EMERGENCY.to_vec(), body);
+        self.edit(Edit::Emergency(emergency));
         Ok(None)
     }
 
@@ -247,10 +246,58 @@ impl Node {
         Reply::Emergency { numbers: numbers.iter().map(row).collect(), to: to.clone() }
     }
 
-    /// The user's record as it is now; a tombstone where there is none.
+    /// The user as it is now, or that there is none.
     fn save_user(&mut self, name: &UserName) {
-        let body = self.directory.get(name).map(record::encode);
-        self.change(Class::Table, record::user_key(name), body);
+        let account = self.directory.get(name).cloned();
+        self.edit(Edit::User { name: name.clone(), account });
+    }
+
+    /// Orders a change of the configuration. It is in effect here already.
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        self.next_edit += 1;
+        self.edited = Some(self.next_edit);
+        self.outputs.push_back(Output::Edit { id: self.next_edit, edit });
+    }
+
+    /// An answer: where an edit was ordered for it, it waits until that is safe.
+    fn stage_edit(&mut self, parcel: Parcel) {
+        match self.edited.take() {
+            Some(id) => drop(self.edits.insert(id, parcel)),
+            None => self.stage(parcel),
+        }
+    }
+
+    /// An edit is safe, or is not made.
+    pub(crate) fn edit_done(&mut self, id: u64, result: Result<(), String>) {
+        let Some(parcel) = self.edits.remove(&id) else { return };
+        let refused = result.err().map(|why| Reply::Refused { why });
+        match parcel {
+            Parcel::Message { .. } => {}
+            Parcel::Answer { id, reply } => {
+                let reply = refused.unwrap_or(reply);
+                self.outputs.push_back(Output::Answer { id, reply });
+            }
+            Parcel::Aside { id, reply } => self.tell_aside(id, refused.unwrap_or(reply)),
+        }
+    }
+
+    /// The configuration is different from what we know.
+    pub(crate) fn changed(&mut self, edit: Edit) {
+        match edit {
+            Edit::User { account: Some(account), .. } => {
+                if !account.user.enabled {
+                    self.registrar.remove(&Aor::new(account.user.name.as_str()));
+                }
+                self.directory.restore(account);
+            }
+            Edit::User { name, account: None } => {
+                // Gone here already is as good.
+                self.directory.forget(&name);
+                self.registrar.remove(&Aor::new(name.as_str()));
+            }
+            Edit::Emergency(emergency) => self.directory.restore_emergency(emergency),
+            Edit::Block { what, block } => self.set_block(what, block),
+        }
     }
 
     /// What is kept of a password, and the password itself where the server made it.
@@ -301,22 +348,6 @@ impl Node {
             user_agent: String::from_utf8_lossy(&binding.user_agent).into_owned(),
         };
         self.registrar.bindings(now, &Aor::new(user.as_str())).map(row).collect()
-    }
-
-    /// The users in the records of a passive server.
-    fn users_at_rest(&self) -> Vec<UserRow> {
-        let accounts = self.journal.records(Instant::ZERO).filter_map(|(key, _, _, body)| {
-            key.strip_prefix(USER)?;
-            record::decode::<Account>(body)
-        });
-        let row = |account: Account| UserRow {
-            name: account.user.name.to_string(),
-            display: account.user.display.to_string(),
-            numbers: account.user.numbers.iter().map(ToString::to_string).collect(),
-            enabled: account.user.enabled,
-            devices: Vec::new(),
-        };
-        accounts.map(row).collect()
     }
 
     fn call_rows(&self) -> Vec<CallRow> {

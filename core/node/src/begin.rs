@@ -8,12 +8,13 @@ use tandem_sip::{ContactValue, Header, HeaderName, Host, Method, NameAddr, Reque
 use tandem_stack::{Dialog, ServerId, make_response};
 use tandem_types::{Flow, Instant, Pii};
 
-use crate::block::{BLOCKED_CAUSE, Blockable};
+use crate::block::BLOCKED_CAUSE;
 use crate::facts::Fact;
 use crate::live::{Ties, head};
 use crate::node::Node;
 use crate::record;
 use crate::talk::{self, apply, contact, passing};
+use tandem_dialplan::Blockable;
 
 /// What a proof of identity came to.
 enum Proof {

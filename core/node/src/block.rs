@@ -4,22 +4,19 @@
 //! their end. Emergency numbers always pass. Who is refused gets 503 with Retry-After, because it
 //! is the house that is closed and not the person.
 //!
-//! A block is a table record, so it is on both servers before the administrator hears of it, and
-//! outlives restarts and takeovers. Its time is stored as time remaining. Both servers read it at
-//! once: unlike a call it does nothing by itself.
+//! A block is part of the configuration, so it is on both servers before the administrator hears of
+//! it, and outlives restarts and takeovers. Its end is a time of the day: both servers' clocks tell it.
 
-use core::fmt;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tandem_journal::Class;
+use tandem_dialplan::{BlockSetting, Blockable, Edit};
 use tandem_sip::{HeaderName, Request};
 use tandem_stack::{ServerId, make_response};
 use tandem_types::{Duration, Instant};
 
 use crate::facts::Fact;
 use crate::node::Node;
-use crate::record;
 use crate::talk;
 
 /// Letters of a reason, at most.
@@ -27,37 +24,6 @@ pub const BLOCK_REASON_MAX: usize = 120;
 
 /// A block ends by itself after 30 days at the latest, where it was given a time; in seconds.
 pub const BLOCK_SECONDS_MAX: u64 = 30 * 86_400;
-
-/// What can be blocked.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Blockable {
-    /// Logins of devices that are not logged in.
-    Logins,
-    /// Calls that are not up yet, but those to emergency numbers.
-    Calls,
-}
-
-impl Blockable {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Logins, Self::Calls];
-
-    const fn key(self) -> &'static [u8] {
-        match self {
-            Self::Logins => b"set/block/logins",
-            Self::Calls => b"set/block/calls",
-        }
-    }
-}
-
-impl fmt::Display for Blockable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Logins => "new logins",
-            Self::Calls => "new calls",
-        })
-    }
-}
 
 /// A block as shown.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -74,25 +40,16 @@ pub struct BlockRow {
     pub refused: Option<u64>,
 }
 
-/// A block as it is stored.
-#[derive(Debug, Deserialize, Serialize)]
-struct Saved {
-    since: i64,
-    reason: String,
-    remaining: Option<Duration>,
-}
-
 #[derive(Clone, Debug)]
 struct Block {
-    since: i64,
-    reason: String,
-    until: Option<Instant>,
+    setting: BlockSetting,
     refused: u64,
 }
 
 impl Block {
-    fn holds(&self, now: Instant) -> bool {
-        self.until.is_none_or(|until| now < until)
+    /// Whether it is on; `wall` is the time now, microseconds since 1970.
+    fn holds(&self, wall: i64) -> bool {
+        self.setting.until.is_none_or(|until| wall < until)
     }
 }
 
@@ -101,28 +58,31 @@ impl Block {
 pub(crate) struct Blocks(BTreeMap<Blockable, Block>);
 
 impl Blocks {
-    /// When the next one ends by itself.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.0.values().filter_map(|block| block.until).min()
-    }
-
-    /// Counts one who is refused; the administrator's reason. `None`: nothing is blocked.
-    fn refuse(&mut self, now: Instant, what: Blockable) -> Option<String> {
-        let block = self.0.get_mut(&what).filter(|block| block.holds(now))?;
-        block.refused += 1;
-        Some(block.reason.clone())
+    /// A reign begins: nobody has been refused in it.
+    pub(crate) fn begin(&mut self) {
+        self.0.values_mut().for_each(|block| block.refused = 0);
     }
 }
 
 impl Node {
     /// Whether it is blocked: then one who is refused is counted, and the reason returned.
     pub(crate) fn refusal(&mut self, now: Instant, what: Blockable) -> Option<String> {
-        self.blocks.refuse(now, what)
+        let wall = self.wall(now);
+        let block = self.blocks.0.get_mut(&what).filter(|block| block.holds(wall))?;
+        block.refused += 1;
+        Some(block.setting.reason.clone())
     }
 
     /// Whether it is blocked.
     pub(crate) fn is_blocked(&self, now: Instant, what: Blockable) -> bool {
-        self.blocks.0.get(&what).is_some_and(|block| block.holds(now))
+        self.blocks.0.get(&what).is_some_and(|block| block.holds(self.wall(now)))
+    }
+
+    /// When the next one ends by itself.
+    pub(crate) fn block_timeout(&self) -> Option<Instant> {
+        let until = self.blocks.0.values().filter_map(|block| block.setting.until).min()?;
+        let (read, wall) = self.wall;
+        Some(read + Duration::from_micros(u64::try_from(until - wall).unwrap_or(0)))
     }
 
     /// The answer to a request that is refused by a block.
@@ -162,14 +122,16 @@ impl Node {
         if seconds.is_some_and(|seconds| !(1..=BLOCK_SECONDS_MAX).contains(&seconds)) {
             return Err(String::from("for: expected 1 second to 30 days"));
         }
-        let old = self.blocks.0.get(&what).filter(|block| block.holds(now));
-        let since = old.map_or_else(|| self.wall(now), |block| block.since);
+        let wall = self.wall(now);
+        let old = self.blocks.0.get(&what).filter(|block| block.holds(wall));
+        let since = old.map_or(wall, |block| block.setting.since);
         let refused = old.map_or(0, |block| block.refused);
-        let remaining = seconds.map(Duration::from_secs);
-        let saved = Saved { since, reason: reason.clone(), remaining };
-        self.change(Class::Table, what.key().to_vec(), Some(record::encode(&saved)));
-        let until = remaining.map(|remaining| now + remaining);
-        self.blocks.0.insert(what, Block { since, reason: reason.clone(), until, refused });
+        let micros = seconds.map(|seconds| Duration::from_secs(seconds).as_micros());
+        let until =
+            micros.map(|micros| wall.saturating_add(i64::try_from(micros).unwrap_or(i64::MAX)));
+        let setting = BlockSetting { since, reason: reason.clone(), until };
+        self.edit(Edit::Block { what, block: Some(setting.clone()) });
+        self.blocks.0.insert(what, Block { setting, refused });
         self.fact(Fact::Blocked { what, reason, seconds });
         Ok(())
     }
@@ -177,50 +139,47 @@ impl Node {
     /// An administrator's order. What is not blocked stays so.
     pub(crate) fn unblock(&mut self, what: Blockable) {
         if let Some(block) = self.blocks.0.remove(&what) {
-            self.change(Class::Table, what.key().to_vec(), None);
+            self.edit(Edit::Block { what, block: None });
             self.fact(Fact::Unblocked { what, expired: false, refused: block.refused });
         }
     }
 
     /// Blocks whose time is over.
     pub(crate) fn expire_blocks(&mut self, now: Instant) {
+        let wall = self.wall(now);
         for what in Blockable::ALL {
-            if let Some(block) = self.blocks.0.get(&what).filter(|block| !block.holds(now)) {
+            if let Some(block) = self.blocks.0.get(&what).filter(|block| !block.holds(wall)) {
                 let refused = block.refused;
                 self.blocks.0.remove(&what);
-                self.change(Class::Table, what.key().to_vec(), None);
+                self.edit(Edit::Block { what, block: None });
+                // Nobody waits for it.
+                self.edited = None;
                 self.fact(Fact::Unblocked { what, expired: true, refused });
             }
         }
     }
 
-    /// The blocks as the records say: at start, when the role is lost, when the twin's came.
-    pub(crate) fn read_blocks(&mut self, now: Instant) {
-        for what in Blockable::ALL {
-            self.read_block(now, what);
+    /// A block as the configuration says.
+    pub(crate) fn set_block(&mut self, what: Blockable, setting: Option<BlockSetting>) {
+        match setting {
+            Some(setting) => {
+                let refused = self.blocks.0.get(&what).map_or(0, |block| block.refused);
+                self.blocks.0.insert(what, Block { setting, refused });
+            }
+            None => drop(self.blocks.0.remove(&what)),
         }
-    }
-
-    fn read_block(&mut self, now: Instant, what: Blockable) {
-        let found = self.journal.find(now, what.key());
-        let read = found.and_then(|(age, body)| Some((age, record::decode::<Saved>(body)?)));
-        let Some((age, Saved { since, reason, remaining })) = read else {
-            self.blocks.0.remove(&what);
-            return;
-        };
-        let until = remaining.map(|remaining| now + remaining.saturating_sub(age));
-        let refused = self.blocks.0.get(&what).map_or(0, |block| block.refused);
-        self.blocks.0.insert(what, Block { since, reason, until, refused });
     }
 
     /// What is blocked.
     pub(crate) fn block_rows(&self, now: Instant) -> Vec<BlockRow> {
-        let held = self.blocks.0.iter().filter(|(_, block)| block.holds(now));
+        let wall = self.wall(now);
+        let held = self.blocks.0.iter().filter(|(_, block)| block.holds(wall));
+        let left = |until: i64| u64::try_from(until - wall).unwrap_or(0).div_ceil(1_000_000);
         let row = |(what, block): (&Blockable, &Block)| BlockRow {
             what: *what,
-            since: block.since,
-            reason: block.reason.clone(),
-            seconds_left: block.until.map(|until| until.remaining_from(now).as_secs()),
+            since: block.setting.since,
+            reason: block.setting.reason.clone(),
+            seconds_left: block.setting.until.map(left),
             refused: self.is_serving().then_some(block.refused),
         };
         held.map(row).collect()
@@ -239,9 +198,6 @@ impl Node {
 
 /// Q.850 cause of a call refused by a block: temporary failure.
 pub(crate) const BLOCKED_CAUSE: u8 = 41;
-
-/// Keys of blocks begin so.
-pub(crate) const BLOCK: &[u8] = b"set/block/";
 
 /// Why, for people (RFC 3261 §20.43; 399: miscellaneous).
 fn warning(what: Blockable, reason: &str) -> String {

@@ -5,7 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use tandem_types::{Duration, Epoch, Flow, Pii, Role};
 
-use crate::block::Blockable;
+use tandem_dialplan::Blockable;
 
 /// One fact.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

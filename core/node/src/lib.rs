@@ -35,9 +35,10 @@ mod takeover;
 mod talk;
 
 pub use admin::PASSWORD_MIN;
-pub use block::{BLOCK_REASON_MAX, BLOCK_SECONDS_MAX, BlockRow, Blockable};
+pub use block::{BLOCK_REASON_MAX, BLOCK_SECONDS_MAX, BlockRow};
 pub use node::Node;
 pub use record::{CDR_PREFIX, RECORD_VERSION, read_cdr};
+pub use tandem_dialplan::{BlockSetting, Blockable, Edit};
 
 pub use facts::Fact;
 pub use holdings::Holdings;

@@ -48,7 +48,7 @@ pub struct Node {
     #[cfg(feature = "sabotage")]
     sabotage: Option<crate::ports::Sabotage>,
     /// The clock on the wall, and when it was read.
-    wall: (Instant, i64),
+    pub(crate) wall: (Instant, i64),
     /// Changes that are not in the journal yet.
     pub(crate) ops: Vec<Op>,
     /// When changes that no message rests on are written at the latest.
@@ -59,6 +59,11 @@ pub struct Node {
     /// Requests that we handed to the active server, or that it handed to us.
     pub(crate) asides: BTreeMap<u64, u64>,
     pub(crate) next_aside: u64,
+    /// Answers that wait for an edit of the configuration.
+    pub(crate) edits: BTreeMap<u64, Parcel>,
+    pub(crate) next_edit: u64,
+    /// An edit that was just ordered, on which the answer rests.
+    pub(crate) edited: Option<u64>,
     /// A planned switch that is under way.
     pub(crate) parting: Parting,
     /// What the twin handed over to us.
@@ -81,7 +86,7 @@ impl Node {
         let mut seed = [0; 32];
         dice.fill(&mut seed);
         let name = format!("{SERVER_NAME}@{}", config.realm);
-        let mut node = Self {
+        Self {
             stack: Stack::new(tandem_stack::Config::new(name), Dice::from_seed(seed)),
             registrar: Registrar::new(tandem_registrar::Config {
                 bindings_per_aor_max: config.devices_per_user_max,
@@ -108,6 +113,9 @@ impl Node {
             unsettled: false,
             asides: BTreeMap::new(),
             next_aside: 0,
+            edits: BTreeMap::new(),
+            next_edit: 0,
+            edited: None,
             parting: Parting::No,
             inherited: Inherited::of(Epoch::NEVER),
             outputs: VecDeque::new(),
@@ -115,9 +123,7 @@ impl Node {
             sabotage: None,
             config,
             dice,
-        };
-        node.read_blocks(now);
-        node
+        }
     }
 
     /// One input. Then drain [`Node::poll_output`]; several inputs may be handed in before that,
@@ -171,6 +177,8 @@ impl Node {
                 self.journal.handle_fetched(read, records, next);
             }
             Input::Looked { key, found } => self.looked(now, &key, found),
+            Input::Edited { id, result } => self.edit_done(id, result),
+            Input::Changed(edits) => edits.into_iter().for_each(|edit| self.changed(edit)),
             Input::Admin { id, request } => self.admin(now, id, request),
         }
         self.work(now);
@@ -214,7 +222,7 @@ impl Node {
                 Some(self.lease),
                 self.stack.next_timeout(),
                 self.registrar.next_timeout(),
-                self.blocks.next_timeout(),
+                self.block_timeout(),
                 self.calls.next_timeout(),
                 self.write_at,
             ];
@@ -246,16 +254,12 @@ impl Node {
     /// The node at a glance.
     pub fn status(&self, now: Instant) -> Status {
         let heard = self.journal.heard();
-        let (calls, bindings, users) = match self.role {
-            Role::Active => {
-                (self.calls.count(), self.registrar.bindings_total(), self.directory.len())
-            }
+        let (calls, bindings) = match self.role {
+            Role::Active => (self.calls.count(), self.registrar.bindings_total()),
             // At rest: records, not yet read.
-            Role::Passive => (
-                self.journal.count(record::CALL),
-                self.journal.count(record::BINDING),
-                self.journal.count(record::USER),
-            ),
+            Role::Passive => {
+                (self.journal.count(record::CALL), self.journal.count(record::BINDING))
+            }
         };
         Status {
             role: self.role,
@@ -271,7 +275,7 @@ impl Node {
             calls,
             phone_heard: self.phone_heard.map(|at| at.elapsed_until(now)),
             bindings,
-            users,
+            users: self.directory.len(),
             disk_works: self.journal.disk_works(),
         }
     }
@@ -386,6 +390,7 @@ impl Node {
         self.phone_heard = None;
         self.suspended = false;
         self.fail_asides();
+        self.blocks.begin();
         self.inherited.keep(self.journal.epoch());
         self.journal.activate(epoch);
         let unreadable = self.load(now);
@@ -435,10 +440,8 @@ impl Node {
         }
         self.stack.clear();
         self.registrar.clear();
-        self.directory.clear();
         self.calls.clear();
         self.connections.clear();
-        self.read_blocks(now);
         self.strays.clear();
         // Who repeats a request to whoever serves next proves it with the same proof.
         self.nonce_counts = NonceCounts::default();
@@ -616,7 +619,8 @@ impl Node {
                 self.fact(Fact::Protection { protected, why: why.to_owned() });
             }
             Said::Stray(stray) => self.stray(now, stray),
-            Said::Changed(key) => self.reload(now, &key),
+            // Nothing of ours is a table record: the configuration has tables of its own.
+            Said::Changed(_) => {}
             Said::Logged(record) => self.logged(now, &record),
             Said::Aside(bytes) => self.aside(now, &bytes),
             Said::SameSeat => self.fact(Fact::SameSeat),

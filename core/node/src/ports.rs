@@ -4,11 +4,12 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tandem_call::Cdr;
+use tandem_dialplan::{Blockable, Edit};
 use tandem_journal::{Cursor, Known, Record, Write};
 use tandem_sip::digest::Algorithm;
 use tandem_types::{Duration, Epoch, Flow, Instant, Role, Seat, Stamp};
 
-use crate::block::{BlockRow, Blockable};
+use crate::block::BlockRow;
 use crate::facts::Fact;
 
 /// What the node must know before it starts. The same for its whole life.
@@ -136,6 +137,16 @@ pub enum Input {
         /// Whether there is.
         found: bool,
     },
+    /// [`Output::Edit`] is done, or is refused with the reason.
+    Edited {
+        /// Of the edit.
+        id: u64,
+        /// The reason.
+        result: Result<(), String>,
+    },
+    /// The configuration is different: all of it at start, later what others changed, and what is true
+    /// where an edit was refused.
+    Changed(Vec<Edit>),
     /// An administrator's request; answered by [`Output::Answer`].
     Admin {
         /// Names the request.
@@ -180,6 +191,13 @@ pub enum Output {
     Look {
         /// Its key.
         key: Vec<u8>,
+    },
+    /// Change the configuration; answer by [`Input::Edited`] when that is safe.
+    Edit {
+        /// Names it.
+        id: u64,
+        /// What is from now on.
+        edit: Edit,
     },
     /// Bind the virtual addresses (true) or release them.
     Serve(bool),

@@ -6,7 +6,6 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tandem_call::Cdr;
-use tandem_dialplan::UserName;
 use tandem_stack::TransactionId;
 
 /// Version of the encoding of every record.
@@ -18,10 +17,6 @@ pub(crate) const CALL: &[u8] = b"call/";
 pub(crate) const TRANSACTION: &[u8] = b"txn/";
 /// Keys of bindings begin so.
 pub(crate) const BINDING: &[u8] = b"aor/";
-/// Keys of users begin so.
-pub(crate) const USER: &[u8] = b"user/";
-/// Key of the emergency numbers.
-pub(crate) const EMERGENCY: &[u8] = b"set/emergency";
 /// Keys of closed call detail records begin so.
 pub const CDR_PREFIX: &[u8] = b"cdr/";
 
@@ -35,10 +30,6 @@ pub(crate) fn cdr_key(call: &str) -> Vec<u8> {
 
 pub(crate) fn binding_key(user: &str) -> Vec<u8> {
     [BINDING, user.as_bytes()].concat()
-}
-
-pub(crate) fn user_key(name: &UserName) -> Vec<u8> {
-    [USER, name.as_str().as_bytes()].concat()
 }
 
 pub(crate) fn transaction_key(id: &TransactionId) -> Vec<u8> {

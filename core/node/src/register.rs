@@ -6,10 +6,10 @@ use tandem_sip::{HeaderName, Request, Uri};
 use tandem_stack::{ServerId, make_response};
 use tandem_types::{Flow, Instant, Transport};
 
-use crate::block::Blockable;
 use crate::facts::Fact;
 use crate::node::Node;
 use crate::talk;
+use tandem_dialplan::Blockable;
 
 impl Node {
     pub(crate) fn register(&mut self, now: Instant, id: ServerId, flow: Flow, request: &Request) {

@@ -2,17 +2,15 @@
 //! twin had.
 
 use tandem_call::{CallCheckpoint, Ending, Input, Outcome};
-use tandem_dialplan::{Account, Emergency, UserName};
 use tandem_journal::{Class, Record};
 use tandem_registrar::{Aor, AorCheckpoint};
 use tandem_stack::Checkpoint;
 use tandem_types::{Duration, Flow, Instant};
 
-use crate::block::{BLOCK, Blocks};
 use crate::live::{Live, LiveRecord};
 use crate::node::Node;
 use crate::ports::Output;
-use crate::record::{self, BINDING, CALL, EMERGENCY, TRANSACTION, USER};
+use crate::record::{self, BINDING, CALL, TRANSACTION};
 
 /// Q.850 cause of a call whose server went away before anybody answered: temporary failure.
 const STRAY_CAUSE: u8 = 41;
@@ -22,10 +20,6 @@ enum Read {
     Call(String, Box<LiveRecord>),
     Transaction(Checkpoint),
     Binding(Aor, AorCheckpoint),
-    User(Account),
-    Emergency(Emergency),
-    /// It is read by itself, on the passive too.
-    Block,
 }
 
 fn read(key: &[u8], body: &[u8]) -> Option<Read> {
@@ -42,15 +36,6 @@ fn read(key: &[u8], body: &[u8]) -> Option<Read> {
     if let Some(user) = name(BINDING) {
         return record::decode(body).map(|saved| Read::Binding(Aor::new(user), saved));
     }
-    if name(USER).is_some() {
-        return record::decode(body).map(Read::User);
-    }
-    if key == EMERGENCY {
-        return record::decode(body).map(Read::Emergency);
-    }
-    if key.starts_with(BLOCK) {
-        return Some(Read::Block);
-    }
     None
 }
 
@@ -58,8 +43,6 @@ impl Node {
     /// Takes over everything the journal holds. How many records could not be read: they stay in
     /// the journal, for a server that can.
     pub(crate) fn load(&mut self, now: Instant) -> usize {
-        self.blocks = Blocks::default();
-        self.read_blocks(now);
         let mut unreadable = 0;
         let mut found = Vec::new();
         for (key, _, age, body) in self.journal.records(now) {
@@ -98,9 +81,6 @@ impl Node {
                 self.stack.restore(now, saved, age);
             }
             Read::Binding(user, saved) => self.registrar.restore(now, user, saved, age),
-            Read::User(account) => self.directory.restore(account),
-            Read::Emergency(emergency) => self.directory.restore_emergency(emergency),
-            Read::Block => {}
         }
     }
 
@@ -140,15 +120,15 @@ impl Node {
             // A transaction without its call would answer what nobody asks any more; a login of
             // that time is not newer than what the phone told us since.
             Some(Read::Transaction(_)) => {}
-            Some(Read::Binding(user, saved)) => {
-                if self.registrar.bindings(now, &user).next().is_none() {
-                    self.registrar.restore(now, user.clone(), saved, stray.age);
-                    let body = self.registrar.checkpoint(now, &user);
-                    let body = body.map(|saved| record::encode(&saved));
-                    self.change(Class::Hot, record::binding_key(user.as_str()), body);
-                }
+            Some(Read::Binding(user, saved))
+                if self.registrar.bindings(now, &user).next().is_none() =>
+            {
+                self.registrar.restore(now, user.clone(), saved, stray.age);
+                let body = self.registrar.checkpoint(now, &user);
+                let body = body.map(|saved| record::encode(&saved));
+                self.change(Class::Hot, record::binding_key(user.as_str()), body);
             }
-            Some(Read::User(_) | Read::Emergency(_) | Read::Block) | None => {}
+            Some(Read::Binding(..)) | None => {}
         }
     }
 
@@ -208,34 +188,5 @@ impl Node {
         // Not noted as closed: where its caller still repeats the INVITE, that goes on with the
         // number and the record of this call.
         self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
-    }
-
-    /// A record changed under us (a catch-up brought the twin's).
-    pub(crate) fn reload(&mut self, now: Instant, key: &[u8]) {
-        if key.starts_with(BLOCK) {
-            self.read_blocks(now);
-        }
-        if self.role() != tandem_types::Role::Active {
-            return;
-        }
-        if key == EMERGENCY {
-            let emergency = self.journal.get(key).and_then(record::decode::<Emergency>);
-            self.directory.restore_emergency(emergency.unwrap_or_default());
-            return;
-        }
-        let Some(name) = key.strip_prefix(USER).and_then(|name| core::str::from_utf8(name).ok())
-        else {
-            return;
-        };
-        match self.journal.get(key).map(record::decode::<Account>) {
-            Some(Some(account)) => self.directory.restore(account),
-            Some(None) => {}
-            None => {
-                if let Ok(name) = UserName::parse(name) {
-                    // Gone here already is as good.
-                    self.directory.forget(&name);
-                }
-            }
-        }
     }
 }

@@ -366,16 +366,21 @@ fn nothing_is_called_saved_while_the_disk_cannot_be_written() {
         password: None,
     };
     bench.switch_off(1);
-    bench.disk_frozen = true;
+    bench.edits_frozen = true;
     bench.input(0, Input::Admin { id: 1, request: add("carl") });
     assert!(bench.replies.is_empty(), "not saved yet");
+    let (_, id) = bench.edits.pop().unwrap();
+    bench.input(0, Input::Edited { id, result: Err("the disk is full".to_owned()) });
+    let name = tandem_dialplan::UserName::parse("carl").unwrap();
+    bench.input(0, Input::Changed(vec![tandem_node::Edit::User { name, account: None }]));
+    assert_eq!(bench.servers[0].node.status(bench.now).users, 0, "as if it had not been asked");
     bench.input(0, Input::Disk(false));
     bench.input(0, Input::Admin { id: 2, request: add("dora") });
     let whys: Vec<String> = bench.replies.iter().map(|reply| format!("{reply:?}")).collect();
-    assert!(whys[0].contains("may be lost at a restart"), "{whys:?}");
+    assert!(whys[0].contains("the disk is full"), "{whys:?}");
     assert!(whys[1].contains("nothing is changed until it can"), "{whys:?}");
     bench.input(0, Input::Disk(true));
-    bench.disk_frozen = false;
+    bench.edits_frozen = false;
     bench.replies.clear();
     bench.input(0, Input::Admin { id: 3, request: add("dora") });
     assert!(matches!(bench.replies[0], tandem_node::Reply::Done { .. }));

@@ -31,12 +31,19 @@ pub(super) struct Events {
     net: mpsc::Receiver<NetEvent>,
     link: LinkEvents,
     store: mpsc::UnboundedReceiver<StoreEvent>,
+    config: mpsc::UnboundedReceiver<tandem_config::Output>,
     questions: mpsc::Receiver<Question>,
     keeper: KeeperLine,
     signals: AsyncFd<Signals>,
     timer: Pin<Box<Sleep>>,
     /// What the timer is set to.
     timer_at: Instant,
+}
+
+/// What the threads of the disk report.
+pub(super) struct Disks {
+    pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
+    pub(super) config: mpsc::UnboundedReceiver<tandem_config::Output>,
 }
 
 /// Has the event loop watch a descriptor.
@@ -55,6 +62,7 @@ pub(super) struct Batch {
     pub(super) net: Vec<NetEvent>,
     pub(super) link: Vec<LinkEvent>,
     pub(super) store: Vec<StoreEvent>,
+    pub(super) config: Vec<tandem_config::Output>,
     pub(super) questions: Vec<Question>,
     pub(super) terminate: bool,
 }
@@ -64,7 +72,7 @@ impl Events {
     pub(super) fn new(
         net: mpsc::Receiver<NetEvent>,
         link: LinkEvents,
-        store: mpsc::UnboundedReceiver<StoreEvent>,
+        disks: Disks,
         questions: mpsc::Receiver<Question>,
         keeper: KeeperLine,
         signals: Signals,
@@ -72,7 +80,8 @@ impl Events {
         let signals = watch(signals).context("cannot wait for signals")?;
         let timer = Box::pin(sleep(std::time::Duration::ZERO));
         let timer_at = Instant::ZERO;
-        Ok(Self { net, link, store, questions, keeper, signals, timer, timer_at })
+        let Disks { store, config } = disks;
+        Ok(Self { net, link, store, config, questions, keeper, signals, timer, timer_at })
     }
 
     /// The line to the keeper, for speaking.
@@ -109,6 +118,7 @@ impl Events {
         any |= self.poll_signals(cx, batch);
         any |= self.net.poll_recv_many(cx, &mut batch.net, BATCH_MAX).is_ready();
         any |= self.store.poll_recv_many(cx, &mut batch.store, BATCH_MAX).is_ready();
+        any |= self.config.poll_recv_many(cx, &mut batch.config, BATCH_MAX).is_ready();
         any |= self.questions.poll_recv_many(cx, &mut batch.questions, BATCH_MAX).is_ready();
         for _ in 0..BATCH_MAX {
             // Dropping the future loses nothing (its documentation says so).

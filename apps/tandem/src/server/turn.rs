@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use tandem_config::Order;
+use tandem_dialplan::Edit;
 use tandem_keeper::{KeeperMessage, PHONES_MAX, Progress, ServerMessage};
 use tandem_link::{Link, LinkEvent};
 use tandem_net::NetEvent;
 use tandem_node::{Fact, Input, Node, Output, Reply, Standing};
 use tandem_os::clock;
 use tandem_pair::Timings;
+use tandem_store::tables::By;
 use tandem_store::{Store, StoreEvent};
 use tandem_types::{Duration, Instant, Role};
 use tokio::sync::oneshot;
@@ -15,6 +18,7 @@ use tokio::sync::oneshot;
 use super::endpoints::{Endpoints, Sent};
 use super::events::{Batch, Events};
 use super::keeper_line::Heard;
+use super::settings::{Behind, ConfigThread, Frame, framed};
 use super::told::Told;
 use crate::logging::Log;
 
@@ -23,12 +27,22 @@ const PHONES_PAUSE: Duration = Duration::from_secs(5);
 /// Pause between two looks at the clock on the wall.
 const WALL_PAUSE: Duration = Duration::from_secs(1);
 
+/// What a server is made of.
+pub(super) struct Parts {
+    pub(super) node: Node,
+    pub(super) endpoints: Endpoints,
+    pub(super) link: Link,
+    pub(super) store: Store,
+    pub(super) settings: ConfigThread,
+}
+
 /// The value, and everything it works with.
 pub(super) struct Server<'a> {
     node: Node,
     endpoints: Endpoints,
     link: Link,
     store: Store,
+    settings: ConfigThread,
     log: &'a Log,
     progress_pause: Duration,
     next_progress: Instant,
@@ -48,19 +62,14 @@ pub(super) struct Server<'a> {
 
 impl<'a> Server<'a> {
     /// Ready for its first turn.
-    pub(super) fn new(
-        node: Node,
-        endpoints: Endpoints,
-        link: Link,
-        store: Store,
-        log: &'a Log,
-        timings: Timings,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, log: &'a Log, timings: Timings) -> Self {
+        let Parts { node, endpoints, link, store, settings } = parts;
         Self {
             node,
             endpoints,
             link,
             store,
+            settings,
             log,
             progress_pause: timings.progress,
             next_progress: Instant::ZERO,
@@ -134,13 +143,20 @@ impl<'a> Server<'a> {
                 LinkEvent::Up { .. } => {
                     let up = String::from("the link to the twin is up");
                     self.facts.tell(now, "server_link_up", up);
+                    let told = self.settings.link(true);
+                    self.settings_behind(told);
                     self.node.handle(now, Input::LinkUp);
                 }
-                LinkEvent::Frame(bytes) => self.node.handle(now, Input::Frame(bytes)),
+                LinkEvent::Frame(bytes) => match self.settings.frame(bytes) {
+                    Frame::Ours(told) => self.settings_behind(told),
+                    Frame::Other(bytes) => self.node.handle(now, Input::Frame(bytes)),
+                },
                 LinkEvent::Down { why, .. } => {
                     let down = format!("the link to the twin is down: {why}");
                     self.log.say(&down);
                     self.facts.tell(now, "server_link_down", down);
+                    // Where it hears that too late, the next connection begins the exchange anew.
+                    let _ = self.settings.link(false);
                     self.node.handle(now, Input::LinkDown);
                 }
                 LinkEvent::Foreign { address, why } => {
@@ -151,11 +167,46 @@ impl<'a> Server<'a> {
         for event in batch.store.drain(..) {
             self.stored(now, event);
         }
+        for output in batch.config.drain(..) {
+            self.configured(now, output);
+        }
         for (request, back) in batch.questions.drain(..) {
             self.answers.retain(|_, back| !back.is_closed());
             self.next_answer += 1;
             self.answers.insert(self.next_answer, back);
             self.node.handle(now, Input::Admin { id: self.next_answer, request });
+        }
+    }
+
+    fn settings_behind(&self, told: Result<(), Behind>) {
+        if told.is_err() {
+            self.link.reset("the disk of the configuration does not keep up");
+        }
+    }
+
+    fn configured(&mut self, now: Instant, output: tandem_config::Output) {
+        use tandem_config::Output as Said;
+        match output {
+            // Where the link refuses a frame it is down, and says so.
+            Said::Send(message) => drop(self.link.send(framed(&message))),
+            Said::Edited { id, result } => self.node.handle(now, Input::Edited { id, result }),
+            Said::Changed(edits) => self.node.handle(now, Input::Changed(edits)),
+            Said::Fact(fact) => {
+                let text = fact.to_string();
+                self.log.say(&text);
+                self.facts.tell(now, fact.name(), text);
+            }
+            Said::Failed(what) => self.log.say(&format!("the configuration: {what}")),
+        }
+    }
+
+    fn order(&mut self, now: Instant, id: u64, edit: Edit) {
+        let wall_millis = clock::wall_micros() / 1_000;
+        let epoch = self.node.standing().epoch;
+        let by = By { author: String::from("administrator"), wall_millis, epoch };
+        if self.settings.order(Order { id, edit, by }).is_err() {
+            let why = String::from("too many changes wait for the disk; nothing is changed");
+            self.node.handle(now, Input::Edited { id, result: Err(why) });
         }
     }
 
@@ -235,6 +286,7 @@ impl<'a> Server<'a> {
                 }
                 Output::Fetch { lacking, after, read } => self.store.fetch(lacking, after, read),
                 Output::Look { key } => self.store.look(key),
+                Output::Edit { id, edit } => self.order(now, id, edit),
                 Output::Serve(serving) => {
                     self.endpoints.serve(serving).await;
                     self.bind(now);

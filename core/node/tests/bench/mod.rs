@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tandem_call::{Cdr, Ending};
 use tandem_journal::{Class, Entry, Frame, Known, Record, Write};
-use tandem_node::{CDR_PREFIX, Config, Input, Node, Output, Reply, Request as Admin, read_cdr};
+use tandem_node::{
+    CDR_PREFIX, Config, Edit, Input, Node, Output, Reply, Request as Admin, read_cdr,
+};
 use tandem_sip::digest::{Challenge, respond};
 use tandem_sip::{Carrier, HeaderName, Limits, Message, Method, Request, Response, Uri};
 use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role, Seat, Transport};
@@ -16,10 +18,16 @@ pub(crate) const VIRTUAL: &str = "10.0.0.10:5060";
 const OWN: [&str; 2] = ["10.0.0.1:5060", "10.0.0.2:5060"];
 const SEATS: [Seat; 2] = [Seat::Master, Seat::Standby];
 
+const START: Instant = Instant::from_micros(1_000_000_000);
+/// Microseconds since 1970 when a bench begins.
+const WALL_START: i64 = 1_700_000_000_000_000;
+
 pub(crate) struct Server {
     pub(crate) node: Node,
     records: BTreeMap<Vec<u8>, Record>,
     known: Known,
+    /// The configuration on its disk: every edit, the last of each kind.
+    settings: BTreeMap<String, Edit>,
     pub(crate) alive: bool,
     frames: VecDeque<Vec<u8>>,
     /// Entries of its own that it wrote, and their bytes as they travel.
@@ -28,6 +36,8 @@ pub(crate) struct Server {
 
 pub(crate) struct Bench {
     pub(crate) now: Instant,
+    /// Time that passed while a machine was away, on the clocks on the wall only.
+    away: Duration,
     pub(crate) servers: [Server; 2],
     pub(crate) active: usize,
     pub(crate) epoch: Epoch,
@@ -36,6 +46,9 @@ pub(crate) struct Bench {
     /// Writes of the active server are not reported done.
     pub(crate) disk_frozen: bool,
     unreported: Option<(usize, u64)>,
+    /// Changes of the configuration wait here.
+    pub(crate) edits_frozen: bool,
+    pub(crate) edits: Vec<(usize, u64)>,
     /// Anna's phone is on TCP.
     pub(crate) on_tcp: bool,
     /// Phones talk to the active machine's own address.
@@ -54,23 +67,27 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let now = Instant::from_micros(1_000_000_000);
+        let now = START;
         let server = |who: usize| Server {
             node: Node::new(now, config(who), Dice::from_number(who as u64), vec![], Known::new()),
             records: BTreeMap::new(),
             known: Known::new(),
+            settings: BTreeMap::new(),
             alive: true,
             frames: VecDeque::new(),
             entries: (0, 0),
         };
         let mut bench = Self {
             now,
+            away: Duration::ZERO,
             servers: [server(0), server(1)],
             active: 0,
             epoch: Epoch::NEVER,
             link_frozen: false,
             disk_frozen: false,
             unreported: None,
+            edits_frozen: false,
+            edits: Vec::new(),
             on_tcp: false,
             at_own: false,
             left_from: Vec::new(),
@@ -81,7 +98,7 @@ impl Bench {
             serves: Vec::new(),
         };
         for who in 0..2 {
-            bench.input(who, Input::Wall(1_700_000_000_000_000));
+            bench.input(who, Input::Wall(WALL_START));
             bench.input(who, Input::LinkUp);
         }
         bench.crown(0);
@@ -143,7 +160,22 @@ impl Bench {
         let dice = Dice::from_number(77 + who as u64);
         self.servers[who].node = Node::new(self.now, config(who), dice, records, known);
         self.servers[who].alive = true;
-        self.input(who, Input::Wall(1_700_000_000_000_000));
+        self.away += away;
+        let since = START.elapsed_until(self.now).as_micros() + self.away.as_micros();
+        let wall = WALL_START + i64::try_from(since).unwrap();
+        for server in [who, 1 - who] {
+            self.input(server, Input::Wall(wall));
+        }
+        let mut settings = self.servers[who].settings.clone();
+        if self.servers[1 - who].alive {
+            settings.extend(self.servers[1 - who].settings.clone());
+        }
+        for server in 0..2 {
+            if self.servers[server].alive {
+                self.servers[server].settings = settings.clone();
+                self.input(server, Input::Changed(settings.values().cloned().collect()));
+            }
+        }
         if self.servers[1 - who].alive {
             let now = self.now;
             self.servers.iter_mut().for_each(|server| server.node.handle(now, Input::LinkUp));
@@ -244,6 +276,22 @@ impl Bench {
             Output::Look { key } => {
                 let found = self.servers[who].records.contains_key(&key);
                 self.servers[who].node.handle(now, Input::Looked { key, found });
+            }
+            Output::Edit { id, .. } if self.edits_frozen => self.edits.push((who, id)),
+            Output::Edit { id, edit } => {
+                let key = match &edit {
+                    Edit::User { name, .. } => name.to_string(),
+                    Edit::Emergency(_) => "Emergency".to_owned(),
+                    Edit::Block { what, .. } => format!("Block {what}"),
+                };
+                for server in self.servers.iter_mut().filter(|server| server.alive) {
+                    server.settings.insert(key.clone(), edit.clone());
+                }
+                let twin = &mut self.servers[1 - who];
+                if twin.alive {
+                    twin.node.handle(now, Input::Changed(vec![edit]));
+                }
+                self.servers[who].node.handle(now, Input::Edited { id, result: Ok(()) });
             }
             Output::Answer { reply, .. } => self.replies.push(reply),
             Output::Fact(fact) => self.facts.push(format!("{who} {fact}")),

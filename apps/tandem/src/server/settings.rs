@@ -1,0 +1,121 @@
+//! The configuration has a thread of its own, because its disk is waited for there.
+//!
+//! What comes meanwhile waits; orders that wait together become one transaction. The loop of the server
+//! never waits: where too much lies here already, an order is refused and the link begun anew.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use tandem_config::{Config, Order, Output};
+use tandem_os::clock;
+
+/// Orders and messages that wait for the disk, at most.
+const WAITING_MAX: usize = 4_096;
+
+/// First byte of what the two configurations say to each other on the link. What the journals say
+/// begins with their version.
+const MARK: u8 = 0xc0;
+
+/// What the thread is to do.
+enum Wish {
+    Order(Order),
+    Link(bool),
+    Message(Vec<u8>),
+}
+
+/// Too much waits for the disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Behind;
+
+/// The thread. It ends, with all that waits done, when this is dropped.
+pub(super) struct ConfigThread {
+    wishes: Option<SyncSender<Wish>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ConfigThread {
+    /// `report` is called from the thread.
+    pub(super) fn start(
+        config: Config,
+        report: impl Fn(Output) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (wishes, inbox) = sync_channel(WAITING_MAX);
+        let thread = std::thread::Builder::new().name("config".to_owned());
+        let thread = thread.spawn(move || work(config, &inbox, &report))?;
+        Ok(Self { wishes: Some(wishes), thread: Some(thread) })
+    }
+
+    /// Orders a change.
+    pub(super) fn order(&self, order: Order) -> Result<(), Behind> {
+        self.wish(Wish::Order(order))
+    }
+
+    /// The link came up or went down.
+    pub(super) fn link(&self, up: bool) -> Result<(), Behind> {
+        self.wish(Wish::Link(up))
+    }
+
+    /// A frame of the link, where it is one for us.
+    pub(super) fn frame(&self, frame: Vec<u8>) -> Frame {
+        match frame.split_first() {
+            Some((&MARK, message)) => Frame::Ours(self.wish(Wish::Message(message.to_vec()))),
+            Some(_) | None => Frame::Other(frame),
+        }
+    }
+
+    fn wish(&self, wish: Wish) -> Result<(), Behind> {
+        self.wishes.as_ref().map_or(Err(Behind), |wishes| wishes.try_send(wish).map_err(|_| Behind))
+    }
+}
+
+/// What a frame of the link is.
+pub(super) enum Frame {
+    Ours(Result<(), Behind>),
+    Other(Vec<u8>),
+}
+
+/// A message as a frame of the link.
+pub(super) fn framed(message: &[u8]) -> Vec<u8> {
+    [&[MARK], message].concat()
+}
+
+impl Drop for ConfigThread {
+    fn drop(&mut self) {
+        self.wishes = None;
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(mut config: Config, inbox: &Receiver<Wish>, report: &dyn Fn(Output)) {
+    loop {
+        while let Some(output) = config.poll_output() {
+            report(output);
+        }
+        let first = match config.next_timeout() {
+            Some(due) => inbox.recv_timeout(due.remaining_from(clock::now())),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let now = clock::now();
+        match first {
+            Ok(first) => {
+                let mut orders = Vec::new();
+                for wish in core::iter::once(first).chain(inbox.try_iter().take(WAITING_MAX)) {
+                    match wish {
+                        Wish::Order(order) => orders.push(order),
+                        Wish::Link(up) => config.handle_link(now, up),
+                        Wish::Message(bytes) => config.handle_message(now, &bytes),
+                    }
+                }
+                if !orders.is_empty() {
+                    config.handle_orders(now, orders);
+                }
+                config.handle_timeout(clock::now());
+            }
+            Err(RecvTimeoutError::Timeout) => config.handle_timeout(now),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The configuration as one value.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use tandem_dialplan::Edit;
+use tandem_oplog::{CHAINS_MAX, Fact, Message, OpId, Origin, PART_BYTES, Sync};
+use tandem_store::OpenError;
+use tandem_store::tables::{By, ChangeError, Setup, Tables, TakeError, Touched};
+use tandem_types::{Dice, Duration, Instant, Seat};
+
+use crate::edits::{self, UserId};
+use crate::schema::{MIGRATIONS, SCHEMA};
+use crate::view::View;
+
+/// Name of the file in its folder.
+pub const FILE_NAME: &str = "config.db";
+
+/// So long an edit waits for the twin's disk; then it is done, and the twin gets it later.
+pub const TWIN_WAIT: Duration = Duration::from_millis(1_000);
+
+/// An edit that somebody waits for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Comes back in [`Output::Edited`].
+    pub id: u64,
+    /// What is wanted.
+    pub edit: Edit,
+    /// Who wants it, and when.
+    pub by: By,
+}
+
+/// What the caller must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send to the twin.
+    Send(Vec<u8>),
+    /// An order is done: on our disk, and on the twin's where there is one that answers. Or it is
+    /// refused, with the reason.
+    Edited {
+        /// Of the order.
+        id: u64,
+        /// The reason.
+        result: Result<(), String>,
+    },
+    /// This is different now.
+    Changed(Vec<Edit>),
+    /// For the log.
+    Fact(Fact),
+    /// The disk fails, or the file: nothing of what was just to be done is done.
+    Failed(String),
+}
+
+/// An edit that is on our disk, and waits for the twin's.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    id: u64,
+    op: OpId,
+    until: Instant,
+}
+
+/// The op of an edit (none where it changed nothing), or why it was not made.
+type Done = Result<Option<OpId>, String>;
+
+/// The tables, the exchange with the twin, and who waits for what.
+#[derive(Debug)]
+pub struct Config {
+    tables: Tables,
+    sync: Sync,
+    view: View,
+    dice: Dice,
+    linked: bool,
+    waiting: VecDeque<Waiting>,
+    /// Orders that wait until something may be written, and until when.
+    held: Vec<(Instant, Order)>,
+    outputs: VecDeque<Output>,
+}
+
+impl Config {
+    /// How the file of this seat is made and read.
+    pub fn setup(seat: Seat, dice: &mut Dice) -> Setup {
+        let node = match seat {
+            Seat::Master => 0,
+            Seat::Standby => 1,
+        };
+        let origin = Origin(dice.next_u64());
+        Setup { schema: &SCHEMA, migrations: MIGRATIONS, node, origin }
+    }
+
+    /// Opens the file in `folder`, made where it is missing. The first outputs tell all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and what is wrong with it.
+    pub fn open(folder: &Path, seat: Seat, mut dice: Dice) -> Result<Self, OpenError> {
+        let path = folder.join(FILE_NAME);
+        let setup = Self::setup(seat, &mut dice);
+        let tables = Tables::open(&path, &setup)?;
+        Self::on(tables, dice).map_err(|error| OpenError::Broken { path, what: error.to_string() })
+    }
+
+    /// On tables that are open.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be read.
+    pub fn on(tables: Tables, dice: Dice) -> rusqlite::Result<Self> {
+        let mut view = View::default();
+        let all = view.all(tables.reader())?;
+        let sync = Sync::new(tables.me(), tables.heads().collect());
+        let outputs = VecDeque::from([Output::Changed(all)]);
+        let (waiting, held) = (VecDeque::new(), Vec::new());
+        Ok(Self { tables, sync, view, dice, linked: false, waiting, held, outputs })
+    }
+
+    /// The tables, to read.
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The tables, when this ends.
+    pub fn into_tables(self) -> Tables {
+        self.tables
+    }
+
+    /// How many changes the twin lacks; `None` without it.
+    pub fn behind(&self) -> Option<u64> {
+        self.sync.behind()
+    }
+
+    /// Orders, in one transaction.
+    pub fn handle_orders(&mut self, now: Instant, orders: Vec<Order>) {
+        self.held.extend(orders.into_iter().map(|order| (now + TWIN_WAIT, order)));
+        self.work(now);
+    }
+
+    fn carry_out(&mut self, now: Instant, orders: &[Order]) {
+        match self.write(orders) {
+            Ok((done, touched)) => {
+                // Who ordered it knows it already.
+                if let Err(error) = self.view.refresh(self.tables.reader(), &touched) {
+                    self.outputs.push_back(Output::Failed(error.to_string()));
+                }
+                for (order, result) in orders.iter().zip(done) {
+                    match result {
+                        Ok(Some(op)) => {
+                            let until = now + TWIN_WAIT;
+                            self.waiting.push_back(Waiting { id: order.id, op, until });
+                        }
+                        Ok(None) => self.done(order.id),
+                        Err(why) => self.refuse(order, why),
+                    }
+                }
+                self.sync.handle_here(self.tables.heads().collect());
+            }
+            Err(error) => {
+                // Nothing of it is there.
+                let what = error.to_string();
+                for order in orders {
+                    self.refuse(order, format!("nothing is changed: {what}"));
+                }
+                self.outputs.push_back(Output::Failed(what));
+            }
+        }
+    }
+
+    /// What became of each: its op, or why not.
+    fn write(&mut self, orders: &[Order]) -> rusqlite::Result<(Vec<Done>, Touched)> {
+        let mut done = Vec::new();
+        let dice = &mut self.dice;
+        let mut batch = self.tables.begin()?;
+        for Order { edit, by, .. } in orders {
+            let millis = by.wall_millis;
+            let changed = batch
+                .change(by, |connection| edits::write(connection, edit, || user_id(millis, dice)));
+            done.push(match changed {
+                Ok(((), op)) => Ok(op),
+                Err(ChangeError::Disk(error) | ChangeError::Refused(error)) => return Err(error),
+                Err(ChangeError::Unfit(why)) => Err(why),
+            });
+        }
+        Ok((done, batch.commit()?))
+    }
+
+    /// The link to the twin came up or went down.
+    pub fn handle_link(&mut self, now: Instant, up: bool) {
+        self.linked = up;
+        if up {
+            self.sync.handle_link_up()
+        } else {
+            self.sync.handle_link_down()
+        }
+        self.work(now);
+    }
+
+    /// Messages of the twin.
+    pub fn handle_message(&mut self, now: Instant, bytes: &[u8]) {
+        match Message::decode(bytes) {
+            Some(message) => self.sync.handle_message(message),
+            None => {
+                self.outputs.push_back(Output::Failed("the twin says what is not known".to_owned()))
+            }
+        }
+        self.work(now);
+    }
+
+    /// When to call [`Config::handle_timeout`].
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let held = self.held.first().map(|(until, _)| *until);
+        self.waiting.front().map(|waiting| waiting.until).into_iter().chain(held).min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.work(now);
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn work(&mut self, now: Instant) {
+        loop {
+            while let Some(output) = self.sync.poll_output() {
+                if let Err(what) = self.exchange(output) {
+                    // The exchange begins anew with the next link; what is here is as it was.
+                    self.sync.handle_link_down();
+                    self.outputs.push_back(Output::Failed(what));
+                }
+            }
+            if self.held.is_empty() || !self.sync.may_write() {
+                break;
+            }
+            let held = core::mem::take(&mut self.held);
+            let orders: Vec<Order> = held.into_iter().map(|(_, order)| order).collect();
+            self.carry_out(now, &orders);
+        }
+        let late = self.held.iter().take_while(|(until, _)| *until <= now).count();
+        for (_, order) in self.held.drain(..late).collect::<Vec<_>>() {
+            self.refuse(&order, PUT_BACK.to_owned());
+        }
+        while let Some(waiting) = self.waiting.front() {
+            let there = self.sync.there().is_some_and(|there| there.has(waiting.op));
+            if self.linked && !there && now < waiting.until {
+                break;
+            }
+            let id = waiting.id;
+            self.waiting.pop_front();
+            self.done(id);
+        }
+    }
+
+    fn exchange(&mut self, output: tandem_oplog::Output) -> Result<(), String> {
+        use tandem_oplog::Output as Wanted;
+        let sqlite = |error: rusqlite::Error| error.to_string();
+        match output {
+            Wanted::Send(message) => self.outputs.push_back(Output::Send(message.encode())),
+            Wanted::Compare { round, heads } => {
+                let compared = self.tables.compare(&heads).map_err(sqlite)?;
+                self.sync.handle_compared(round, &compared);
+            }
+            Wanted::Begin { round, lacking } => {
+                let (start, end) = self.tables.start(&lacking).map_err(sqlite)?;
+                self.sync.handle_begin(round, start, end);
+            }
+            Wanted::Read { round, after, lacking } => {
+                let page = self.tables.log(after, &lacking, PART_BYTES).map_err(sqlite)?;
+                let ops = page.ops.into_iter().map(|op| (op.id, op.bytes)).collect();
+                self.sync.handle_page(round, ops, page.next, page.more);
+            }
+            Wanted::Take(ops) => {
+                let touched = self.take(&ops).map_err(|error| error.to_string())?;
+                self.changed(&touched);
+                self.sync.handle_here(self.tables.heads().collect());
+                self.sync.handle_taken();
+            }
+            Wanted::TellChains(origin) => {
+                let chains = self.tables.chains(origin, CHAINS_MAX).map_err(sqlite)?;
+                let message = Message::Chains { origin, chains };
+                self.outputs.push_back(Output::Send(message.encode()));
+            }
+            Wanted::Rename(chains) => {
+                let new = Origin(self.dice.next_u64());
+                self.tables.rename(&chains, new).map_err(|error| error.to_string())?;
+                // Nobody waits for the old names.
+                while let Some(waiting) = self.waiting.pop_front() {
+                    self.done(waiting.id);
+                }
+                self.sync.handle_renamed(new, self.tables.heads().collect());
+            }
+            Wanted::Fact(fact) => self.outputs.push_back(Output::Fact(fact)),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, ops: &[Vec<u8>]) -> Result<Touched, TakeError> {
+        let mut batch = self.tables.begin()?;
+        for op in ops {
+            batch.take(op)?;
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn changed(&mut self, touched: &Touched) {
+        match self.view.refresh(self.tables.reader(), touched) {
+            Ok(edits) if edits.is_empty() => {}
+            Ok(edits) => self.outputs.push_back(Output::Changed(edits)),
+            Err(error) => self.outputs.push_back(Output::Failed(error.to_string())),
+        }
+    }
+
+    fn done(&mut self, id: u64) {
+        self.outputs.push_back(Output::Edited { id, result: Ok(()) });
+    }
+
+    /// Whoever is told "no" hears what is true instead.
+    fn refuse(&mut self, order: &Order, why: String) {
+        self.outputs.push_back(Output::Edited { id: order.id, result: Err(why) });
+        match self.view.truth(self.tables.reader(), &order.edit) {
+            Ok(truth) => self.outputs.push_back(Output::Changed(vec![truth])),
+            Err(error) => self.outputs.push_back(Output::Failed(error.to_string())),
+        }
+    }
+}
+
+const PUT_BACK: &str = "nothing is changed: an older copy of the configuration was put back here, and the \
+                        other server is sending what it lacks; try again in a moment";
+
+/// A UUID of version 7 (RFC 9562 §5.7).
+fn user_id(millis: u64, dice: &mut Dice) -> UserId {
+    let mut id = [0; 16];
+    dice.fill(&mut id[6..]);
+    id[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    id[6] = 0x70 | (id[6] & 0x0f);
+    id[8] = 0x80 | (id[8] & 0x3f);
+    id
+}

@@ -1,0 +1,147 @@
+//! Edits as rows.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tandem_dialplan::{Account, BlockSetting, Blockable, Edit, Emergency, Number, UserName};
+
+/// The key of a user.
+pub(crate) type UserId = [u8; 16];
+
+/// Writes an edit; `new_id` is for a user who is new.
+pub(crate) fn write(
+    connection: &Connection,
+    edit: &Edit,
+    new_id: impl FnOnce() -> UserId,
+) -> rusqlite::Result<()> {
+    match edit {
+        Edit::User { name, account: Some(account) } => {
+            let id = owner(connection, name)?.unwrap_or_else(new_id);
+            put_user(connection, &id, account)
+        }
+        Edit::User { name, account: None } => remove_user(connection, name),
+        Edit::Emergency(emergency) => {
+            let numbers: Vec<&str> =
+                emergency.numbers.iter().map(|number| number.as_str()).collect();
+            put_setting(connection, EMERGENCY_NUMBERS, &numbers.join(" "))?;
+            put_setting(connection, EMERGENCY_RINGS, emergency.to.as_deref().unwrap_or_default())
+        }
+        Edit::Block { what, block } => put_block(connection, *what, block.as_ref()),
+    }
+}
+
+/// Names of settings.
+pub(crate) const EMERGENCY_NUMBERS: &str = "emergency_numbers";
+pub(crate) const EMERGENCY_RINGS: &str = "emergency_rings";
+
+/// The key of a block.
+pub(crate) const fn name_of(what: Blockable) -> &'static str {
+    match what {
+        Blockable::Logins => "logins",
+        Blockable::Calls => "calls",
+    }
+}
+
+/// The user who logs in with this name.
+pub(crate) fn owner(connection: &Connection, name: &UserName) -> rusqlite::Result<Option<UserId>> {
+    let mut find = connection.prepare_cached(
+        "SELECT users.id FROM logins JOIN users ON users.id = logins.user_id
+         WHERE logins.name = ? AND logins.deleted = 0 AND users.deleted = 0",
+    )?;
+    find.query_row([name.as_str()], |row| row.get(0)).optional()
+}
+
+fn put_user(connection: &Connection, id: &UserId, account: &Account) -> rusqlite::Result<()> {
+    let Account { user, credentials } = account;
+    let mut put = connection.prepare_cached(
+        "INSERT INTO users (id, display, enabled, md_five, sha_two) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET display = excluded.display, enabled = excluded.enabled,
+         md_five = excluded.md_five, sha_two = excluded.sha_two, deleted = 0",
+    )?;
+    let (display, md5) = (user.display.as_str(), credentials.md5);
+    put.execute(params![id, display, user.enabled, md5, credentials.sha256])?;
+    let mut put = connection.prepare_cached(
+        "INSERT INTO logins (name, user_id) VALUES (?, ?)
+         ON CONFLICT (name) DO UPDATE SET user_id = excluded.user_id, deleted = 0",
+    )?;
+    put.execute(params![user.name.as_str(), id])?;
+    let mut drop = connection.prepare_cached(
+        "UPDATE numbers SET deleted = 1 WHERE user_id = ? AND place >= ? AND deleted = 0",
+    )?;
+    // Those that stay are written again; where nothing is different nothing is sent.
+    drop.execute(params![id, 0])?;
+    let mut put = connection.prepare_cached(
+        "INSERT INTO numbers (number, user_id, place) VALUES (?, ?, ?)
+         ON CONFLICT (number) DO UPDATE SET user_id = excluded.user_id, place = excluded.place,
+         deleted = 0",
+    )?;
+    for (place, number) in (0_i64..).zip(&user.numbers) {
+        put.execute(params![number.as_str(), id, place])?;
+    }
+    Ok(())
+}
+
+fn remove_user(connection: &Connection, name: &UserName) -> rusqlite::Result<()> {
+    let Some(id) = owner(connection, name)? else { return Ok(()) };
+    for sql in [
+        "UPDATE users SET deleted = 1 WHERE id = ?",
+        "UPDATE logins SET deleted = 1 WHERE user_id = ?",
+        "UPDATE numbers SET deleted = 1 WHERE user_id = ?",
+    ] {
+        connection.prepare_cached(sql)?.execute([id])?;
+    }
+    Ok(())
+}
+
+fn put_setting(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT INTO settings (name, value) VALUES (?, ?)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value, deleted = 0",
+    )?;
+    put.execute([name, value]).map(|_| ())
+}
+
+fn put_block(
+    connection: &Connection,
+    what: Blockable,
+    block: Option<&BlockSetting>,
+) -> rusqlite::Result<()> {
+    let name = name_of(what);
+    let Some(BlockSetting { since, reason, until }) = block else {
+        let end = "UPDATE blocks SET deleted = 1 WHERE what = ? AND deleted = 0";
+        return connection.prepare_cached(end)?.execute([name]).map(|_| ());
+    };
+    let mut put = connection.prepare_cached(
+        "INSERT INTO blocks (what, since, reason, until) VALUES (?, ?, ?, ?)
+         ON CONFLICT (what) DO UPDATE SET since = excluded.since, reason = excluded.reason,
+         until = excluded.until, deleted = 0",
+    )?;
+    put.execute(params![name, since, reason, until]).map(|_| ())
+}
+
+/// The emergency numbers as the rows say.
+pub(crate) fn emergency(connection: &Connection) -> rusqlite::Result<Emergency> {
+    let mut read =
+        connection.prepare_cached("SELECT value FROM settings WHERE name = ? AND deleted = 0")?;
+    let mut value = |name: &str| {
+        let value: Option<Option<String>> = read.query_row([name], |row| row.get(0)).optional()?;
+        Ok::<_, rusqlite::Error>(value.flatten().unwrap_or_default())
+    };
+    let (numbers, to) = (value(EMERGENCY_NUMBERS)?, value(EMERGENCY_RINGS)?);
+    let numbers = numbers.split_whitespace().filter_map(|number| Number::parse(number).ok());
+    let (numbers, to) = (numbers.collect::<Vec<_>>(), Some(to).filter(|to| !to.is_empty()));
+    // Never set: those that every house has.
+    let usual = || Emergency::default().numbers;
+    Ok(Emergency { numbers: if numbers.is_empty() { usual() } else { numbers }, to })
+}
+
+/// A block as its row says.
+pub(crate) fn block(
+    connection: &Connection,
+    what: Blockable,
+) -> rusqlite::Result<Option<BlockSetting>> {
+    let mut read = connection
+        .prepare_cached("SELECT since, reason, until FROM blocks WHERE what = ? AND deleted = 0")?;
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok(BlockSetting { since: row.get(0)?, reason: row.get(1)?, until: row.get(2)? })
+    };
+    read.query_row([name_of(what)], row).optional()
+}

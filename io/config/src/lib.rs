@@ -1,0 +1,20 @@
+//! The configuration of a pair: users, their logins and numbers, emergency numbers, blocks. Rows in
+//! replicated tables; both servers may change them at any time, also while they are apart.
+//!
+//! ```text
+//!   Edit ──> rows ──> op ──> own disk ──┬──> the twin's disk ──> Edited
+//!                                       └── (no twin: at once)
+//!   the twin's ops ──> own disk ──> Changed(edits): what is different for the server now
+//! ```
+//!
+//! [`Config`] is one value without threads and clocks; what it calls takes as long as a disk takes, so the
+//! server gives it a thread of its own. It decides nothing about telephony: whether an edit makes sense
+//! has been decided before it comes here.
+
+mod config;
+mod edits;
+mod schema;
+mod view;
+
+pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT};
+pub use schema::{MIGRATIONS, SCHEMA};

@@ -1,0 +1,224 @@
+//! The configurations of two servers, and what each tells its server.
+
+// What fails here fails the test.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::Connection;
+use tandem_config::{Config, Order, Output, TWIN_WAIT};
+use tandem_dialplan::{
+    Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Emergency, Number, User,
+    UserName,
+};
+use tandem_store::tables::{By, Tables};
+use tandem_types::{Dice, Epoch, Instant, Seat};
+
+/// A configuration, and its server's idea of it.
+struct Side {
+    config: Config,
+    accounts: BTreeMap<UserName, Account>,
+    emergency: Emergency,
+    blocks: BTreeMap<Blockable, BlockSetting>,
+    answers: Vec<(u64, Result<(), String>)>,
+    line: Vec<Vec<u8>>,
+    wall: u64,
+}
+
+fn tables(seat: Seat) -> Tables {
+    let setup =
+        Config::setup(seat, &mut Dice::from_number(if seat == Seat::Master { 1 } else { 2 }));
+    Tables::on(Connection::open_in_memory().unwrap(), Path::new("memory"), &setup).unwrap()
+}
+
+impl Side {
+    fn new(seat: Seat) -> Self {
+        Self::on(tables(seat))
+    }
+
+    fn on(tables: Tables) -> Self {
+        let config = Config::on(tables, Dice::from_number(7)).unwrap();
+        let mut side = Self {
+            config,
+            accounts: BTreeMap::new(),
+            emergency: Emergency::default(),
+            blocks: BTreeMap::new(),
+            answers: Vec::new(),
+            line: Vec::new(),
+            wall: 1_790_000_000_000,
+        };
+        side.drain();
+        side
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.config.poll_output() {
+            match output {
+                Output::Send(bytes) => self.line.push(bytes),
+                Output::Edited { id, result } => self.answers.push((id, result)),
+                Output::Changed(edits) => edits.into_iter().for_each(|edit| self.apply(edit)),
+                Output::Fact(_) => {}
+                Output::Failed(what) => panic!("{what}"),
+            }
+        }
+    }
+
+    fn apply(&mut self, edit: Edit) {
+        match edit {
+            Edit::User { name, account: Some(account) } => {
+                drop(self.accounts.insert(name, account))
+            }
+            Edit::User { name, account: None } => drop(self.accounts.remove(&name)),
+            Edit::Emergency(emergency) => self.emergency = emergency,
+            Edit::Block { what, block: Some(block) } => drop(self.blocks.insert(what, block)),
+            Edit::Block { what, block: None } => drop(self.blocks.remove(&what)),
+        }
+    }
+
+    fn order(&mut self, now: Instant, edit: Edit) {
+        self.wall += 1;
+        let by = By { author: "admin".to_owned(), wall_millis: self.wall, epoch: Epoch::NEVER };
+        // In effect at once, as in the server.
+        self.apply(edit.clone());
+        self.config.handle_orders(now, vec![Order { id: self.wall, edit, by }]);
+        self.drain();
+    }
+}
+
+fn link(one: &mut Side, other: &mut Side, up: bool) {
+    for side in [&mut *one, &mut *other] {
+        side.config.handle_link(Instant::ZERO, up);
+        side.line.clear();
+        side.drain();
+    }
+    if up {
+        exchange(one, other);
+    }
+}
+
+fn exchange(one: &mut Side, other: &mut Side) {
+    loop {
+        let (to_other, to_one) = (core::mem::take(&mut one.line), core::mem::take(&mut other.line));
+        if to_other.is_empty() && to_one.is_empty() {
+            return;
+        }
+        to_other.iter().for_each(|bytes| other.config.handle_message(Instant::ZERO, bytes));
+        to_one.iter().for_each(|bytes| one.config.handle_message(Instant::ZERO, bytes));
+        one.drain();
+        other.drain();
+    }
+}
+
+fn name(name: &str) -> UserName {
+    UserName::parse(name).unwrap()
+}
+
+fn user(who: &str, numbers: &[&str]) -> Edit {
+    let numbers = numbers.iter().map(|number| Number::parse(number).unwrap()).collect();
+    let display = DisplayName::parse(who).unwrap();
+    let user = User { name: name(who), display, numbers, enabled: true };
+    let credentials = Credentials { md5: [1; 16], sha256: [2; 32] };
+    Edit::User { name: name(who), account: Some(Account { user, credentials }) }
+}
+
+fn numbers(side: &Side, who: &str) -> Vec<String> {
+    side.accounts[&name(who)].user.numbers.iter().map(ToString::to_string).collect()
+}
+
+fn assert_same(one: &Side, other: &Side) {
+    assert_eq!(one.accounts, other.accounts);
+    assert_eq!(one.emergency, other.emergency);
+    assert_eq!(one.blocks, other.blocks);
+    let digests = |side: &Side| side.config.tables().digests().unwrap();
+    assert_eq!(digests(one), digests(other));
+}
+
+#[test]
+fn an_edit_is_done_when_both_disks_have_it_and_both_servers_know() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    link(&mut a, &mut b, true);
+    a.order(Instant::ZERO, user("anna", &["21", "22"]));
+    assert!(a.answers.is_empty(), "the twin has not said that it has it");
+    exchange(&mut a, &mut b);
+    assert_eq!(a.answers.len(), 1);
+    assert_eq!(numbers(&b, "anna"), ["21", "22"]);
+    a.order(Instant::ZERO, user("anna", &["22", "23"]));
+    exchange(&mut a, &mut b);
+    assert_eq!(numbers(&b, "anna"), ["22", "23"]);
+    a.order(Instant::ZERO, Edit::User { name: name("anna"), account: None });
+    exchange(&mut a, &mut b);
+    assert!(b.accounts.is_empty());
+    // The number is free again, and so is the name.
+    a.order(Instant::ZERO, user("ben", &["22"]));
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    exchange(&mut a, &mut b);
+    assert_same(&a, &b);
+    assert_eq!((numbers(&b, "ben"), numbers(&b, "anna")), (vec!["22".into()], vec!["21".into()]));
+}
+
+#[test]
+fn without_a_twin_the_own_disk_is_enough_and_a_silent_twin_is_waited_for_a_second() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    assert_eq!(a.answers.len(), 1);
+    link(&mut a, &mut b, true);
+    a.order(Instant::ZERO, user("ben", &["22"]));
+    assert_eq!(a.answers.len(), 1);
+    let due = a.config.next_timeout().unwrap();
+    assert_eq!(due, Instant::ZERO + TWIN_WAIT);
+    a.config.handle_timeout(due);
+    a.drain();
+    assert_eq!(a.answers.len(), 2);
+    assert_eq!(a.config.next_timeout(), None);
+}
+
+#[test]
+fn settings_and_blocks_go_over_and_a_new_process_is_told_everything() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    assert_eq!(a.emergency, Emergency::default());
+    link(&mut a, &mut b, true);
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    let emergency =
+        Emergency { numbers: vec![Number::parse("911").unwrap()], to: Some("21".into()) };
+    a.order(Instant::ZERO, Edit::Emergency(emergency.clone()));
+    let block = BlockSetting { since: 5, reason: "move".into(), until: Some(9) };
+    a.order(Instant::ZERO, Edit::Block { what: Blockable::Calls, block: Some(block.clone()) });
+    exchange(&mut a, &mut b);
+    assert_same(&a, &b);
+    assert_eq!((&b.emergency, &b.blocks[&Blockable::Calls]), (&emergency, &block));
+    let again = Side::on(b.config.into_tables());
+    assert_same(&a, &again);
+    let mut b = again;
+    link(&mut a, &mut b, true);
+    b.order(Instant::ZERO, Edit::Block { what: Blockable::Calls, block: None });
+    exchange(&mut a, &mut b);
+    assert!(a.blocks.is_empty());
+    assert_same(&a, &b);
+}
+
+#[test]
+fn apart_both_are_administrated_and_afterwards_both_servers_say_the_same() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    link(&mut a, &mut b, true);
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    exchange(&mut a, &mut b);
+    link(&mut a, &mut b, false);
+    // The same number for two people, the same name for two people, and one who goes.
+    a.order(Instant::ZERO, user("carl", &["30"]));
+    a.order(Instant::ZERO, user("emma", &["40"]));
+    b.wall += 1_000;
+    b.order(Instant::ZERO, user("dora", &["30"]));
+    b.order(Instant::ZERO, user("emma", &["41"]));
+    b.order(Instant::ZERO, Edit::User { name: name("anna"), account: None });
+    a.order(Instant::ZERO, user("anna", &["21", "50"]));
+    link(&mut a, &mut b, true);
+    assert_same(&a, &b);
+    assert_eq!(numbers(&a, "dora"), ["30"], "the later claim");
+    assert!(numbers(&a, "carl").is_empty());
+    assert_eq!(numbers(&a, "emma"), ["41"], "the later claim to the name");
+    assert!(!a.accounts.contains_key(&name("anna")), "removed is removed");
+    let undecided = a.config.tables().undecided().unwrap();
+    let found: Vec<_> = undecided.iter().map(|one| (one.table, one.column)).collect();
+    assert!(found.contains(&("numbers", "user_id")) && found.contains(&("logins", "user_id")));
+}
