@@ -30,7 +30,7 @@ pub struct Timings {
     pub beat: Duration,
     /// A keeper that was not heard for so long is silent; a journal link likewise.
     pub silence: Duration,
-    /// How long an answer at the virtual address is waited for. Asked three times in it.
+    /// How long an answer at the virtual address is waited for. Asked six times in it.
     pub probe: Duration,
     /// Pause until it is asked again after somebody answered.
     pub probe_again: Duration,
@@ -67,7 +67,10 @@ pub struct Timings {
 }
 
 /// Questions asked within [`Timings::probe`]: one lost packet is not an answer.
-pub(crate) const PROBE_QUESTIONS: u32 = 3;
+pub(crate) const PROBE_QUESTIONS: u32 = 6;
+
+/// A long probe is so many usual ones.
+const LONG_PROBE: u32 = 3;
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -171,7 +174,7 @@ impl Timings {
     /// it may be restarting beside us, cut off from us only, and ask as well: we must still be asking
     /// when it has begun to serve again.
     pub fn long_probe(&self) -> Duration {
-        self.probe * PROBE_QUESTIONS
+        self.probe * LONG_PROBE
     }
 
     /// From the death of the active machine to the order to serve, without disk and kernel.
@@ -218,9 +221,9 @@ impl Timings {
                 "a keeper that stalled may not find its own server hanging before it knows that it stalled itself",
             ),
             (
-                "3 ms <= probe",
-                millis(3) <= self.probe,
-                "an answer from the LAN needs a moment, three times",
+                "6 ms <= probe",
+                millis(6) <= self.probe,
+                "an answer from the LAN needs a moment, six times",
             ),
             (
                 "2 x silence <= cold",
@@ -332,7 +335,7 @@ mod tests {
             Timings { link_beat: millis(31), ..usual },
             Timings { progress: millis(23), hung: millis(91), silence: millis(91), ..usual },
             Timings { hung: millis(99), ..usual },
-            Timings { probe: Duration::from_micros(2_999), ..usual },
+            Timings { probe: Duration::from_micros(5_999), ..usual },
             Timings { cold: millis(199), ..usual },
             Timings { revive: millis(359), ..usual },
             Timings { switchover: millis(99), ..usual },

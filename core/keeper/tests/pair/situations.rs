@@ -110,7 +110,7 @@ fn a_dead_machine_is_replaced_after_silence_and_a_probe() {
         world.kill_machine(MASTER);
         let took = world.run_until(ms(1_000), |world| world.serving() == [STANDBY]);
         assert!(took < ms(135), "{took:?}");
-        assert_eq!(world.machines[STANDBY].probes, 3);
+        assert_eq!(world.machines[STANDBY].probes, 6);
     }
 }
 
