@@ -5,7 +5,6 @@ use tandem_keeper::Fact as KeeperFact;
 use tandem_types::{Duration, Instant};
 
 use crate::network::Weather;
-use crate::oracle::Call;
 use crate::world::World;
 
 /// A phone repeats at the latest so long after it was not answered (RFC 3261 §17.1.2.2, T2); what it
@@ -45,7 +44,9 @@ impl World {
     /// A phone repeats something, or hears something again. `call`: it is the answer to this call's INVITE.
     pub(crate) fn repeated(&mut self, phone: usize, call: Option<u32>, what: &str) {
         // Who puts the other side on hold and hangs up before that is answered sends no ACK.
-        if call.and_then(|call| self.oracle.calls.get(&call)).is_some_and(Call::is_left) {
+        let call = call.and_then(|call| self.oracle.calls.get(&call));
+        // Nor is one in order of which a server knew that is gone: it is repeated until it runs out.
+        if call.is_some_and(|call| call.is_left() || call.excused) {
             return;
         }
         self.oracle.seen.repeated += 1;

@@ -438,10 +438,9 @@ impl Oracle {
 
     /// What an active server said is on its way to a phone: a promise rests on it.
     pub(crate) fn reaches_phone(&mut self, speaker: Speaker, bytes: &[u8]) {
-        let promises = !bytes.starts_with(b"SIP/2.0 1")
-            && !bytes.starts_with(b"SIP/2.0 4")
-            && !bytes.starts_with(b"SIP/2.0 503");
-        let promises = promises || bytes.starts_with(b"SIP/2.0 18");
+        let says = |status: &str| bytes.starts_with(format!("SIP/2.0 {status}").as_bytes());
+        // Whoever is refused for good stands in a record.
+        let promises = !["1", "401", "407", "503"].into_iter().any(says) || says("18");
         if speaker.role == Role::Active && !speaker.protected && promises {
             self.sole[speaker.at] = Some(speaker.tip);
         }

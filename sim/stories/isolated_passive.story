@@ -38,10 +38,10 @@ users anna ben carol dora
     carol: talks to dora (call 2)
     dora: is acknowledged (call 2)
 4.000s mend all standby
-    master keeper: active -> active
-    master server: serves: 2 calls and 4 logins
     standby keeper: active -> passive
     standby server: serves no more
+    master keeper: active -> active
+    master server: serves: 2 calls and 4 logins
     master server: protected
 5.500s expect active master
 5.500s expect protected
