@@ -12,63 +12,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use tandem_types::{Duration, Instant};
+use tandem_types::{Duration, Epoch, Instant};
 
 use crate::cdr::{Cdr, Ending, Outcome, cause_of_status};
+use crate::names::{LegId, Lost, Method, RequestId, Side};
 use crate::passing::Passing;
-
-/// A device that rings or rang in this call, counted from 1.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct LegId(pub u8);
-
-/// A request that passes through the call, unique in it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct RequestId(pub u32);
-
-/// One of the two sides of a leg.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Side {
-    /// Towards the caller.
-    Near,
-    /// Towards the device.
-    Far,
-}
-
-impl Side {
-    /// The opposite side.
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Near => Self::Far,
-            Self::Far => Self::Near,
-        }
-    }
-}
-
-/// The kinds of request inside a call.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Method {
-    /// A new offer, hold, a new address: re-INVITE.
-    Invite,
-    /// RFC 3311.
-    Update,
-    /// RFC 6086, DTMF of many phones.
-    Info,
-    /// RFC 3262.
-    Prack,
-    /// RFC 3428 inside the dialog.
-    Message,
-    /// The server asks whether the other side still knows the call.
-    Options,
-}
-
-/// Why a side is gone.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lost {
-    /// It never acknowledged our 200 to its INVITE.
-    NoAck,
-    /// It answered 481, or nothing at all, to a request in the dialog.
-    Unknown,
-}
+use crate::trail::{CallEvent, Trail};
 
 /// What happened on one of the sides.
 #[derive(Clone, Debug, PartialEq)]
@@ -294,6 +243,7 @@ pub struct Call {
     /// Questions in a row that each side left without any answer.
     misses: BTreeMap<Side, u8>,
     cdr: Cdr,
+    trail: Trail,
     outputs: VecDeque<Output>,
 }
 
@@ -307,6 +257,7 @@ pub struct CallCheckpoint {
     next_own: u32,
     misses: BTreeMap<Side, u8>,
     cdr: Cdr,
+    trail: Trail,
 }
 
 impl CallCheckpoint {
@@ -316,9 +267,9 @@ impl CallCheckpoint {
         Self { pending: BTreeMap::new(), ..self }
     }
 
-    /// The record of the call as of the checkpoint.
-    pub fn into_cdr(self) -> Cdr {
-        self.cdr
+    /// The record and the events of the call as of the checkpoint.
+    pub fn into_cdr(self) -> (Cdr, Trail) {
+        (self.cdr, self.trail)
     }
 }
 
@@ -344,14 +295,20 @@ pub const AUDIT_MISSES_MAX: u8 = 3;
 impl Call {
     /// A call that rings at `legs`, which must not be empty.
     pub fn new(now: Instant, legs: impl IntoIterator<Item = LegId>, cdr: Cdr) -> Self {
+        let legs: BTreeMap<LegId, Leg> = legs.into_iter().map(|leg| (leg, Leg::Ringing)).collect();
+        let mut trail = Trail::default();
+        for leg in legs.keys() {
+            trail.note(cdr.start, cdr.start, CallEvent::Attempt { leg: *leg });
+        }
         Self {
             state: State::Ringing,
-            legs: legs.into_iter().map(|leg| (leg, Leg::Ringing)).collect(),
+            legs,
             pending: BTreeMap::new(),
             deadline: now + RING_MAX,
             next_own: u32::MAX,
             misses: BTreeMap::new(),
             cdr,
+            trail,
             outputs: VecDeque::new(),
         }
     }
@@ -359,6 +316,16 @@ impl Call {
     /// The record as of now.
     pub fn cdr(&self) -> &Cdr {
         &self.cdr
+    }
+
+    /// What happened so far.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// This server goes on with the call, in this reign; `wall` is microseconds since 1970 UTC.
+    pub fn taken_over(&mut self, wall: i64, epoch: Epoch) {
+        self.note(wall, CallEvent::TakenOver { epoch });
     }
 
     /// The device's number, name and contact, once it is known who answered.
@@ -417,7 +384,7 @@ impl Call {
         }
         match self.state {
             State::Ringing => {
-                self.drop_ringing(None);
+                self.drop_ringing(wall, None);
                 self.refuse(wall, 480, 19, Passing::default(), Outcome::NoAnswer, Ending::Server);
             }
             State::Answered { leg, .. } => {
@@ -440,12 +407,14 @@ impl Call {
             next_own: self.next_own,
             misses: self.misses.clone(),
             cdr: self.cdr.clone(),
+            trail: self.trail.clone(),
         }
     }
 
     /// On takeover: `age` has passed since the checkpoint.
     pub fn restore(now: Instant, checkpoint: CallCheckpoint, age: Duration) -> Self {
-        let CallCheckpoint { state, legs, pending, deadline, next_own, misses, cdr } = checkpoint;
+        let CallCheckpoint { state, legs, pending, deadline, next_own, misses, cdr, trail } =
+            checkpoint;
         let mut remaining = deadline.saturating_sub(age);
         if matches!(state, State::Answered { .. }) {
             remaining = remaining.min(AUDIT_AFTER_TAKEOVER + spread(&cdr.call_id));
@@ -458,6 +427,7 @@ impl Call {
             next_own,
             misses,
             cdr,
+            trail,
             outputs: VecDeque::new(),
         }
     }
@@ -466,10 +436,18 @@ impl Call {
         self.outputs.push_back(output);
     }
 
+    fn note(&mut self, wall: i64, event: CallEvent) {
+        self.trail.note(self.cdr.start, wall, event);
+    }
+
     fn progress(&mut self, wall: i64, leg: LegId, status: u16, passing: Passing) {
         if self.state == State::Ringing && self.legs.get(&leg) == Some(&Leg::Ringing) {
             if status >= 180 {
                 self.cdr.delivered_at(wall);
+                let rings = CallEvent::Ringing { leg };
+                if !self.trail.has(rings) {
+                    self.note(wall, rings);
+                }
             }
             self.say(Output::Progress { leg, status, passing });
         }
@@ -478,7 +456,8 @@ impl Call {
     fn answered(&mut self, now: Instant, wall: i64, leg: LegId, passing: Passing) {
         let rang = self.legs.get(&leg) == Some(&Leg::Ringing);
         if self.state == State::Ringing && rang {
-            self.drop_ringing(Some(leg));
+            self.note(wall, CallEvent::Answered { leg });
+            self.drop_ringing(wall, Some(leg));
             self.legs.insert(leg, Leg::Answered);
             self.state = State::Answered { leg, acked: false };
             self.deadline = now + AUDIT_PAUSE;
@@ -496,9 +475,10 @@ impl Call {
         if self.state != State::Ringing || self.legs.get(&leg) != Some(&Leg::Ringing) {
             return;
         }
+        self.note(wall, CallEvent::Refused { leg, status });
         self.legs.insert(leg, Leg::Refused { status, passing });
         if status >= 600 {
-            self.drop_ringing(None);
+            self.drop_ringing(wall, None);
         }
         if self.legs.values().any(|leg| *leg == Leg::Ringing) {
             return;
@@ -539,7 +519,7 @@ impl Call {
 
     fn cancelled(&mut self, wall: i64) {
         if self.state == State::Ringing {
-            self.drop_ringing(None);
+            self.drop_ringing(wall, None);
             let passing = Passing::default();
             self.refuse(wall, 487, 16, passing, Outcome::Cancelled, Ending::Caller);
         }
@@ -671,7 +651,7 @@ impl Call {
     fn closed(&mut self, wall: i64, status: u16, cause: u8) {
         match self.state {
             State::Ringing if status >= 300 => {
-                self.drop_ringing(None);
+                self.drop_ringing(wall, None);
                 let passing = Passing::default();
                 self.refuse(wall, status, cause, passing, Outcome::Refused, Ending::Server);
             }
@@ -728,10 +708,11 @@ impl Call {
     }
 
     /// Stops every device that still rings, but `keep`.
-    fn drop_ringing(&mut self, keep: Option<LegId>) {
+    fn drop_ringing(&mut self, wall: i64, keep: Option<LegId>) {
         for (leg, state) in &mut self.legs {
             if *state == Leg::Ringing && Some(*leg) != keep {
                 *state = Leg::Dropped;
+                self.trail.note(self.cdr.start, wall, CallEvent::Cancelled { leg: *leg });
                 self.outputs.push_back(Output::Cancel(*leg));
             }
         }

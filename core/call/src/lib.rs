@@ -17,11 +17,15 @@
 
 mod call;
 mod cdr;
+mod names;
 mod passing;
+mod trail;
 
 pub use call::{
     AUDIT_AFTER_TAKEOVER, AUDIT_MISSES_MAX, AUDIT_PAUSE, AUDIT_SPREAD, Call, CallCheckpoint, Input,
-    LegId, Lost, Method, Output, REQUESTS_MAX, RING_MAX, RequestId, Side,
+    Output, REQUESTS_MAX, RING_MAX,
 };
 pub use cdr::{Cdr, Ending, Outcome};
+pub use names::{LegId, Lost, Method, RequestId, Side};
 pub use passing::Passing;
+pub use trail::{CallEvent, Step, TRAIL_MAX, Trail};

@@ -74,9 +74,11 @@ impl Node {
                 continue;
             }
             let cdr = live.call.cdr().clone();
+            let events = live.ties.events(live.call.trail().clone());
             let outcome = cdr.outcome.map_or_else(String::new, |outcome| format!("{outcome:?}"));
             let talk_seconds = cdr.talk_seconds();
             self.change(Class::Log, record::cdr_key(&key), Some(record::encode(&cdr)));
+            self.change(Class::Log, record::events_key(&key), Some(record::encode(&events)));
             self.calls.note_closed(&key);
             self.fact(Fact::CallEnded { call: key, outcome, talk_seconds });
         }

@@ -37,7 +37,9 @@ mod talk;
 pub use admin::PASSWORD_MIN;
 pub use block::{BLOCK_REASON_MAX, BLOCK_SECONDS_MAX, BlockRow};
 pub use node::Node;
-pub use record::{CDR_PREFIX, RECORD_VERSION, read_cdr};
+pub use record::{
+    CDR_PREFIX, CallEvents, EVENTS_PREFIX, RECORD_VERSION, is_newer, read_cdr, read_events,
+};
 pub use tandem_dialplan::{BlockSetting, Blockable, Edit};
 
 pub use facts::Fact;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tandem_call::{Call, CallCheckpoint, LegId, Passing, RequestId, Side};
+use tandem_call::{Call, CallCheckpoint, LegId, Passing, RequestId, Side, Trail};
 use tandem_sip::{HeaderName, Method, Request, Uri};
 use tandem_stack::{ClientId, Dialog, ServerId};
 use tandem_types::{Duration, Flow, Instant};
 
-use crate::record;
+use crate::record::{self, CallEvents};
 
 /// What belongs to a call besides its state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -31,6 +31,14 @@ pub(crate) struct Ties {
     pub(crate) farewell: Option<(LegId, Passing)>,
     /// The next [`RequestId`].
     pub(crate) next_request: u32,
+}
+
+impl Ties {
+    /// What is kept for good of a call's events.
+    pub(crate) fn events(&self, trail: Trail) -> CallEvents {
+        let device = |(leg, port): (&LegId, &Port)| (*leg, format!("{} {}", port.uri, port.flow));
+        CallEvents { devices: self.ports.iter().map(device).collect(), trail }
+    }
 }
 
 /// The two dialogs of a leg.

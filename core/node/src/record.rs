@@ -3,9 +3,11 @@
 //! Nothing but these records leaves the node's memory. Each begins with a version byte; this
 //! version and the one before are read, so that a pair can be upgraded one server at a time.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
-use tandem_call::Cdr;
+use serde::{Deserialize, Serialize};
+use tandem_call::{Cdr, LegId, Trail};
 use tandem_stack::TransactionId;
 
 /// Version of the encoding of every record.
@@ -19,6 +21,17 @@ pub(crate) const TRANSACTION: &[u8] = b"txn/";
 pub(crate) const BINDING: &[u8] = b"aor/";
 /// Keys of closed call detail records begin so.
 pub const CDR_PREFIX: &[u8] = b"cdr/";
+/// Keys of the events of closed calls begin so.
+pub const EVENTS_PREFIX: &[u8] = b"cev/";
+
+/// What happened in a closed call: one record a call, in the entry of its call detail record.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CallEvents {
+    /// The devices that were invited: contact and address.
+    pub devices: BTreeMap<LegId, String>,
+    /// The events.
+    pub trail: Trail,
+}
 
 pub(crate) fn call_key(call: &str) -> Vec<u8> {
     [CALL, call.as_bytes()].concat()
@@ -26,6 +39,10 @@ pub(crate) fn call_key(call: &str) -> Vec<u8> {
 
 pub(crate) fn cdr_key(call: &str) -> Vec<u8> {
     [CDR_PREFIX, call.as_bytes()].concat()
+}
+
+pub(crate) fn events_key(call: &str) -> Vec<u8> {
+    [EVENTS_PREFIX, call.as_bytes()].concat()
 }
 
 pub(crate) fn binding_key(user: &str) -> Vec<u8> {
@@ -53,4 +70,15 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 /// Reads the body of a record whose key begins with [`CDR_PREFIX`].
 pub fn read_cdr(body: &[u8]) -> Option<Cdr> {
     decode(body)
+}
+
+/// Reads the body of a record whose key begins with [`EVENTS_PREFIX`].
+pub fn read_events(body: &[u8]) -> Option<CallEvents> {
+    decode(body)
+}
+
+/// Whether the body of a record was written by a newer version of this program: then that it cannot be read
+/// does not mean that it is damaged.
+pub fn is_newer(body: &[u8]) -> bool {
+    body.first().is_some_and(|version| *version > RECORD_VERSION)
 }

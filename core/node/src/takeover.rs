@@ -1,7 +1,7 @@
 //! Reading the twin's records: on becoming active all of them; while active, those that only the
 //! twin had.
 
-use tandem_call::{CallCheckpoint, Ending, Input, Outcome};
+use tandem_call::{Ending, Input, Outcome};
 use tandem_journal::{Class, Record};
 use tandem_registrar::{Aor, AorCheckpoint};
 use tandem_stack::Checkpoint;
@@ -73,7 +73,9 @@ impl Node {
         match read {
             Read::Call(key, mut saved) => {
                 self.rehome_ties(&mut saved.ties);
-                self.calls.restore(key, Live::restore(now, *saved, age));
+                let mut live = Live::restore(now, *saved, age);
+                self.note_taken_over(now, &mut live);
+                self.calls.restore(key, live);
             }
             Read::Transaction(mut saved) => {
                 // Logins come before transactions in the order of keys.
@@ -160,12 +162,21 @@ impl Node {
     fn adopt(&mut self, now: Instant, key: &str, mut saved: LiveRecord, age: Duration) {
         self.rehome_ties(&mut saved.ties);
         saved.without_transactions();
-        let live = Live::restore(now, saved.clone(), age);
+        let mut live = Live::restore(now, saved.clone(), age);
+        self.note_taken_over(now, &mut live);
         if live.call.answered_by().is_some() {
             self.calls.restore(key.to_owned(), live);
             self.calls.touch(key);
         } else {
-            self.close_stray(now, key, saved.call);
+            self.close_stray(now, key, saved);
+        }
+    }
+
+    /// An event of the call. It travels with the next change of it, after a takeover at the latest when both
+    /// sides are asked whether they are still there.
+    fn note_taken_over(&self, now: Instant, live: &mut Live) {
+        if !live.call.is_over() {
+            live.call.taken_over(self.wall(now), self.epoch());
         }
     }
 
@@ -182,11 +193,13 @@ impl Node {
         self.tell(now, &key, Input::Closed { status, cause });
     }
 
-    fn close_stray(&mut self, now: Instant, key: &str, saved: CallCheckpoint) {
-        let mut cdr = saved.into_cdr();
+    fn close_stray(&mut self, now: Instant, key: &str, saved: LiveRecord) {
+        let (mut cdr, trail) = saved.call.into_cdr();
+        let events = saved.ties.events(trail);
         cdr.close(self.wall(now), Outcome::Failed, Ending::Failover, STRAY_CAUSE);
         // Not noted as closed: where its caller still repeats the INVITE, that goes on with the
         // number and the record of this call.
         self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
+        self.change(Class::Log, record::events_key(key), Some(record::encode(&events)));
     }
 }

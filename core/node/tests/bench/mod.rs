@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use tandem_call::{Cdr, Ending};
 use tandem_journal::{Class, Entry, Frame, Known, Record, Write};
 use tandem_node::{
-    CDR_PREFIX, Config, Edit, Input, Node, Output, Reply, Request as Admin, read_cdr,
+    CDR_PREFIX, CallEvents, Config, EVENTS_PREFIX, Edit, Input, Node, Output, Reply,
+    Request as Admin, read_cdr, read_events,
 };
 use tandem_sip::digest::{Challenge, respond};
 use tandem_sip::{Carrier, HeaderName, Limits, Message, Method, Request, Response, Uri};
@@ -303,6 +304,13 @@ impl Bench {
         let records = self.servers[who].records.iter();
         let closed = records.filter(|(key, _)| key.starts_with(CDR_PREFIX));
         closed.map(|(_, record)| read_cdr(record.body.as_ref().unwrap()).unwrap()).collect()
+    }
+
+    /// The events of all closed calls on the disk of one server.
+    pub(crate) fn events(&self, who: usize) -> Vec<CallEvents> {
+        let records = self.servers[who].records.iter();
+        let closed = records.filter(|(key, _)| key.starts_with(EVENTS_PREFIX));
+        closed.map(|(_, record)| read_events(record.body.as_ref().unwrap()).unwrap()).collect()
     }
 
     /// The keys of hot records on the disk of one server.
