@@ -78,6 +78,8 @@ pub enum OpenError {
         path: PathBuf,
         /// The version of the file.
         version: i32,
+        /// The highest one that this program knows.
+        known: usize,
     },
 }
 
@@ -86,19 +88,18 @@ impl fmt::Display for OpenError {
         match self {
             Self::Unusable { path, what } => write!(f, "{}: {what}", path.display()),
             Self::InUse { path } => {
-                write!(f, "{}: another process has the journal open", path.display())
+                write!(f, "{}: another process has it open", path.display())
             }
             Self::Broken { path, what } => {
-                write!(f, "{}: the journal is damaged ({what})", path.display())
+                write!(f, "{}: the file is damaged ({what})", path.display())
             }
             Self::Foreign { path } => {
                 write!(f, "{}: this is a database of another program", path.display())
             }
-            Self::Newer { path, version } => write!(
+            Self::Newer { path, version, known } => write!(
                 f,
-                "{}: the journal has version {version}; this program knows up to {}",
-                path.display(),
-                MIGRATIONS.len()
+                "{}: the file has version {version}; this program knows up to {known}",
+                path.display()
             ),
         }
     }
@@ -109,18 +110,20 @@ impl std::error::Error for OpenError {}
 impl OpenError {
     pub(crate) fn of_sqlite(path: &Path, error: &rusqlite::Error) -> Self {
         let (path, what) = (path.to_owned(), error.to_string());
-        let is_damage = match error.sqlite_error_code() {
-            Some(code) => {
-                matches!(code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
-            }
-            // No code: a value that is not what the column promises.
-            None => true,
-        };
-        if is_damage { Self::Broken { path, what } } else { Self::Unusable { path, what } }
+        if is_damage(error) { Self::Broken { path, what } } else { Self::Unusable { path, what } }
     }
 
     fn of_io(path: &Path, error: &io::Error) -> Self {
         Self::Unusable { path: path.to_owned(), what: error.to_string() }
+    }
+}
+
+/// Whether the content of a file is wrong, and not the disk.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(code) => matches!(code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt),
+        // No code: a value that is not what the column promises.
+        None => true,
     }
 }
 
@@ -130,10 +133,15 @@ impl OpenError {
 /// # Errors
 ///
 /// When renaming fails.
-pub fn move_aside(folder: &Path) -> io::Result<PathBuf> {
+pub fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let with = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
     let mut number = 1;
     let aside = loop {
-        let name = folder.join(format!("{FILE_NAME}.broken-{number}"));
+        let name = with(&format!(".broken-{number}"));
         if !name.exists() {
             break name;
         }
@@ -141,10 +149,9 @@ pub fn move_aside(folder: &Path) -> io::Result<PathBuf> {
     };
     // The file goes last: while it is there, the others still belong to it.
     for beside in ["-wal", "-shm", ""] {
-        let from = folder.join(format!("{FILE_NAME}{beside}"));
         let mut to = aside.clone().into_os_string();
         to.push(beside);
-        match std::fs::rename(from, to) {
+        match std::fs::rename(with(beside), to) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && !beside.is_empty() => {}
             Err(error) => return Err(error),
@@ -169,23 +176,27 @@ pub(crate) fn lock(folder: &Path) -> Result<File, OpenError> {
 /// Opens the file for writing, made new or brought up to date where needed.
 pub(crate) fn open(folder: &Path) -> Result<Connection, OpenError> {
     let path = folder.join(FILE_NAME);
-    let is_new = !path.exists();
     let connection = connect(&path)
         .and_then(|connection| migrate(&connection).map(|version| (connection, version)));
     let (connection, version) = connection.map_err(|error| OpenError::of_sqlite(&path, &error))?;
     match version {
         Version::Current => {}
         Version::Foreign => return Err(OpenError::Foreign { path }),
-        Version::Newer(version) => return Err(OpenError::Newer { path, version }),
+        Version::Newer(version) => {
+            return Err(OpenError::Newer { path, version, known: MIGRATIONS.len() });
+        }
     }
-    if is_new {
-        // The name in the folder must survive a power loss like the content does.
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| OpenError::of_io(folder, &error))?;
-    } else {
-        check(&path, &connection)?;
-    }
+    keep_name(&path)?;
+    check(&path, &connection)?;
     Ok(connection)
+}
+
+/// The name in the folder survives a power loss like the content does. Also where the file is not new:
+/// who made it may have died before this.
+pub(crate) fn keep_name(path: &Path) -> Result<(), OpenError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| OpenError::of_io(folder, &error))
 }
 
 /// A connection that writes, to a file that was opened before by [`open`].
@@ -259,18 +270,25 @@ pub(crate) fn version_of(connection: &Connection) -> rusqlite::Result<Version> {
     Ok(Version::Current)
 }
 
-fn check(path: &Path, connection: &Connection) -> Result<(), OpenError> {
-    let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if bytes > CHECK_BYTES_MAX {
-        return Ok(());
-    }
-    let verdict: rusqlite::Result<String> =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
-    match verdict {
+/// Reads a file that is not too big as a whole, and says what is wrong with it.
+pub(crate) fn check(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let verdict = || -> rusqlite::Result<String> {
+        let pages: u64 = connection.pragma_query_value(None, "page_count", positive)?;
+        let bytes: u64 = connection.pragma_query_value(None, "page_size", positive)?;
+        if pages.saturating_mul(bytes) > CHECK_BYTES_MAX {
+            return Ok(String::from("ok"));
+        }
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+    };
+    match verdict() {
         Ok(verdict) if verdict == "ok" => Ok(()),
         Ok(what) => Err(OpenError::Broken { path: path.to_owned(), what }),
         Err(error) => Err(OpenError::of_sqlite(path, &error)),
     }
+}
+
+fn positive(row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0))
 }
 
 /// The table that holds the records of a class.

@@ -17,9 +17,12 @@
 //!
 //! This crate decides nothing: it does not know what a record means, nor who is active.
 
+mod beside;
 mod file;
 mod queue;
 mod reader;
+#[cfg(feature = "sabotage")]
+mod stepped;
 mod store;
 pub mod tables;
 mod writer;
@@ -27,4 +30,8 @@ mod writer;
 pub use file::{FILE_NAME, OpenError, move_aside};
 pub use queue::{BATCH_BYTES, BATCH_WRITES_MAX, LINGER, QUEUE_BYTES_MAX, Refused};
 pub use reader::{ReadError, Reader};
+#[cfg(feature = "sabotage")]
+pub use stepped::Stepped;
 pub use store::{Loaded, Settings, Store, StoreEvent, WallClock};
+#[cfg(feature = "sabotage")]
+pub use writer::Sabotage;

@@ -180,6 +180,21 @@ impl Queue {
         Some(state.take())
     }
 
+    /// What there is to do now, without waiting.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn try_take(&self) -> Option<Batch> {
+        let mut state = self.lock();
+        (!state.items.is_empty()).then(|| state.take())
+    }
+
+    /// Writes that were taken from here may be lost: a gap. How many there are now.
+    pub(crate) fn lost(&self, writes: u64) -> u64 {
+        let mut state = self.lock();
+        state.dropped += writes;
+        state.gaps += 1;
+        state.gaps
+    }
+
     /// The batch is on disk: its bytes wait no longer.
     pub(crate) fn done(&self, batch: &Batch) {
         self.lock().bytes -= batch.bytes;

@@ -8,7 +8,7 @@ use tandem_journal::{CHUNK_BYTES, CHUNK_RECORDS_MAX, Class, Cursor, Known, Recor
 use tandem_types::{Duration, Stamp};
 
 use crate::file::{CLASSES, FILE_NAME, Version, connect_reading, reign_of, seq_of, stamp_of};
-use crate::file::{table_of, version_of};
+use crate::file::{is_damage, table_of, version_of};
 use crate::store::WallClock;
 
 /// Why something could not be read. Prints with the file's path.
@@ -18,6 +18,8 @@ pub struct ReadError {
     pub path: PathBuf,
     /// What SQLite said.
     pub what: String,
+    /// Whether the content is wrong; otherwise it is the disk, or there is no file.
+    pub is_damage: bool,
 }
 
 impl fmt::Display for ReadError {
@@ -44,18 +46,20 @@ impl Reader {
     /// When there is none, or not one that this version can read.
     pub fn open(folder: &Path, wall_clock: WallClock) -> Result<Self, ReadError> {
         let path = folder.join(FILE_NAME);
-        let what = match connect_reading(&path).and_then(|connection| {
+        let (what, is_damage) = match connect_reading(&path).and_then(|connection| {
             let version = version_of(&connection)?;
             Ok((connection, version))
         }) {
             Ok((connection, Version::Current)) => return Ok(Self { path, connection, wall_clock }),
-            Ok((_, Version::Foreign)) => String::from("this is a database of another program"),
-            Ok((_, Version::Newer(version))) => {
-                format!("the journal has version {version}, newer than this program")
+            Ok((_, Version::Foreign)) => {
+                (String::from("this is a database of another program"), false)
             }
-            Err(error) => error.to_string(),
+            Ok((_, Version::Newer(version))) => {
+                (format!("the file has version {version}, newer than this program"), false)
+            }
+            Err(error) => (error.to_string(), is_damage(&error)),
         };
-        Err(ReadError { path, what })
+        Err(ReadError { path, what, is_damage })
     }
 
     /// The record of this key, of whatever class; also a tombstone.
@@ -229,7 +233,8 @@ impl Reader {
     }
 
     fn error(&self, error: &rusqlite::Error) -> ReadError {
-        ReadError { path: self.path.clone(), what: error.to_string() }
+        let (what, is_damage) = (error.to_string(), is_damage(error));
+        ReadError { path: self.path.clone(), what, is_damage }
     }
 }
 

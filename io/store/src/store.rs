@@ -5,15 +5,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::Connection;
 use tandem_journal::{Class, Cursor, Known, Record, Write};
-use tandem_types::Duration;
 
-use crate::file::{self, FILE_NAME, OpenError, connect};
+use crate::beside::Beside;
+use crate::file::{self, FILE_NAME, OpenError};
 use crate::queue::{Fetch, QUEUE_BYTES_MAX, Queue, Refused};
 use crate::reader::{ReadError, Reader};
 use crate::writer::Writer;
@@ -148,46 +147,29 @@ impl Store {
         settings: Settings,
         report: impl Fn(StoreEvent) + Send + Sync + 'static,
     ) -> Result<(Self, Loaded), OpenError> {
-        let lock = file::lock(folder)?;
-        let connection = file::open(folder)?;
         let path = folder.join(FILE_NAME);
-        let broken = |error: ReadError| OpenError::Broken { path: path.clone(), what: error.what };
-        let reader = Reader::open(folder, settings.wall_clock.clone()).map_err(broken)?;
-        let mut loaded = Loaded { known: reader.known().map_err(broken)?, ..Loaded::default() };
-        for class in [Class::Hot, Class::Table] {
-            loaded.records.extend(reader.all(class).map_err(broken)?);
-        }
-        let sqlite = |error| OpenError::of_sqlite(&path, &error);
-        let checkpointer = connect(&path).map_err(sqlite)?;
-        checkpointer.busy_timeout(CHECKPOINT_WAIT).map_err(sqlite)?;
-
-        let queue = Arc::new(Queue::new(settings.queue_bytes_max));
-        let report: Report = Arc::new(report);
         let (fetches, fetch_inbox) = channel();
         let (checkpoints, checkpoint_inbox) = sync_channel(1);
-        let last = checkpoints.clone();
-        let writer = Writer {
-            path: path.clone(),
-            connection,
-            queue: Arc::clone(&queue),
-            report: Arc::clone(&report),
-            fetches,
-            checkpoints,
-            synchronous: false,
-            healed: 0,
-            pages_max: settings.pages_max,
-        };
-        let answers = Arc::clone(&report);
+        let report: Report = Arc::new(report);
+        let (writer, loaded, lock) =
+            prepare(folder, &settings, Arc::clone(&report), fetches, checkpoints)?;
+        let queue = Arc::clone(&writer.queue);
+        let (reading, answers) = (Arc::clone(&writer.beside), Arc::clone(&report));
+        let (tidying, last) = (Arc::clone(&writer.beside), writer.checkpoints.clone());
         // The writer owns the senders: when it ends, the reader ends, and then the checkpointer, whose
         // connection is the last one and leaves everything in the file.
         let threads = vec![
             spawn("store-write", &path, move || writer.run())?,
             spawn("store-read", &path, move || {
-                answer(&reader, &fetch_inbox, &answers);
-                drop(reader);
+                answer(&reading, &fetch_inbox, &answers);
+                drop(reading);
                 drop(last);
             })?,
-            spawn("store-tidy", &path, move || tidy(&checkpointer, &checkpoint_inbox))?,
+            spawn("store-tidy", &path, move || {
+                while checkpoint_inbox.recv().is_ok() {
+                    tidying.checkpoint();
+                }
+            })?,
         ];
         let (folder, wall_clock) = (folder.to_owned(), settings.wall_clock);
         Ok((Self { folder, queue, report, wall_clock, threads, _lock: lock }, loaded))
@@ -258,45 +240,65 @@ fn spawn(
     thread.map_err(|error| OpenError::Unusable { path: path.to_owned(), what: error.to_string() })
 }
 
+/// Opens the file, and reads what is needed in memory. The file is locked while the lock is there.
+pub(crate) fn prepare(
+    folder: &Path,
+    settings: &Settings,
+    report: Report,
+    fetches: Sender<Fetch>,
+    checkpoints: SyncSender<()>,
+) -> Result<(Writer, Loaded, File), OpenError> {
+    let lock = file::lock(folder)?;
+    let connection = file::open(folder)?;
+    let path = folder.join(FILE_NAME);
+    let broken = |ReadError { path, what, is_damage }| {
+        if is_damage {
+            OpenError::Broken { path, what }
+        } else {
+            OpenError::Unusable { path, what }
+        }
+    };
+    let reader = Reader::open(folder, settings.wall_clock.clone()).map_err(broken)?;
+    let mut loaded = Loaded { known: reader.known().map_err(broken)?, ..Loaded::default() };
+    for class in [Class::Hot, Class::Table] {
+        loaded.records.extend(reader.all(class).map_err(broken)?);
+    }
+    let beside = Beside::open(folder, settings.wall_clock.clone(), reader, &connection)
+        .map_err(|error| OpenError::of_sqlite(&path, &error))?;
+    let writer = Writer {
+        connection,
+        queue: Arc::new(Queue::new(settings.queue_bytes_max)),
+        report,
+        fetches,
+        checkpoints,
+        // What was there before has perhaps not been synced.
+        unsynced: u64::from(beside.is_in_doubt()),
+        beside: Arc::new(beside),
+        synchronous: false,
+        healed: 0,
+        pages_max: settings.pages_max.clone(),
+        sabotage: None,
+    };
+    Ok((writer, loaded, lock))
+}
+
 /// The fetch thread.
-fn answer(reader: &Reader, fetches: &Receiver<Fetch>, report: &Report) {
+fn answer(beside: &Beside, fetches: &Receiver<Fetch>, report: &Report) {
     while let Ok(fetch) = fetches.recv() {
-        let answer = match fetch {
-            Fetch::Lacking { lacking, after, read } => reader
+        let reader = beside.reader();
+        let answer = match (reader.as_ref(), fetch) {
+            (None, Fetch::Lacking { .. } | Fetch::One(_)) => {
+                Ok(StoreEvent::FetchFailed { what: String::from("the disk fails") })
+            }
+            (Some(reader), Fetch::Lacking { lacking, after, read }) => reader
                 .lacking(&lacking, &after)
                 .map(|(records, next)| StoreEvent::Fetched { read, records, next }),
-            Fetch::One(key) => reader.get(&key).map(|found| {
+            (Some(reader), Fetch::One(key)) => reader.get(&key).map(|found| {
                 let found = found.is_some_and(|record| record.body.is_some());
                 StoreEvent::Looked { key, found }
             }),
         };
+        drop(reader);
         report(answer.unwrap_or_else(|error| StoreEvent::FetchFailed { what: error.what }));
     }
 }
-
-/// The checkpoint thread: brings pages from the write-ahead log into the file beside the commits.
-fn tidy(connection: &Connection, due: &Receiver<()>) {
-    while due.recv().is_ok() {
-        let frames: rusqlite::Result<i64> =
-            connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1));
-        // A failed checkpoint is tried again after the next commit; the log has it all meanwhile.
-        match frames {
-            Ok(frames) if frames > WAL_FRAMES_MAX => checkpoint(connection, "RESTART"),
-            Ok(frames) if frames > WAL_FRAMES => checkpoint(connection, "PASSIVE"),
-            Ok(_) | Err(_) => {}
-        }
-    }
-}
-
-fn checkpoint(connection: &Connection, mode: &str) {
-    let _ = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
-}
-
-/// Frames (of 4,096 bytes) in the write-ahead log from which on they are brought into the file.
-const WAL_FRAMES: i64 = 1_000;
-
-/// Frames from which on the log is begun anew, even if a commit has to wait for that.
-const WAL_FRAMES_MAX: i64 = 16_000;
-
-/// How long that may hold up a commit because somebody still reads from the log.
-const CHECKPOINT_WAIT: Duration = Duration::from_millis(20);

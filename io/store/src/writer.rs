@@ -2,16 +2,16 @@
 //! will not take it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, SyncSender};
 
-use rusqlite::{CachedStatement, Connection, ErrorCode, params};
+use rusqlite::{CachedStatement, Connection, params};
 use tandem_journal::{Class, Known, Record, Write};
 use tandem_types::{Duration, Stamp};
 
-use crate::file::{connect, reign_of, seq_of};
+use crate::beside::{Beside, casts_doubt};
+use crate::file::{reign_of, seq_of};
 use crate::queue::{Batch, Fetch, Queue};
 use crate::store::{Report, StoreEvent};
 
@@ -21,81 +21,132 @@ const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Longest pause between two tries.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// Its connection comes before the senders: it is closed before the others hear of the end.
+/// Its connection comes before the others: it is closed before they are.
 pub(crate) struct Writer {
-    pub(crate) path: PathBuf,
     pub(crate) connection: Connection,
     pub(crate) queue: Arc<Queue>,
     pub(crate) report: Report,
     pub(crate) fetches: Sender<Fetch>,
     /// A full channel means that a checkpoint is due already.
     pub(crate) checkpoints: SyncSender<()>,
+    pub(crate) beside: Arc<Beside>,
     pub(crate) synchronous: bool,
+    /// Writes in the file that no sync has made durable yet.
+    pub(crate) unsynced: u64,
     /// Gaps up to which the caller has said what is known.
     pub(crate) healed: u64,
     pub(crate) pages_max: Option<Arc<AtomicU32>>,
+    /// A rule that is broken on purpose.
+    pub(crate) sabotage: Option<Sabotage>,
+}
+
+/// Rules that a test breaks, to see that it is noticed. Nothing else can set one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(not(feature = "sabotage"), allow(unreachable_pub, reason = "not exported then"))]
+pub enum Sabotage {
+    /// Nothing is ever synced.
+    NeverSync,
+    /// What is known is written before what it stands for.
+    LearnFirst,
+    /// A write is reported before it is in the file.
+    ReportFirst,
+    /// After an error of the disk the writer goes on as if it had not been.
+    BelieveOn,
+}
+
+/// A batch, until it is on disk.
+pub(crate) struct Trying {
+    batch: Batch,
+    /// The last reason why not.
+    reported: Option<String>,
+    pause: Duration,
+}
+
+impl Trying {
+    pub(crate) const fn new(batch: Batch) -> Self {
+        Self { batch, reported: None, pause: RETRY_MIN }
+    }
 }
 
 impl Writer {
     /// Until the queue is closed.
     pub(crate) fn run(mut self) {
         while let Some(batch) = self.queue.take() {
-            if !self.write(&batch) {
-                return;
+            let mut trying = Trying::new(batch);
+            while let Err(pause) = self.attempt(&mut trying) {
+                if self.queue.pause(pause) {
+                    return;
+                }
             }
-            self.queue.done(&batch);
-            self.report_dropped();
-            if self.queue.take_room() {
+            self.done(trying);
+        }
+    }
+
+    /// Tries to bring it to disk. Where that fails, says after which pause to try again.
+    pub(crate) fn attempt(&mut self, trying: &mut Trying) -> Result<(), Duration> {
+        if self.breaks(Sabotage::ReportFirst) {
+            self.stored(&trying.batch);
+        }
+        let result = self.reread(&mut trying.batch).and_then(|()| self.commit(&trying.batch));
+        let Err(error) = result else {
+            if trying.reported.is_some() && !self.queue.is_refusing() {
                 (self.report)(StoreEvent::Recovered);
             }
-            if let Some(last) = batch.writes.last() {
-                (self.report)(StoreEvent::Stored { ticket: last.ticket });
-                let _ = self.checkpoints.try_send(());
-            }
-            if let Some(fetch) = batch.fetch {
-                // The fetch thread ends after this one: it is there.
-                let _ = self.fetches.send(fetch);
-            }
+            return Ok(());
+        };
+        if casts_doubt(&error) {
+            self.beside.doubt();
         }
+        let what = error.to_string();
+        if trying.reported.as_ref() != Some(&what) {
+            let ticket = trying.batch.writes.last().map_or(0, |write| write.ticket);
+            (self.report)(StoreEvent::Failing { ticket, what: what.clone() });
+            trying.reported = Some(what);
+        }
+        self.report_dropped();
+        let pause = trying.pause;
+        trying.pause = (pause * 2).min(RETRY_MAX);
+        Err(pause)
     }
 
-    /// Tries until it is on disk. False when closed before it could be.
-    fn write(&mut self, batch: &Batch) -> bool {
-        let mut reported = None;
-        let mut pause = RETRY_MIN;
-        loop {
-            let error = match self.commit(batch) {
-                Ok(()) => break,
-                Err(error) => error,
-            };
-            let what = error.to_string();
-            if reported.as_ref() != Some(&what) {
-                let ticket = batch.writes.last().map_or(0, |write| write.ticket);
-                (self.report)(StoreEvent::Failing { ticket, what: what.clone() });
-                reported = Some(what);
-            }
-            self.report_dropped();
-            if self.queue.pause(pause) {
-                return false;
-            }
-            pause = (pause * 2).min(RETRY_MAX);
-            self.recover(&error);
-        }
-        if reported.is_some() && !self.queue.is_refusing() {
+    /// It is on disk.
+    pub(crate) fn done(&mut self, trying: Trying) {
+        let batch = trying.batch;
+        self.queue.done(&batch);
+        self.report_dropped();
+        if self.queue.take_room() {
             (self.report)(StoreEvent::Recovered);
         }
-        true
+        self.stored(&batch);
+        if let Some(fetch) = batch.fetch {
+            // The fetch thread ends after this one: it is there.
+            let _ = self.fetches.send(fetch);
+        }
     }
 
-    /// After an error of the device the connection may hold what is no longer true.
-    fn recover(&mut self, error: &rusqlite::Error) {
-        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-            return;
+    fn stored(&self, batch: &Batch) {
+        if let Some(last) = batch.writes.last() {
+            (self.report)(StoreEvent::Stored { ticket: last.ticket });
+            let _ = self.checkpoints.try_send(());
         }
-        if let Ok(connection) = connect(&self.path) {
-            self.connection = connection;
-            self.synchronous = false;
+    }
+
+    /// After an error of the disk nothing is believed that was not read again: a sync that failed is not
+    /// made good by the next one that succeeds, because the system takes what it could not write for
+    /// written. So the file is opened anew, which reads its log by its checksums, and all of that is
+    /// written once more, to the file itself. What was in the log without a sync may be lost: that is a
+    /// gap.
+    fn reread(&mut self, batch: &mut Batch) -> rusqlite::Result<()> {
+        if !self.beside.is_in_doubt() || self.breaks(Sabotage::BelieveOn) {
+            return Ok(());
         }
+        self.beside.open_anew(&mut self.connection)?;
+        self.synchronous = false;
+        if self.unsynced > 0 {
+            batch.gaps = self.queue.lost(self.unsynced);
+            self.unsynced = 0;
+        }
+        Ok(())
     }
 
     fn commit(&mut self, batch: &Batch) -> rusqlite::Result<()> {
@@ -103,7 +154,7 @@ impl Writer {
             return Ok(());
         }
         let sync = batch.writes.iter().any(|write| write.sync);
-        if sync != self.synchronous {
+        if sync != self.synchronous && !self.breaks(Sabotage::NeverSync) {
             let mode = if sync { "FULL" } else { "NORMAL" };
             self.connection.pragma_update(None, "synchronous", mode)?;
             self.synchronous = sync;
@@ -113,12 +164,20 @@ impl Writer {
             self.connection.pragma_update(None, "max_page_count", pages)?;
         }
         let plan = Plan::of(batch, self.healed);
+        if self.breaks(Sabotage::LearnFirst) {
+            plan.learn(&self.connection)?;
+        }
         // Rolls back when dropped before the commit.
         let transaction = self.connection.unchecked_transaction()?;
         plan.apply(&transaction)?;
         transaction.commit()?;
+        self.unsynced = if sync { 0 } else { self.unsynced + batch.writes.len() as u64 };
         self.healed = plan.healed;
         Ok(())
+    }
+
+    fn breaks(&self, rule: Sabotage) -> bool {
+        self.sabotage == Some(rule)
     }
 
     fn report_dropped(&self) {
@@ -247,6 +306,10 @@ impl<'a> Plan<'a> {
         self.tables.iter().try_for_each(|row| put(&mut merge, row))?;
         let mut merge = connection.prepare_cached(MERGE_LOG)?;
         self.logs.iter().try_for_each(|row| put(&mut merge, row))?;
+        self.learn(connection)
+    }
+
+    fn learn(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut learn = connection.prepare_cached(LEARN)?;
         for stamp in self.known.iter() {
             learn.execute([reign_of(stamp.epoch), seq_of(stamp.seq)])?;

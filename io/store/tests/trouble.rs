@@ -104,11 +104,11 @@ fn garbage_in_place_of_the_file_is_named_and_left_until_it_is_moved_aside() {
     std::fs::write(&path, &garbage).unwrap();
     let error = Store::open(&folder, Settings::default(), |_| {}).unwrap_err();
     assert!(matches!(&error, OpenError::Broken { path: named, .. } if *named == path), "{error}");
-    let want = format!("{}: the journal is damaged (file is not a database)", path.display());
+    let want = format!("{}: the file is damaged (file is not a database)", path.display());
     assert_eq!(error.to_string(), want);
     assert_eq!(std::fs::read(&path).unwrap(), garbage);
 
-    let aside = move_aside(&folder).unwrap();
+    let aside = move_aside(&folder.join(FILE_NAME)).unwrap();
     assert_eq!(std::fs::read(aside).unwrap(), garbage);
     let (_store, loaded, _wait) = open(&folder, Settings::default());
     assert_eq!(loaded.records, []);
@@ -120,7 +120,7 @@ fn a_second_broken_file_does_not_overwrite_the_first() {
     let mut names = Vec::new();
     for content in ["one", "two"] {
         std::fs::write(folder.join(FILE_NAME), content).unwrap();
-        names.push(move_aside(&folder).unwrap());
+        names.push(move_aside(&folder.join(FILE_NAME)).unwrap());
     }
     let contents: Vec<_> =
         names.iter().map(|name| std::fs::read_to_string(name).unwrap()).collect();

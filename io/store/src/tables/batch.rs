@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 use tandem_oplog::{
     Chain, Change, Column, ColumnId, Op, OpError, OpId, Origin, Row, TableId, Value,
 };
@@ -104,6 +104,11 @@ impl<'a> Batch<'a> {
         &self.tables.connection
     }
 
+    /// The tables, as they are within this batch, to read.
+    pub const fn tables(&self) -> &Tables {
+        self.tables
+    }
+
     /// Runs SQL on the replicated tables; what it changes becomes one op. `None` where nothing did. Where
     /// it is refused the rest of the batch is as if it had not been asked.
     ///
@@ -164,6 +169,7 @@ impl<'a> Batch<'a> {
         by: &By,
         body: impl FnOnce(&mut Self) -> Result<(T, Vec<Change>), ChangeError<E>>,
     ) -> Result<(T, Option<OpId>), ChangeError<E>> {
+        self.alive().map_err(ChangeError::Disk)?;
         self.sql("SAVEPOINT one").map_err(ChangeError::Disk)?;
         let (heads, touched) = (self.tables.heads.clone(), self.touched.clone());
         let result = body(self).and_then(|(done, changes)| {
@@ -174,10 +180,23 @@ impl<'a> Batch<'a> {
             (self.tables.heads, self.touched) = (heads, touched);
             // What is captured of it is void.
             let _ = capture(self.tables).take();
+            if self.alive().is_err() {
+                return result;
+            }
             self.sql("ROLLBACK TO one").map_err(ChangeError::Disk)?;
         }
         self.sql("RELEASE one").map_err(ChangeError::Disk)?;
         result
+    }
+
+    /// After an error of the disk SQLite may have rolled back the whole transaction. Then nothing more is
+    /// written: a savepoint would begin another one, and its end would commit a part of the batch.
+    fn alive(&self) -> rusqlite::Result<()> {
+        if self.tables.connection.is_autocommit() {
+            let gone = ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK);
+            return Err(rusqlite::Error::SqliteFailure(gone, None));
+        }
+        Ok(())
     }
 
     fn log_own<E>(&mut self, by: &By, changes: Vec<Change>) -> Result<OpId, ChangeError<E>> {
@@ -211,6 +230,7 @@ impl<'a> Batch<'a> {
     ///
     /// It is none, it comes too early, or the disk fails. The batch must be dropped then.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Taken, TakeError> {
+        self.alive()?;
         let op = Op::decode(bytes).map_err(TakeError::Unreadable)?;
         let seen = &self.tables.heads.seen;
         if seen.has(op.id) {
@@ -358,7 +378,11 @@ fn capture(tables: &Tables) -> MutexGuard<'_, Capture> {
     tables.capture.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn kept_row(connection: &Connection, table: u16, key: &[Value]) -> rusqlite::Result<Option<Row>> {
+pub(super) fn kept_row(
+    connection: &Connection,
+    table: u16,
+    key: &[Value],
+) -> rusqlite::Result<Option<Row>> {
     let mut find =
         connection.prepare_cached("SELECT body FROM row_version WHERE tab = ? AND key = ?")?;
     let body: Option<Vec<u8>> =

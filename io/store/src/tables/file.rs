@@ -11,7 +11,8 @@ use tandem_oplog::{Chain, Clock, Hlc, OpId, Origin, Row, Schema, Seen};
 use super::capture::Capture;
 use super::sql::{key_of, write_row};
 use super::{Heads, Tables};
-use crate::file::OpenError;
+use crate::beside::empty_log;
+use crate::file::{OpenError, check, keep_name};
 
 /// Marks the file as ours ("TANC").
 const APPLICATION_ID: i32 = 0x5441_4e43;
@@ -34,6 +35,9 @@ const OWN: &str = "
         PRIMARY KEY (tab, key)) STRICT, WITHOUT ROWID;
 ";
 
+/// Pages in the write-ahead log from which on a commit brings them into the file: 4 MiB.
+const WAL_PAGES: u32 = 1_000;
+
 /// How a file is made and read.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -54,11 +58,18 @@ impl Tables {
     ///
     /// Names the file and what is wrong with it. Nothing was changed then.
     pub fn open(path: &Path, setup: &Setup) -> Result<Self, OpenError> {
-        let connection =
-            crate::file::connect(path).map_err(|error| OpenError::of_sqlite(path, &error))?;
-        connection
-            .pragma_update(None, "synchronous", "FULL")
-            .map_err(|error| OpenError::of_sqlite(path, &error))?;
+        let opened = || {
+            let connection = crate::file::connect(path)?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+            // Who was killed between writing and syncing has left here what is not durable. It is made
+            // so before anybody sees it, because the number of an op that was seen is never given again.
+            empty_log(&connection)?;
+            Ok(connection)
+        };
+        let connection = opened().map_err(|error| OpenError::of_sqlite(path, &error))?;
+        check(path, &connection)?;
+        keep_name(path)?;
         Self::on(connection, path, setup)
     }
 
@@ -124,7 +135,9 @@ fn migrate(connection: &Connection, path: &Path, setup: &Setup) -> Result<(), Op
     let steps: Vec<&str> = core::iter::once(OWN).chain(setup.migrations.iter().copied()).collect();
     let done = match usize::try_from(version) {
         Ok(done) if done <= steps.len() => done,
-        Ok(_) | Err(_) => return Err(OpenError::Newer { path: path.to_owned(), version }),
+        Ok(_) | Err(_) => {
+            return Err(OpenError::Newer { path: path.to_owned(), version, known: steps.len() });
+        }
     };
     if done == steps.len() {
         return Ok(());
