@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tandem_journal::Class;
 use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
 
@@ -282,9 +282,21 @@ pub(crate) fn check(path: &Path, connection: &Connection) -> Result<(), OpenErro
     };
     match verdict() {
         Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(what) if is_unread(&what) => Err(OpenError::Unusable { path: path.to_owned(), what }),
         Ok(what) => Err(OpenError::Broken { path: path.to_owned(), what }),
         Err(error) => Err(OpenError::of_sqlite(path, &error)),
     }
+}
+
+/// Whether the check has found pages that the disk does not give, instead of pages that are wrong: it
+/// says both in the same way, with the number of the error.
+fn is_unread(verdict: &str) -> bool {
+    let numbers = verdict.split("error code=").skip(1);
+    let code = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text[..end].parse::<i32>().unwrap_or(0)
+    };
+    numbers.map(code).any(|code| code & 0xff == ffi::SQLITE_IOERR)
 }
 
 fn positive(row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {
