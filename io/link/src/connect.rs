@@ -3,35 +3,36 @@
 //! ```text
 //!   dialer                                acceptor
 //!     │ ── hello, certificate ──▶           │  both check the pinned certificate
-//!     │ ── opens the stream, GREETING ──▶   │
+//!     │ ── opens its hot stream ──▶         │
 //!     │                                     │  the connection is adopted (an older one ends)
-//!     │ ◀── GREETING ──                     │
+//!     │ ◀── opens its hot stream ──         │
 //! ```
 //!
-//! The dialer's TLS is content before the acceptor has seen its certificate; the greeting that comes
-//! back says that it was accepted.
+//! The dialer's TLS is content before the acceptor has seen its certificate; the stream that comes back
+//! says that it was accepted. The streams of the other classes follow once the link is up.
 
 use std::net::{IpAddr, SocketAddr};
 
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, Incoming, ReadExactError, RecvStream,
-    SendStream, WriteError,
+    ClientConfig, Connection, ConnectionError, Endpoint, Incoming, ReadError, ReadExactError,
+    RecvStream, SendStream, VarInt, WriteError,
 };
 use tandem_types::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::class::Class;
 use crate::event::Announcer;
+use crate::stream::{self, Unfit};
 
-/// An authenticated connection with its one stream.
+/// An authenticated connection with its first streams.
 #[derive(Debug)]
 pub(crate) struct Established {
     pub(crate) connection: Connection,
-    pub(crate) send: SendStream,
-    pub(crate) recv: RecvStream,
-    /// Whether the peer still waits for our greeting.
-    pub(crate) greet: bool,
+    /// Not there where the peer still waits for it.
+    pub(crate) hot_out: Option<SendStream>,
+    pub(crate) hot_in: RecvStream,
 }
 
 /// The standby's side.
@@ -78,10 +79,9 @@ impl Dialer {
             .connect_with(self.client.clone(), self.peer, self.name)
             .map_err(|_| Failure::Other)?;
         let connection = connecting.await?;
-        let (mut send, mut recv) = connection.open_bi().await?;
-        send.write_all(&GREETING).await?;
-        expect_greeting(&mut recv).await?;
-        Ok(Established { connection, send, recv, greet: false })
+        let hot_out = Some(stream::open(&connection, Class::Hot).await?);
+        let hot_in = accept_hot(&connection).await?;
+        Ok(Established { connection, hot_out, hot_in })
     }
 }
 
@@ -135,21 +135,26 @@ async fn answer(incoming: Incoming, announcer: Announcer, door: mpsc::Sender<Est
 
 async fn handshake(incoming: Incoming) -> Result<Established, Failure> {
     let connection = incoming.accept()?.await?;
-    let (send, mut recv) = connection.accept_bi().await?;
-    expect_greeting(&mut recv).await?;
-    Ok(Established { connection, send, recv, greet: true })
+    let hot_in = accept_hot(&connection).await?;
+    Ok(Established { connection, hot_out: None, hot_in })
 }
 
-async fn expect_greeting(recv: &mut RecvStream) -> Result<(), Failure> {
-    let mut greeting = [0; GREETING.len()];
-    recv.read_exact(&mut greeting).await?;
-    if greeting == GREETING { Ok(()) } else { Err(Failure::Other) }
+async fn accept_hot(connection: &Connection) -> Result<RecvStream, Failure> {
+    match stream::accept(connection, Class::Hot).await {
+        Ok(recv) => Ok(recv),
+        Err(Unfit::Lost(error)) => Err(error.into()),
+        Err(Unfit::Rules(what)) => {
+            // It is the peer, and somebody has to install the same version on both.
+            connection.close(code::PROTOCOL, what.as_bytes());
+            Err(Failure::Foreign(what))
+        }
+    }
 }
 
 /// Why no connection came about.
 #[derive(Debug)]
 enum Failure {
-    /// TLS refused them or they refused us.
+    /// TLS refused them, or they refused us, or they speak another version.
     Foreign(String),
     /// They went away or were too slow.
     Other,
@@ -185,14 +190,21 @@ impl From<WriteError> for Failure {
 impl From<ReadExactError> for Failure {
     fn from(error: ReadExactError) -> Self {
         match error {
-            ReadExactError::ReadError(quinn::ReadError::ConnectionLost(error)) => error.into(),
+            ReadExactError::ReadError(ReadError::ConnectionLost(error)) => error.into(),
             ReadExactError::ReadError(_) | ReadExactError::FinishedEarly(_) => Self::Other,
         }
     }
 }
 
-/// The first bytes in each direction.
-pub(crate) const GREETING: [u8; 4] = *b"TDM1";
+/// Why a side closed, for who reads a trace; the text is what counts.
+pub(crate) mod code {
+    use super::VarInt;
+
+    pub(crate) const CLOSED: VarInt = VarInt::from_u32(1);
+    pub(crate) const REPLACED: VarInt = VarInt::from_u32(2);
+    pub(crate) const OVERFLOW: VarInt = VarInt::from_u32(3);
+    pub(crate) const PROTOCOL: VarInt = VarInt::from_u32(4);
+}
 
 /// TLS alerts as QUIC codes (RFC 9001 §4.8).
 const TLS_ALERTS: std::ops::Range<u64> = 0x100..0x200;

@@ -11,6 +11,7 @@ use tandem_types::{Duration, Seat};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::class::Class;
 use crate::connect::{Acceptor, Dialer};
 use crate::event::{Announcer, Events};
 use crate::identity::{Identity, server_name};
@@ -101,13 +102,13 @@ impl Link {
     ///
     /// # Errors
     /// The frame is not queued; [`Unsent`] says why.
-    pub fn send(&self, frame: Vec<u8>) -> Result<(), Unsent> {
-        self.queue.send(frame)
+    pub fn send(&self, class: Class, frame: Vec<u8>) -> Result<(), Unsent> {
+        self.queue.send(class, frame)
     }
 
-    /// Bytes that wait to be handed to the transport.
-    pub fn waiting_bytes(&self) -> usize {
-        self.queue.waiting_bytes()
+    /// Bytes of a class that wait to be handed to the transport. Who sends much looks here first.
+    pub fn waiting(&self, class: Class) -> usize {
+        self.queue.waiting_bytes(class)
     }
 
     /// The address that is bound.
@@ -120,7 +121,7 @@ impl Link {
         self.queue.reset(why);
     }
 
-    /// Sends what waits, tells the peer why, and ends. Takes half a second at most.
+    /// Sends what waits (but bulk), tells the peer why, and ends. Takes half a second at most.
     pub async fn close(mut self, why: &str) {
         self.queue.stop(why);
         // A peer that takes nothing more is left without a farewell when `self` is dropped.

@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use quinn::{
-    ApplicationClose, Connection, ConnectionError, Endpoint, ReadExactError, RecvStream,
-    SendStream, VarInt,
-};
-use tandem_types::Duration;
+use quinn::{Connection, Endpoint};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::MAX_FRAME_BYTES;
-use crate::connect::{Established, GREETING};
+use crate::class::Class;
+use crate::connect::{Established, code};
 use crate::event::{Announcer, DownReason, LinkEvent};
-use crate::queue::{Closing, HEAD_BYTES, Queue, Work};
+use crate::queue::{Closing, Queue, Work};
+use crate::stream::{FAREWELL, Incoming, Outgoing, reason};
 
 /// Runs the link: waits for connections, serves the newest.
 pub(crate) struct Runner {
@@ -57,9 +54,10 @@ impl Runner {
         let why = loop {
             let arrived = tokio::select! {
                 Some(arrived) = self.arrivals.recv() => arrived,
-                work = self.queue.work() => match work {
+                // Without a connection nothing waits to be written.
+                work = self.queue.work(Class::Hot) => match work {
                     Work::Stop(why) => break why,
-                    Work::Write(_) => continue,
+                    Work::Write(_) | Work::Long(_) => continue,
                 },
             };
             if let Some(why) = self.serve_newest(arrived).await {
@@ -75,16 +73,20 @@ impl Runner {
     /// Serves a connection and those that replace it; gives the reason if the link is to stop.
     async fn serve_newest(&mut self, arrived: Established) -> Option<String> {
         let mut newest = Some(Box::new(arrived));
-        while let Some(mut established) = newest.take() {
-            if established.greet && established.send.write_all(&GREETING).await.is_err() {
+        while let Some(established) = newest.take() {
+            let Established { connection, hot_out, hot_in } = *established;
+            // At once, but with a peer that allows fewer streams.
+            let opened = timeout(FAREWELL, Outgoing::open(&connection, hot_out)).await;
+            let Ok(Ok(mut outgoing)) = opened else {
+                connection.close(code::PROTOCOL, b"the streams cannot be opened");
                 break;
-            }
+            };
+            let mut incoming = Incoming::new(hot_in);
             self.generation += 1;
             let generation = self.generation;
             self.queue.open(Some(generation));
             self.announcer.say(LinkEvent::Up { generation });
-            let connection = established.connection.clone();
-            let end = self.carry(*established).await;
+            let end = self.carry(&connection, &mut outgoing, &mut incoming).await;
             self.queue.open(None);
             let (why, stop) = match end {
                 End::Down(why) => (why, None),
@@ -104,96 +106,27 @@ impl Runner {
     }
 
     /// Carries frames both ways until something ends it.
-    async fn carry(&mut self, established: Established) -> End {
-        let Established { connection, mut send, mut recv, greet: _ } = established;
+    async fn carry(
+        &mut self,
+        connection: &Connection,
+        outgoing: &mut Outgoing,
+        incoming: &mut Incoming,
+    ) -> End {
         tokio::select! {
             // First what has arrived, then that the connection is gone.
             biased;
-            why = read(&connection, &mut recv, &self.announcer) => End::Down(why),
+            why = incoming.carry(connection, &self.announcer) => End::Down(why),
             closing = self.queue.closing() => End::Down(match closing {
                 Closing::Overflow => DownReason::Overflow,
                 Closing::Reset(why) => DownReason::Closed(why),
             }),
-            end = write(&mut send, &self.queue) => end,
+            written = outgoing.carry(&self.queue) => match written {
+                Ok(why) => End::Stop(why),
+                Err(why) => End::Down(why),
+            },
             error = connection.closed() => End::Down(reason(error)),
             Some(next) = self.arrivals.recv() => End::Replaced(Box::new(next)),
         }
-    }
-}
-
-async fn read(connection: &Connection, recv: &mut RecvStream, announcer: &Announcer) -> DownReason {
-    loop {
-        let mut head = [0; HEAD_BYTES];
-        match recv.read_exact(&mut head).await {
-            Ok(()) => {}
-            Err(error) => return read_failure(connection, error).await,
-        }
-        let length = u32::from_be_bytes(head);
-        if length as usize > MAX_FRAME_BYTES {
-            return DownReason::Protocol(format!("a frame of {length} bytes"));
-        }
-        let Some(room) = announcer.make_room(length).await else {
-            return DownReason::Closed("nobody reads".to_owned());
-        };
-        let mut frame = vec![0; length as usize];
-        match recv.read_exact(&mut frame).await {
-            Ok(()) => announcer.frame(frame, room),
-            Err(error) => return read_failure(connection, error).await,
-        }
-    }
-}
-
-/// A stream that ends is the first half of a farewell; the reason comes with the second.
-async fn read_failure(connection: &Connection, error: ReadExactError) -> DownReason {
-    match error {
-        ReadExactError::ReadError(quinn::ReadError::ConnectionLost(error)) => reason(error),
-        ReadExactError::FinishedEarly(0) => match timeout(FAREWELL, connection.closed()).await {
-            Ok(error) => reason(error),
-            Err(_) => DownReason::Protocol("the stream ended, the connection did not".to_owned()),
-        },
-        ReadExactError::FinishedEarly(_) => DownReason::Protocol("half a frame".to_owned()),
-        ReadExactError::ReadError(error) => DownReason::Protocol(error.to_string()),
-    }
-}
-
-async fn write(send: &mut SendStream, queue: &Queue) -> End {
-    loop {
-        match queue.work().await {
-            Work::Write(batch) => {
-                if let Err(error) = send.write_all(&batch).await {
-                    return End::Down(match error {
-                        quinn::WriteError::ConnectionLost(error) => reason(error),
-                        quinn::WriteError::Stopped(_)
-                        | quinn::WriteError::ClosedStream
-                        | quinn::WriteError::ZeroRttRejected => {
-                            DownReason::Protocol(error.to_string())
-                        }
-                    });
-                }
-            }
-            Work::Stop(why) => {
-                // What was written shall arrive before the farewell, which would cut it off.
-                if send.finish().is_ok() {
-                    let _ = timeout(FAREWELL, send.stopped()).await;
-                }
-                return End::Stop(why);
-            }
-        }
-    }
-}
-
-fn reason(error: ConnectionError) -> DownReason {
-    match error {
-        ConnectionError::TimedOut => DownReason::Silent,
-        ConnectionError::Reset => DownReason::Restarted,
-        ConnectionError::ApplicationClosed(ApplicationClose { reason, .. }) => {
-            DownReason::ClosedByPeer(String::from_utf8_lossy(&reason).into_owned())
-        }
-        ConnectionError::ConnectionClosed(close) => DownReason::ClosedByPeer(close.to_string()),
-        ConnectionError::LocallyClosed => DownReason::Closed("the link ended".to_owned()),
-        ConnectionError::TransportError(_)
-        | ConnectionError::VersionMismatch
-        | ConnectionError::CidsExhausted => DownReason::Protocol(error.to_string()),
     }
 }
 
@@ -210,16 +143,3 @@ fn close(connection: &Connection, why: &DownReason) {
     };
     connection.close(code, text.as_bytes());
 }
-
-/// Why a side closed, for who reads a trace; the text is what counts.
-mod code {
-    use super::VarInt;
-
-    pub(super) const CLOSED: VarInt = VarInt::from_u32(1);
-    pub(super) const REPLACED: VarInt = VarInt::from_u32(2);
-    pub(super) const OVERFLOW: VarInt = VarInt::from_u32(3);
-    pub(super) const PROTOCOL: VarInt = VarInt::from_u32(4);
-}
-
-/// How long each half of a farewell may take.
-const FAREWELL: Duration = Duration::from_millis(200);

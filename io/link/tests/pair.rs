@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tandem_link::{
-    Config, DownReason, Events, Link, LinkEvent, MAX_FRAME_BYTES, PairSecret, Unsent,
+    Class, Config, DownReason, Events, Link, LinkEvent, MAX_FRAME_BYTES, PairSecret, Unsent,
 };
 use tandem_types::Seat;
 use tokio::time::timeout;
@@ -36,7 +36,9 @@ impl Side {
 
     async fn frame(&mut self) -> Vec<u8> {
         let event = self.next().await;
-        let LinkEvent::Frame(frame) = event else { panic!("{event:?} instead of a frame") };
+        let LinkEvent::Frame(Class::Hot, frame) = event else {
+            panic!("{event:?} instead of a frame")
+        };
         frame
     }
 
@@ -44,7 +46,7 @@ impl Side {
         loop {
             match self.next().await {
                 LinkEvent::Down { generation, why } => return (generation, why),
-                LinkEvent::Frame(_) => {}
+                LinkEvent::Frame(..) => {}
                 LinkEvent::Up { .. } | LinkEvent::Foreign { .. } => panic!("not down"),
             }
         }
@@ -76,8 +78,8 @@ async fn pair() -> (Side, Side) {
 async fn frames_arrive_whole_and_in_order_both_ways() {
     let (mut master, mut standby) = pair().await;
     for number in 0..1_000_u32 {
-        master.link.send(number.to_be_bytes().to_vec()).unwrap();
-        standby.link.send(vec![number as u8; number as usize]).unwrap();
+        master.link.send(Class::Hot, number.to_be_bytes().to_vec()).unwrap();
+        standby.link.send(Class::Hot, vec![number as u8; number as usize]).unwrap();
     }
     for number in 0..1_000_u32 {
         assert_eq!(standby.frame().await, number.to_be_bytes());
@@ -88,8 +90,8 @@ async fn frames_arrive_whole_and_in_order_both_ways() {
 #[tokio::test]
 async fn the_longest_frame_passes_and_a_longer_one_is_not_taken() {
     let (master, mut standby) = pair().await;
-    assert_eq!(master.link.send(vec![1; MAX_FRAME_BYTES + 1]), Err(Unsent::TooLong));
-    master.link.send(vec![2; MAX_FRAME_BYTES]).unwrap();
+    assert_eq!(master.link.send(Class::Hot, vec![1; MAX_FRAME_BYTES + 1]), Err(Unsent::TooLong));
+    master.link.send(Class::Hot, vec![2; MAX_FRAME_BYTES]).unwrap();
     assert_eq!(standby.frame().await.len(), MAX_FRAME_BYTES);
 }
 
@@ -114,7 +116,7 @@ async fn the_link_runs_over_ipv6_as_well() {
     let to = master.link.local_address();
     let mut standby = Side::start(Config::new(Seat::Standby, any, to, secret(1)));
     assert_eq!((master.up().await, standby.up().await), (1, 1));
-    standby.link.send(b"six".to_vec()).unwrap();
+    standby.link.send(Class::Hot, b"six".to_vec()).unwrap();
     assert_eq!(master.frame().await, b"six");
 }
 
@@ -129,11 +131,11 @@ async fn the_standby_may_be_there_first() {
 #[tokio::test]
 async fn a_side_that_closes_says_why_after_its_last_frame() {
     let (mut master, mut standby) = pair().await;
-    master.link.send(b"last".to_vec()).unwrap();
+    master.link.send(Class::Hot, b"last".to_vec()).unwrap();
     timeout(DEADLINE, master.link.close("maintenance")).await.unwrap();
     assert_eq!(standby.frame().await, b"last");
     assert_eq!(standby.down().await, (1, DownReason::ClosedByPeer("maintenance".into())));
-    assert_eq!(standby.link.send(Vec::new()), Err(Unsent::Down));
+    assert_eq!(standby.link.send(Class::Hot, Vec::new()), Err(Unsent::Down));
     let why = DownReason::Closed("maintenance".into());
     assert_eq!(master.events.recv().await, Some(LinkEvent::Down { generation: 1, why }));
     assert_eq!(master.events.recv().await, None);
@@ -149,14 +151,14 @@ async fn a_peer_that_comes_back_is_the_next_generation() {
     config.local = ANY;
     let mut standby = Side::start(config);
     assert_eq!((master.up().await, standby.up().await), (2, 1));
-    standby.link.send(b"again".to_vec()).unwrap();
+    standby.link.send(Class::Hot, b"again".to_vec()).unwrap();
     assert_eq!(master.frame().await, b"again");
 }
 
 #[tokio::test]
 async fn a_reset_brings_both_sides_to_a_fresh_generation() {
     let (mut master, mut standby) = pair().await;
-    standby.link.send(b"before".to_vec()).unwrap();
+    standby.link.send(Class::Hot, b"before".to_vec()).unwrap();
     assert_eq!(master.frame().await, b"before");
     master.link.reset("entry 7 twice");
     assert_eq!(master.down().await, (1, DownReason::Closed("entry 7 twice".into())));
@@ -181,7 +183,7 @@ async fn a_peer_that_does_not_read_costs_the_link_and_not_the_memory() {
     let mut taken = 0;
     let refusal = timeout(DEADLINE, async {
         loop {
-            match master.link.send(frame.clone()) {
+            match master.link.send(Class::Hot, frame.clone()) {
                 Ok(()) => taken += 1,
                 Err(refusal) => return refusal,
             }
@@ -191,7 +193,7 @@ async fn a_peer_that_does_not_read_costs_the_link_and_not_the_memory() {
     assert_eq!(refusal.await, Ok(Unsent::Full));
     assert!((64..=160).contains(&taken), "{taken} MiB were taken");
     assert_eq!(master.down().await, (1, DownReason::Overflow));
-    assert_eq!(master.link.waiting_bytes(), 0);
+    assert_eq!(master.link.waiting(Class::Hot), 0);
     drop(standby);
 }
 

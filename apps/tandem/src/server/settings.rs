@@ -12,10 +12,6 @@ use tandem_os::clock;
 /// Orders and messages that wait for the disk, at most.
 const WAITING_MAX: usize = 4_096;
 
-/// First byte of what the two configurations say to each other on the link. What the journals say
-/// begins with their version.
-const MARK: u8 = 0xc0;
-
 /// What the thread is to do.
 enum Wish {
     Order(Order),
@@ -55,28 +51,14 @@ impl ConfigThread {
         self.wish(Wish::Link(up))
     }
 
-    /// A frame of the link, where it is one for us.
-    pub(super) fn frame(&self, frame: Vec<u8>) -> Frame {
-        match frame.split_first() {
-            Some((&MARK, message)) => Frame::Ours(self.wish(Wish::Message(message.to_vec()))),
-            Some(_) | None => Frame::Other(frame),
-        }
+    /// The twin's configuration says this.
+    pub(super) fn message(&self, message: Vec<u8>) -> Result<(), Behind> {
+        self.wish(Wish::Message(message))
     }
 
     fn wish(&self, wish: Wish) -> Result<(), Behind> {
         self.wishes.as_ref().map_or(Err(Behind), |wishes| wishes.try_send(wish).map_err(|_| Behind))
     }
-}
-
-/// What a frame of the link is.
-pub(super) enum Frame {
-    Ours(Result<(), Behind>),
-    Other(Vec<u8>),
-}
-
-/// A message as a frame of the link.
-pub(super) fn framed(message: &[u8]) -> Vec<u8> {
-    [&[MARK], message].concat()
 }
 
 impl Drop for ConfigThread {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tandem_config::Order;
 use tandem_dialplan::Edit;
 use tandem_keeper::{KeeperMessage, PHONES_MAX, Progress, ServerMessage};
-use tandem_link::{Link, LinkEvent};
+use tandem_link::{Class, Link, LinkEvent, Unsent};
 use tandem_net::NetEvent;
 use tandem_node::{Fact, Input, Node, Output, Reply, Standing};
 use tandem_os::clock;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::endpoints::{Endpoints, Sent};
 use super::events::{Batch, Events};
 use super::keeper_line::Heard;
-use super::settings::{Behind, ConfigThread, Frame, framed};
+use super::settings::{Behind, ConfigThread};
 use super::told::Told;
 use crate::logging::Log;
 
@@ -147,10 +147,13 @@ impl<'a> Server<'a> {
                     self.settings_behind(told);
                     self.node.handle(now, Input::LinkUp);
                 }
-                LinkEvent::Frame(bytes) => match self.settings.frame(bytes) {
-                    Frame::Ours(told) => self.settings_behind(told),
-                    Frame::Other(bytes) => self.node.handle(now, Input::Frame(bytes)),
-                },
+                LinkEvent::Frame(Class::Hot, bytes) => self.node.handle(now, Input::Frame(bytes)),
+                LinkEvent::Frame(Class::Ops, bytes) => {
+                    let told = self.settings.message(bytes);
+                    self.settings_behind(told);
+                }
+                // Nothing is sent so yet.
+                LinkEvent::Frame(Class::Bulk, _) => {}
                 LinkEvent::Down { why, .. } => {
                     let down = format!("the link to the twin is down: {why}");
                     self.log.say(&down);
@@ -187,8 +190,14 @@ impl<'a> Server<'a> {
     fn configured(&mut self, now: Instant, output: tandem_config::Output) {
         use tandem_config::Output as Said;
         match output {
-            // Where the link refuses a frame it is down, and says so.
-            Said::Send(message) => drop(self.link.send(framed(&message))),
+            Said::Send(message) => match self.link.send(Class::Ops, message) {
+                // A link that is down says so.
+                Ok(()) | Err(Unsent::Down) => {}
+                // The exchange misses nothing, or begins anew.
+                Err(why @ (Unsent::Full | Unsent::TooLong)) => {
+                    self.link.reset(&format!("a message of the configuration: {why}"));
+                }
+            },
             Said::Edited { id, result } => self.node.handle(now, Input::Edited { id, result }),
             Said::Changed(edits) => self.node.handle(now, Input::Changed(edits)),
             Said::Fact(fact) => {
@@ -278,7 +287,7 @@ impl<'a> Server<'a> {
                     }
                 }
                 // Where the link refuses a frame it is down, and says so.
-                Output::Frame(frame) => drop(self.link.send(frame)),
+                Output::Frame(frame) => drop(self.link.send(Class::Hot, frame)),
                 Output::Store { write, sync, ticket } => {
                     if let Err(refused) = self.store.write(write, sync, ticket) {
                         self.log.say(&format!("a write is lost: {refused}"));
