@@ -1,6 +1,6 @@
 //! What the two programs do around their values: inputs in, outputs out, as in `apps/tandem`.
 
-use tandem_config::{Order, Output as ConfigOutput};
+use tandem_config::{Order, Output as ConfigOutput, Work};
 use tandem_keeper::{
     Exit, Fact as KeeperFact, Input as KeeperInput, KeeperMessage, Output as KeeperOutput,
     ServerMessage,
@@ -425,7 +425,7 @@ impl World {
                 if let Some(process) = &mut machine.server {
                     let epoch = process.node.standing().epoch;
                     let by = By { author: "administrator".to_owned(), wall_millis, epoch };
-                    process.config.handle_orders(local, vec![Order { id, edit, by }]);
+                    process.config.handle_orders(local, vec![Order { id, work: Work::Edit(edit), by }]);
                 }
             }
             NodeOutput::Store { write, sync, ticket } => {
@@ -461,7 +461,7 @@ impl World {
             ConfigOutput::Send(bytes) => return self.link_carries(at, Cargo::Config(bytes)),
             ConfigOutput::Edited { id, result } => NodeInput::Edited { id, result },
             ConfigOutput::Changed(edits) => NodeInput::Changed(edits),
-            ConfigOutput::Fact(_) => return,
+            ConfigOutput::Fact(_) | ConfigOutput::Told { .. } => return,
             ConfigOutput::Failed(what) => {
                 return self.oracle.broken(self.now, &format!("the configuration fails: {what}"));
             }

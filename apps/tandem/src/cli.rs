@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{Config, DEFAULT_PATH, PATH_VARIABLE, reference};
+use crate::commands::{ChangeCommand, ConflictCommand};
 use crate::witness::{self, WitnessCommand};
 use crate::{commands, demo, init, keeper, server};
 
@@ -76,7 +77,13 @@ enum Command {
     /// Emergency numbers, and where they ring
     #[command(subcommand)]
     Emergency(EmergencyCommand),
-    /// The configuration file
+    /// What was changed of users, numbers and settings, by whom; and to undo it
+    #[command(subcommand)]
+    Change(ChangeCommand),
+    /// What both machines changed while they were apart, and which value is in force
+    #[command(subcommand)]
+    Conflict(ConflictCommand),
+    /// The configuration: of this machine (its file), and of the pair as one document
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Run a witness, the third vote for pairs, on a third machine
@@ -238,6 +245,20 @@ enum ConfigCommand {
     Check,
     /// Explain every key
     Keys,
+    /// Print users, numbers and emergency numbers as one document (TOML)
+    Export {
+        /// With what is kept of passwords: needed to make users anew. Keep it secret
+        #[arg(long)]
+        passwords: bool,
+    },
+    /// Show what a document would change; with --apply make it so, in one transaction
+    Import {
+        /// The document; "-" for the standard input. Whoever is not in it is removed
+        document: PathBuf,
+        /// Make it so
+        #[arg(long)]
+        apply: bool,
+    },
 }
 
 /// Why a command ends with another code than 0.
@@ -287,12 +308,20 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Cdr(CdrCommand::List { limit, json }) => commands::cdrs(&load()?, limit, json)?,
         Command::Block(command) => commands::block(&load()?, command)?,
         Command::Emergency(command) => commands::emergency(&load()?, command)?,
+        Command::Change(command) => commands::changes(&load()?, command)?,
+        Command::Conflict(command) => commands::conflicts(&load()?, command)?,
         Command::Config(ConfigCommand::Check) => {
             let config = load()?;
             config.pair_secret().map_err(Failure::Config)?;
             println!("{}: good ({} of the pair)", cli.config.display(), config.seat);
         }
         Command::Config(ConfigCommand::Keys) => print!("{}", reference()),
+        Command::Config(ConfigCommand::Export { passwords }) => {
+            commands::export(&load()?, passwords)?;
+        }
+        Command::Config(ConfigCommand::Import { document, apply }) => {
+            commands::import(&load()?, &document, apply)?;
+        }
         Command::Witness { command } => witness::command(&cli.config, command)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tandem", &mut std::io::stdout());

@@ -1,6 +1,7 @@
 //! The operator's commands: ask a service, print its answer.
 
 mod block;
+mod changes;
 mod events;
 mod status;
 mod table;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
 pub(crate) use block::{block, emergency};
+pub(crate) use changes::{ChangeCommand, ConflictCommand, changes, conflicts, export, import};
 pub(crate) use events::{EventsArgs, events};
 pub(crate) use status::{lock, status, switch};
 pub(crate) use table::Table;

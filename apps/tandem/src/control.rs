@@ -16,8 +16,9 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::Failure;
 
-/// Bytes of a request, at most; a longer one is refused.
-pub(crate) const REQUEST_MAX: usize = 64 * 1024;
+/// Bytes of a request, at most; a longer one is refused. The configuration of ten thousand users has some
+/// two million.
+pub(crate) const REQUEST_MAX: usize = 8 * 1024 * 1024;
 /// Requests that wait for their answer at one service, at most; further ones are refused.
 pub(crate) const WAITING_MAX: usize = 64;
 /// Bytes of an answer, at most: a list of ten thousand users has some three million.

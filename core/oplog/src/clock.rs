@@ -11,7 +11,6 @@
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
-use tandem_types::Duration;
 
 const NODE_BITS: u32 = 8;
 const COUNTER_BITS: u32 = 13;
@@ -22,12 +21,6 @@ pub const HLC_COUNTER_MAX: u16 = (1 << COUNTER_BITS) - 1;
 
 /// The last millisecond that a stamp can hold: in May 2109.
 pub const HLC_MILLIS_MAX: u64 = (1 << MILLIS_BITS) - 1;
-
-/// Wall clocks that differ by more are told to the administrator.
-pub const SKEW_ALARM: Duration = Duration::from_secs(2);
-
-/// With wall clocks that differ by more nothing is changed without a person who wants it.
-pub const SKEW_LIMIT: Duration = Duration::from_secs(60);
 
 /// When a change was made, and before or after which others. Unique to its writer.
 #[derive(
@@ -135,31 +128,6 @@ impl Clock {
     }
 }
 
-/// How two wall clocks differ.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Skew {
-    /// By less than [`SKEW_ALARM`].
-    Fine,
-    /// By more than that: told.
-    Alarm,
-    /// By more than [`SKEW_LIMIT`].
-    Limit,
-}
-
-impl Skew {
-    /// Compares two wall times in milliseconds, taken at the same moment.
-    pub fn between(ours_millis: u64, theirs_millis: u64) -> Self {
-        let apart = Duration::from_millis(ours_millis.abs_diff(theirs_millis));
-        if apart > SKEW_LIMIT {
-            Self::Limit
-        } else if apart > SKEW_ALARM {
-            Self::Alarm
-        } else {
-            Self::Fine
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,13 +176,5 @@ mod tests {
         assert!(clock.stamp(1_000) > far);
         clock.saw(Hlc::new(1, 0, 1));
         assert!(clock.last() > far, "an old one takes nothing back");
-    }
-
-    #[test]
-    fn skew_is_judged_in_both_directions() {
-        assert_eq!(Skew::between(10_000, 12_000), Skew::Fine);
-        assert_eq!(Skew::between(12_001, 10_000), Skew::Alarm);
-        assert_eq!(Skew::between(10_000, 70_000), Skew::Alarm);
-        assert_eq!(Skew::between(10_000, 70_001), Skew::Limit);
     }
 }

@@ -20,7 +20,7 @@ mod row;
 mod schema;
 mod sync;
 
-pub use clock::{Clock, HLC_COUNTER_MAX, HLC_MILLIS_MAX, Hlc, SKEW_ALARM, SKEW_LIMIT, Skew};
+pub use clock::{Clock, HLC_COUNTER_MAX, HLC_MILLIS_MAX, Hlc};
 pub use op::{
     Chain, Change, KEY_BYTES_MAX, OP_BYTES_MAX, OP_CHANGES_MAX, OP_VERSION, Op, OpError, OpId,
     Origin, Seen, Value, Written,

@@ -14,10 +14,10 @@ use crate::schema::{ColumnId, TableId};
 pub const OP_VERSION: u8 = 1;
 
 /// The longest op in bytes. A transaction that would be longer is refused as a whole.
-pub const OP_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const OP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Rows that one transaction may change.
-pub const OP_CHANGES_MAX: usize = 10_000;
+pub const OP_CHANGES_MAX: usize = 50_000;
 
 /// The longest key of a row, encoded, in bytes.
 pub const KEY_BYTES_MAX: usize = 1_024;

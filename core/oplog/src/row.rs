@@ -119,6 +119,11 @@ impl Row {
         self.0.get(&column)?.winner().map(|version| &version.value)
     }
 
+    /// The writes of a column.
+    pub fn cell(&self, column: ColumnId) -> Option<&Cell> {
+        self.0.get(&column)
+    }
+
     /// Whether the row is deleted.
     pub fn is_deleted(&self) -> bool {
         self.value(DELETED.id) == Some(&Value::Integer(1))

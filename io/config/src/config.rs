@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use rusqlite::Connection;
 use tandem_dialplan::Edit;
 use tandem_oplog::{CHAINS_MAX, Fact, Message, OpId, Origin, PART_BYTES, Sync};
 use tandem_store::OpenError;
 use tandem_store::tables::{By, ChangeError, Setup, Tables, TakeError, Touched};
 use tandem_types::{Dice, Duration, Instant, Seat};
 
+use crate::asks::{self, Ask, Told};
+use crate::document;
 use crate::edits::{self, UserId};
 use crate::schema::{MIGRATIONS, SCHEMA};
 use crate::view::View;
@@ -25,9 +28,19 @@ pub struct Order {
     /// Comes back in [`Output::Edited`].
     pub id: u64,
     /// What is wanted.
-    pub edit: Edit,
+    pub work: Work,
     /// Who wants it, and when.
     pub by: By,
+}
+
+/// What may be ordered.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// By the server, which has it in effect already.
+    Edit(Edit),
+    /// By an administrator: a question, or an order of which the server hears by
+    /// [`Output::Changed`].
+    Ask(Ask),
 }
 
 /// What the caller must do.
@@ -35,7 +48,14 @@ pub struct Order {
 pub enum Output {
     /// Send to the twin.
     Send(Vec<u8>),
-    /// An order is done: on our disk, and on the twin's where there is one that answers. Or it is
+    /// The answer to an [`Ask`].
+    Told {
+        /// Of the order.
+        id: u64,
+        /// The answer.
+        told: Told,
+    },
+    /// An edit is done: on our disk, and on the twin's where there is one that answers. Or it is
     /// refused, with the reason.
     Edited {
         /// Of the order.
@@ -55,6 +75,7 @@ pub enum Output {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     id: u64,
+    asked: bool,
     op: OpId,
     until: Instant,
 }
@@ -130,24 +151,27 @@ impl Config {
 
     /// Orders, in one transaction.
     pub fn handle_orders(&mut self, now: Instant, orders: Vec<Order>) {
-        self.held.extend(orders.into_iter().map(|order| (now + TWIN_WAIT, order)));
+        for order in orders {
+            match &order.work {
+                Work::Ask(ask) if !ask.changes() => self.tell(order.id, ask),
+                Work::Ask(_) | Work::Edit(_) => self.held.push((now + TWIN_WAIT, order)),
+            }
+        }
         self.work(now);
     }
 
     fn carry_out(&mut self, now: Instant, orders: &[Order]) {
         match self.write(orders) {
             Ok((done, touched)) => {
-                // Who ordered it knows it already.
-                if let Err(error) = self.view.refresh(self.tables.reader(), &touched) {
-                    self.outputs.push_back(Output::Failed(error.to_string()));
-                }
+                self.changed(&touched, orders);
                 for (order, result) in orders.iter().zip(done) {
+                    let (id, asked) = (order.id, matches!(order.work, Work::Ask(_)));
                     match result {
                         Ok(Some(op)) => {
                             let until = now + TWIN_WAIT;
-                            self.waiting.push_back(Waiting { id: order.id, op, until });
+                            self.waiting.push_back(Waiting { id, asked, op, until });
                         }
-                        Ok(None) => self.done(order.id),
+                        Ok(None) => self.done(id, asked),
                         Err(why) => self.refuse(order, why),
                     }
                 }
@@ -169,12 +193,33 @@ impl Config {
         let mut done = Vec::new();
         let dice = &mut self.dice;
         let mut batch = self.tables.begin()?;
-        for Order { edit, by, .. } in orders {
+        for Order { work, by, .. } in orders {
             let millis = by.wall_millis;
-            let changed = batch
-                .change(by, |connection| edits::write(connection, edit, || user_id(millis, dice)));
+            let changed = match work {
+                Work::Edit(edit) => {
+                    let write = |connection: &Connection| {
+                        edits::write(connection, edit, || user_id(millis, dice))
+                    };
+                    batch.change(by, write).map(|((), op)| op)
+                }
+                Work::Ask(Ask::Import { document, .. }) => {
+                    let emergency = edits::emergency(batch.reader())?;
+                    match document::plan(document, self.view.accounts(), &emergency) {
+                        Ok(plan) => {
+                            let write = |connection: &Connection| {
+                                plan.edits.iter().try_for_each(|edit| {
+                                    edits::write(connection, edit, || user_id(millis, dice))
+                                })
+                            };
+                            batch.change(by, write).map(|((), op)| op)
+                        }
+                        Err(why) => Err(ChangeError::Unfit(why)),
+                    }
+                }
+                Work::Ask(ask) => asks::carry_out(&mut batch, by, ask),
+            };
             done.push(match changed {
-                Ok(((), op)) => Ok(op),
+                Ok(op) => Ok(op),
                 Err(ChangeError::Disk(error) | ChangeError::Refused(error)) => return Err(error),
                 Err(ChangeError::Unfit(why)) => Err(why),
             });
@@ -245,9 +290,9 @@ impl Config {
             if self.linked && !there && now < waiting.until {
                 break;
             }
-            let id = waiting.id;
+            let (id, asked) = (waiting.id, waiting.asked);
             self.waiting.pop_front();
-            self.done(id);
+            self.done(id, asked);
         }
     }
 
@@ -271,7 +316,7 @@ impl Config {
             }
             Wanted::Take(ops) => {
                 let touched = self.take(&ops).map_err(|error| error.to_string())?;
-                self.changed(&touched);
+                self.changed(&touched, &[]);
                 self.sync.handle_here(self.tables.heads().collect());
                 self.sync.handle_taken();
             }
@@ -285,7 +330,7 @@ impl Config {
                 self.tables.rename(&chains, new).map_err(|error| error.to_string())?;
                 // Nobody waits for the old names.
                 while let Some(waiting) = self.waiting.pop_front() {
-                    self.done(waiting.id);
+                    self.done(waiting.id, waiting.asked);
                 }
                 self.sync.handle_renamed(new, self.tables.heads().collect());
             }
@@ -302,22 +347,70 @@ impl Config {
         Ok(batch.commit()?)
     }
 
-    fn changed(&mut self, touched: &Touched) {
+    fn tell(&mut self, id: u64, ask: &Ask) {
+        let told = self.answer(ask).unwrap_or_else(|error| Told::NotDecided(error.to_string()));
+        self.outputs.push_back(Output::Told { id, told });
+    }
+
+    fn answer(&self, ask: &Ask) -> rusqlite::Result<Told> {
+        let (accounts, reader) = (self.view.accounts(), self.tables.reader());
+        Ok(match ask {
+            Ask::Export { passwords } => {
+                let emergency = edits::emergency(reader)?;
+                Told::Document(document::write(accounts, &emergency, *passwords))
+            }
+            Ask::Import { document, .. } => {
+                match document::plan(document, accounts, &edits::emergency(reader)?) {
+                    Ok(plan) => Told::Difference(plan.lines),
+                    Err(why) => Told::NotDecided(why),
+                }
+            }
+            Ask::Changes { .. }
+            | Ask::Conflicts
+            | Ask::Undo { .. }
+            | Ask::Keep { .. }
+            | Ask::Restore { .. } => asks::tell(&self.tables, ask)?.unwrap_or(Told::Decided),
+        })
+    }
+
+    /// Tells what is different, but for what the server ordered itself: it knows that already.
+    fn changed(&mut self, touched: &Touched, orders: &[Order]) {
+        let known = |edit: &Edit| {
+            let own = orders.iter().filter_map(|order| match &order.work {
+                Work::Edit(edit) => Some(edit),
+                Work::Ask(_) => None,
+            });
+            own.into_iter().any(|own| own == edit)
+        };
         match self.view.refresh(self.tables.reader(), touched) {
-            Ok(edits) if edits.is_empty() => {}
-            Ok(edits) => self.outputs.push_back(Output::Changed(edits)),
+            Ok(mut edits) => {
+                edits.retain(|edit| !known(edit));
+                if !edits.is_empty() {
+                    self.outputs.push_back(Output::Changed(edits));
+                }
+            }
             Err(error) => self.outputs.push_back(Output::Failed(error.to_string())),
         }
     }
 
-    fn done(&mut self, id: u64) {
-        self.outputs.push_back(Output::Edited { id, result: Ok(()) });
+    fn done(&mut self, id: u64, asked: bool) {
+        self.outputs.push_back(match asked {
+            true => Output::Told { id, told: Told::Decided },
+            false => Output::Edited { id, result: Ok(()) },
+        });
     }
 
     /// Whoever is told "no" hears what is true instead.
     fn refuse(&mut self, order: &Order, why: String) {
-        self.outputs.push_back(Output::Edited { id: order.id, result: Err(why) });
-        match self.view.truth(self.tables.reader(), &order.edit) {
+        let id = order.id;
+        let edit = match &order.work {
+            Work::Edit(edit) => edit,
+            Work::Ask(_) => {
+                return self.outputs.push_back(Output::Told { id, told: Told::NotDecided(why) });
+            }
+        };
+        self.outputs.push_back(Output::Edited { id, result: Err(why) });
+        match self.view.truth(self.tables.reader(), edit) {
             Ok(truth) => self.outputs.push_back(Output::Changed(vec![truth])),
             Err(error) => self.outputs.push_back(Output::Failed(error.to_string())),
         }

@@ -11,10 +11,13 @@
 //! server gives it a thread of its own. It decides nothing about telephony: whether an edit makes sense
 //! has been decided before it comes here.
 
+mod asks;
 mod config;
+mod document;
 mod edits;
 mod schema;
 mod view;
 
-pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT};
+pub use asks::{Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, ValueRow};
+pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT, Work};
 pub use schema::{MIGRATIONS, SCHEMA};

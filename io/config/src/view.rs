@@ -36,6 +36,11 @@ impl View {
         Ok(edits)
     }
 
+    /// Everybody.
+    pub(crate) const fn accounts(&self) -> &BTreeMap<UserName, Account> {
+        &self.accounts
+    }
+
     /// What is, of what an edit would have changed.
     pub(crate) fn truth(&self, connection: &Connection, edit: &Edit) -> rusqlite::Result<Edit> {
         Ok(match edit {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
-use tandem_config::{Config, Order, Output, TWIN_WAIT};
+use tandem_config::{Ask, ChangeRow, Config, ConflictRow, Order, Output, TWIN_WAIT, Told, Work};
 use tandem_dialplan::{
     Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Emergency, Number, User,
     UserName,
@@ -22,6 +22,7 @@ struct Side {
     emergency: Emergency,
     blocks: BTreeMap<Blockable, BlockSetting>,
     answers: Vec<(u64, Result<(), String>)>,
+    told: Option<Told>,
     line: Vec<Vec<u8>>,
     wall: u64,
 }
@@ -45,6 +46,7 @@ impl Side {
             emergency: Emergency::default(),
             blocks: BTreeMap::new(),
             answers: Vec::new(),
+            told: None,
             line: Vec::new(),
             wall: 1_790_000_000_000,
         };
@@ -59,6 +61,7 @@ impl Side {
                 Output::Edited { id, result } => self.answers.push((id, result)),
                 Output::Changed(edits) => edits.into_iter().for_each(|edit| self.apply(edit)),
                 Output::Fact(_) => {}
+                Output::Told { told, .. } => self.told = Some(told),
                 Output::Failed(what) => panic!("{what}"),
             }
         }
@@ -76,12 +79,35 @@ impl Side {
         }
     }
 
+    fn ask(&mut self, ask: Ask) -> Option<Told> {
+        self.wall += 1;
+        let by = By { author: "root".to_owned(), wall_millis: self.wall, epoch: Epoch::NEVER };
+        let order = Order { id: self.wall, work: Work::Ask(ask), by };
+        self.config.handle_orders(Instant::ZERO, vec![order]);
+        self.drain();
+        self.told.take()
+    }
+
+    fn changes(&mut self) -> Vec<ChangeRow> {
+        match self.ask(Ask::Changes { limit: 100 }) {
+            Some(Told::ChangeList(rows)) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn conflicts(&mut self) -> Vec<ConflictRow> {
+        match self.ask(Ask::Conflicts) {
+            Some(Told::ConflictList(rows)) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn order(&mut self, now: Instant, edit: Edit) {
         self.wall += 1;
         let by = By { author: "admin".to_owned(), wall_millis: self.wall, epoch: Epoch::NEVER };
         // In effect at once, as in the server.
         self.apply(edit.clone());
-        self.config.handle_orders(now, vec![Order { id: self.wall, edit, by }]);
+        self.config.handle_orders(now, vec![Order { id: self.wall, work: Work::Edit(edit), by }]);
         self.drain();
     }
 }
@@ -221,4 +247,66 @@ fn apart_both_are_administrated_and_afterwards_both_servers_say_the_same() {
     let undecided = a.config.tables().undecided().unwrap();
     let found: Vec<_> = undecided.iter().map(|one| (one.table, one.column)).collect();
     assert!(found.contains(&("numbers", "user_id")) && found.contains(&("logins", "user_id")));
+}
+
+#[test]
+fn what_was_changed_can_be_read_and_undone_and_not_twice() {
+    let mut a = Side::new(Seat::Master);
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    a.order(Instant::ZERO, user("anna", &["21", "22"]));
+    let changes = a.changes();
+    assert_eq!(changes.len(), 2);
+    assert_eq!(changes[0].author, "admin");
+    assert_eq!(changes[0].what, ["numbers 22: added, user_id anna, place 1"]);
+    assert_eq!(changes[1].what[0], "users anna: added, display \"anna\", enabled 1");
+    assert_eq!(a.ask(Ask::Undo { id: changes[0].id.clone() }), Some(Told::Decided));
+    assert_eq!(numbers(&a, "anna"), ["21"], "and the server was told");
+    assert_eq!(a.changes()[0].author, "root");
+    // Done again: it has been changed since, by the undoing.
+    match a.ask(Ask::Undo { id: changes[0].id.clone() }) {
+        Some(Told::NotDecided(why)) => {
+            assert!(why.contains("changed again since: numbers 22"), "{why}")
+        }
+        other => panic!("{other:?}"),
+    }
+    // The undoing is a change, and can be undone.
+    let id = a.changes()[0].id.clone();
+    assert_eq!(a.ask(Ask::Undo { id }), Some(Told::Decided));
+    assert_eq!(numbers(&a, "anna"), ["21", "22"]);
+    for id in ["x", "1/2", "0000000000000001/99"] {
+        let told = a.ask(Ask::Undo { id: id.to_owned() });
+        assert!(matches!(told, Some(Told::NotDecided(_))), "{id}: {told:?}");
+    }
+}
+
+#[test]
+fn a_conflict_is_shown_in_words_and_ended_on_both_servers() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    a.order(Instant::ZERO, user("carl", &["30"]));
+    b.wall += 1_000;
+    b.order(Instant::ZERO, user("dora", &["30"]));
+    link(&mut a, &mut b, true);
+    let conflicts = a.conflicts();
+    assert_eq!(conflicts, b.conflicts());
+    let number: Vec<&ConflictRow> =
+        conflicts.iter().filter(|row| row.name == "numbers/30/user_id").collect();
+    assert_eq!(number[0].in_force.value, "dora");
+    assert_eq!(number[0].lost[0].value, "carl");
+    assert_eq!(number[0].lost[0].author, "admin");
+    let wrong = Ask::Restore { name: "numbers/30/user_id".to_owned(), which: 2 };
+    assert!(matches!(a.ask(wrong), Some(Told::NotDecided(_))));
+    let restore = Ask::Restore { name: "numbers/30/user_id".to_owned(), which: 1 };
+    assert_eq!(a.ask(restore), None, "the twin does not have it yet");
+    exchange(&mut a, &mut b);
+    assert_eq!(a.told.take(), Some(Told::Decided));
+    assert_same(&a, &b);
+    assert_eq!(numbers(&b, "carl"), ["30"]);
+    assert!(numbers(&b, "dora").is_empty());
+    // Whatever is left is left as it is.
+    for row in b.conflicts() {
+        let _ = b.ask(Ask::Keep { name: row.name });
+        exchange(&mut a, &mut b);
+    }
+    assert!(a.conflicts().is_empty() && b.conflicts().is_empty());
+    assert_same(&a, &b);
 }

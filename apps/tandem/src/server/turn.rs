@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tandem_config::Order;
+use tandem_config::{Ask, Order, Told as ConfigTold, Work};
 use tandem_dialplan::Edit;
 use tandem_keeper::{KeeperMessage, PHONES_MAX, Progress, ServerMessage};
 use tandem_link::{Class, Link, LinkEvent, Unsent};
 use tandem_net::NetEvent;
-use tandem_node::{Fact, Input, Node, Output, Reply, Standing};
+use tandem_node::{Fact, Input, Node, Output, Standing};
 use tandem_os::clock;
 use tandem_pair::Timings;
 use tandem_store::tables::By;
@@ -15,6 +15,7 @@ use tandem_store::{Store, StoreEvent};
 use tandem_types::{Duration, Instant, Role};
 use tokio::sync::oneshot;
 
+use super::commands::{Answer, Question, Wanted};
 use super::endpoints::{Endpoints, Sent};
 use super::events::{Batch, Events};
 use super::keeper_line::Heard;
@@ -36,6 +37,9 @@ pub(super) struct Parts {
     pub(super) settings: ConfigThread,
 }
 
+/// Told to whoever wants a change while the disk does not keep up.
+const TOO_MANY: &str = "too many changes wait for the disk; nothing is changed";
+
 /// The value, and everything it works with.
 pub(super) struct Server<'a> {
     node: Node,
@@ -54,7 +58,7 @@ pub(super) struct Server<'a> {
     told: Option<Standing>,
     /// What the keeper is to keep.
     facts: Told,
-    answers: BTreeMap<u64, oneshot::Sender<Reply>>,
+    answers: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_answer: u64,
     /// Why to stop.
     stop: Option<&'static str>,
@@ -173,11 +177,15 @@ impl<'a> Server<'a> {
         for output in batch.config.drain(..) {
             self.configured(now, output);
         }
-        for (request, back) in batch.questions.drain(..) {
+        for Question { wanted, author, back } in batch.questions.drain(..) {
             self.answers.retain(|_, back| !back.is_closed());
             self.next_answer += 1;
-            self.answers.insert(self.next_answer, back);
-            self.node.handle(now, Input::Admin { id: self.next_answer, request });
+            let id = self.next_answer;
+            self.answers.insert(id, back);
+            match wanted {
+                Wanted::Node(request) => self.node.handle(now, Input::Admin { id, request }),
+                Wanted::Config(ask) => self.ask(id, ask, author),
+            }
         }
     }
 
@@ -200,6 +208,7 @@ impl<'a> Server<'a> {
             },
             Said::Edited { id, result } => self.node.handle(now, Input::Edited { id, result }),
             Said::Changed(edits) => self.node.handle(now, Input::Changed(edits)),
+            Said::Told { id, told } => self.answer(id, Answer::Config(told)),
             Said::Fact(fact) => {
                 let text = fact.to_string();
                 self.log.say(&text);
@@ -210,12 +219,29 @@ impl<'a> Server<'a> {
     }
 
     fn order(&mut self, now: Instant, id: u64, edit: Edit) {
+        let by = self.by(String::from("administrator"));
+        if self.settings.order(Order { id, work: Work::Edit(edit), by }).is_err() {
+            self.node.handle(now, Input::Edited { id, result: Err(TOO_MANY.to_owned()) });
+        }
+    }
+
+    /// Edits and questions have numbers of their own: their answers are of two kinds.
+    fn ask(&mut self, id: u64, ask: Ask, author: String) {
+        let by = self.by(author);
+        if self.settings.order(Order { id, work: Work::Ask(ask), by }).is_err() {
+            self.answer(id, Answer::Config(ConfigTold::NotDecided(TOO_MANY.to_owned())));
+        }
+    }
+
+    fn by(&self, author: String) -> By {
         let wall_millis = clock::wall_micros() / 1_000;
-        let epoch = self.node.standing().epoch;
-        let by = By { author: String::from("administrator"), wall_millis, epoch };
-        if self.settings.order(Order { id, edit, by }).is_err() {
-            let why = String::from("too many changes wait for the disk; nothing is changed");
-            self.node.handle(now, Input::Edited { id, result: Err(why) });
+        By { author, wall_millis, epoch: self.node.standing().epoch }
+    }
+
+    fn answer(&mut self, id: u64, answer: Answer) {
+        if let Some(back) = self.answers.remove(&id) {
+            // Who asked may have gone.
+            let _ = back.send(answer);
         }
     }
 
@@ -300,12 +326,7 @@ impl<'a> Server<'a> {
                     self.endpoints.serve(serving).await;
                     self.bind(now);
                 }
-                Output::Answer { id, reply } => {
-                    if let Some(back) = self.answers.remove(&id) {
-                        // Who asked may have gone.
-                        let _ = back.send(reply);
-                    }
-                }
+                Output::Answer { id, reply } => self.answer(id, Answer::Node(reply)),
                 Output::Fact(fact) => {
                     tell(self.log, &fact);
                     self.facts.fact(now, &fact);

@@ -1,8 +1,9 @@
 //! Values that lost against another that did not know of them, and about which nobody has decided.
 
-use tandem_oplog::{Hlc, OpId, Row, Value};
+use tandem_oplog::{Hlc, OpId, Row, TableId, Value};
 
 use super::Tables;
+use super::batch::kept_row;
 use super::sql::key_of;
 
 /// A column of a row with more than one value.
@@ -34,6 +35,15 @@ pub struct Conflict {
 }
 
 impl Tables {
+    /// What is kept of a row; `None` where nobody ever wrote one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn row(&self, table: TableId, key: &[Value]) -> rusqlite::Result<Option<Row>> {
+        kept_row(&self.connection, table, key)
+    }
+
     /// All of them, ordered by table and key. [`super::Batch::decide`] ends one.
     ///
     /// # Errors

@@ -63,6 +63,32 @@ impl Tables {
         Ok(page)
     }
 
+    /// The newest ops, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn newest(&self, limit: usize) -> rusqlite::Result<Vec<Logged>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT position, origin, number, came, body FROM op_log ORDER BY position DESC LIMIT ?",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = statement.query_map([limit], logged)?;
+        rows.collect()
+    }
+
+    /// An op; `None` where it is not here, or not kept any more.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn op(&self, id: OpId) -> rusqlite::Result<Option<Logged>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT position, origin, number, came, body FROM op_log WHERE origin = ? AND number = ?",
+        )?;
+        statement.query_row(params![origin_of(id.origin), number_of(id)], logged).optional()
+    }
+
     /// What stands for all ops of an origin up to this one; `None` where it is not kept any more.
     ///
     /// # Errors
@@ -137,4 +163,11 @@ impl Tables {
         })?;
         rows.collect()
     }
+}
+
+fn logged(row: &rusqlite::Row<'_>) -> rusqlite::Result<Logged> {
+    let (origin, number): (i64, i64) = (row.get(1)?, row.get(2)?);
+    let number = u64::try_from(number).unwrap_or(0);
+    let id = OpId { origin: Origin(origin.cast_unsigned()), number };
+    Ok(Logged { position: row.get(0)?, id, came_millis: row.get(3)?, bytes: row.get(4)? })
 }

@@ -38,6 +38,7 @@ pub use digest::Digest;
 pub use file::Setup;
 pub use log::{Logged, Page};
 pub use rename::RenameError;
+pub use sql::set;
 
 /// Who changes something, and when.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -73,6 +73,24 @@ pub(super) fn write_row(
     Ok(())
 }
 
+/// Writes one column of a row that is there, within [`super::Batch::change`].
+///
+/// # Errors
+///
+/// SQLite refuses the value.
+pub fn set(
+    connection: &Connection,
+    table: &Table,
+    key: &[Value],
+    column: Column,
+    value: &Value,
+) -> rusqlite::Result<()> {
+    let keys = names(table.key.iter().copied(), " = ? AND ", " = ?");
+    let update = format!("UPDATE {} SET {} = ? WHERE {keys}", table.name, column.name);
+    let values = core::iter::once(value).chain(key).map(Sql);
+    connection.prepare_cached(&update)?.execute(params_from_iter(values)).map(|_| ())
+}
+
 /// Names (checked by [`tandem_oplog::Schema::check`]) with something between and after the last.
 fn names<'a>(names: impl Iterator<Item = &'a str>, between: &str, end: &str) -> String {
     let mut text = names.collect::<Vec<_>>().join(between);
