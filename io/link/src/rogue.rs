@@ -6,14 +6,14 @@ use std::sync::Arc;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, SendStream};
 use rustls::pki_types::CertificateDer;
-use tandem_types::{Duration, Seat};
+use tandem_types::{Dice, Duration, Seat};
 use tokio::time::timeout;
 
 use crate::class::Class;
 use crate::event::{DownReason, Events, LinkEvent};
 use crate::identity::Identity;
 use crate::link::{Config, Link};
-use crate::pack::{Head, LENGTH_BYTES};
+use crate::pack::{Head, LENGTH_BYTES, PACK_FROM_BYTES};
 use crate::secret::PairSecret;
 use crate::{MAX_FRAME_BYTES, tls};
 
@@ -304,4 +304,42 @@ async fn a_hot_frame_is_never_packed() {
     hot.write_all(&frame).await.unwrap();
     let head = u32::from_be_bytes(frame[..4].try_into().unwrap());
     broken(&mut events, &connection, &format!("a frame of {head} bytes")).await;
+}
+
+#[tokio::test]
+async fn a_stream_cut_at_any_byte_delivers_the_frames_before_the_cut() {
+    let mut dice = Dice::from_number(11);
+    let frames = [b"one".to_vec(), Vec::new(), vec![3; 5_000], b"four".to_vec(), vec![5; 20_000]];
+    for round in 0..60 {
+        let class = Class::ALL[round % 3];
+        // Each frame, and where it ends.
+        let (mut stream, mut ends) = (Vec::new(), Vec::new());
+        for frame in &frames {
+            stream.extend(match class.compresses() && frame.len() >= PACK_FROM_BYTES {
+                true => packed(frame.len() as u32, &lz4_flex::block::compress(frame)),
+                false => [&Head::Plain(frame.len() as u32).bytes(), &frame[..]].concat(),
+            });
+            ends.push(stream.len());
+        }
+        let cut = dice.below(stream.len() as u64) as usize;
+        let whole = ends.iter().filter(|end| **end <= cut).count();
+        let (link, mut events) = master();
+        let (connection, mut streams) = insider_with_all(link.local_address()).await;
+        assert_eq!(next(&mut events).await, LinkEvent::Up { generation: 1 });
+        let send = &mut streams[class.index()];
+        send.write_all(&stream[..cut]).await.unwrap();
+        send.finish().unwrap();
+        for frame in &frames[..whole] {
+            let event = next(&mut events).await;
+            assert!(event == LinkEvent::Frame(class, frame.clone()), "{class}, cut at {cut}");
+        }
+        let at_an_end = cut == 0 || ends.contains(&cut);
+        let what = if at_an_end { "the stream ended" } else { "half a frame" };
+        let event = next(&mut events).await;
+        let LinkEvent::Down { why: DownReason::Protocol(why), .. } = event else {
+            panic!("{event:?} for {class}, cut at {cut}")
+        };
+        assert!(why.starts_with(what), "{why} for {class}, cut at {cut}");
+        drop(connection);
+    }
 }
