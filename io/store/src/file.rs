@@ -280,7 +280,9 @@ pub(crate) fn check(path: &Path, connection: &Connection) -> Result<(), OpenErro
         }
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
     };
-    match verdict() {
+    // A page that the disk did not give once looks like one that is wrong: it is asked twice.
+    let second = |first: String| if first == "ok" { Ok(first) } else { verdict() };
+    match verdict().and_then(second) {
         Ok(verdict) if verdict == "ok" => Ok(()),
         Ok(what) if is_unread(&what) => Err(OpenError::Unusable { path: path.to_owned(), what }),
         Ok(what) => Err(OpenError::Broken { path: path.to_owned(), what }),

@@ -21,6 +21,7 @@ mod file;
 mod log;
 mod rename;
 mod sql;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt;

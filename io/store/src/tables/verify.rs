@@ -1,0 +1,170 @@
+//! Whether a file still is what was written into it: what SQLite's own check does not see.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension as _, params_from_iter};
+use tandem_oplog::{Chain, Op, Origin, Row, TableId};
+
+use super::Tables;
+use super::sql::{Sql, key_bytes, key_of, value_of};
+
+/// Faults of each kind that are told at most.
+const FAULTS_MAX: usize = 20;
+
+/// What the log says of each row.
+type Rows = BTreeMap<(TableId, Vec<u8>), Row>;
+
+impl Tables {
+    /// Reads everything and compares: the log with its chains, what is kept of the rows with the log, the
+    /// tables with what is kept. Sentences for an administrator; none where all is well.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn faults(&self) -> rusqlite::Result<Vec<String>> {
+        let mut faults = Vec::new();
+        let mut check = self.connection.prepare("PRAGMA integrity_check(20)")?;
+        let mut found = check.query([])?;
+        while let Some(row) = found.next()? {
+            let what: String = row.get(0)?;
+            if what != "ok" {
+                faults.push(what);
+            }
+        }
+        let (from_log, is_whole) = self.read_log(&mut faults)?;
+        self.read_rows(&from_log, is_whole, &mut faults)?;
+        Ok(faults)
+    }
+
+    /// The rows as the log makes them, and whether it is there from its beginning.
+    fn read_log(&self, faults: &mut Vec<String>) -> rusqlite::Result<(Rows, bool)> {
+        let mut faults = Told { faults, left: FAULTS_MAX };
+        let mut statement = self
+            .connection
+            .prepare("SELECT origin, number, hlc, chain, body FROM op_log ORDER BY position")?;
+        let mut log = statement.query([])?;
+        let (mut chains, mut rows) = (BTreeMap::<Origin, (u64, Chain)>::new(), Rows::new());
+        let mut is_whole = true;
+        while let Some(row) = log.next()? {
+            let (origin, number, hlc): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let chain: Option<[u8; 16]> = row.get(3).ok();
+            let name = format!("change {number} of {}", Origin(origin.cast_unsigned()));
+            let bytes = row.get_ref(4)?.as_blob().unwrap_or_default();
+            let (Ok(op), Some(chain)) = (Op::decode(bytes), chain.map(Chain)) else {
+                faults.tell(format!("{name} in the log cannot be read"));
+                continue;
+            };
+            let named = (op.id.origin.0.cast_signed(), op.hlc.to_bits()) == (origin, hlc)
+                && i64::try_from(op.id.number) == Ok(number);
+            let before = chains.get(&op.id.origin).copied();
+            is_whole &= before.is_some() || op.id.number == 1;
+            // Where the log was shortened its first chain is taken as it is.
+            let (last, linked) = match before {
+                Some((last, before)) => (last, before.link(bytes)),
+                None if op.id.number == 1 => (0, Chain::START.link(bytes)),
+                None => (op.id.number.saturating_sub(1), chain),
+            };
+            if !named || linked != chain || last + 1 != op.id.number {
+                faults.tell(format!("{name} in the log is not the one that was written"));
+            }
+            chains.insert(op.id.origin, (op.id.number, chain));
+            for change in &op.changes {
+                let row = rows.entry((change.table, key_bytes(&change.key))).or_default();
+                row.take(&op, change);
+            }
+        }
+        for (id, chain) in self.heads() {
+            if id.number > 0
+                && chains.get(&id.origin).is_some_and(|last| *last != (id.number, chain))
+            {
+                faults.tell(format!("the log of {} does not end where it says", id.origin));
+            }
+        }
+        Ok((rows, is_whole))
+    }
+
+    /// What is kept of the rows, and the tables.
+    fn read_rows(
+        &self,
+        from_log: &Rows,
+        is_whole: bool,
+        faults: &mut Vec<String>,
+    ) -> rusqlite::Result<()> {
+        let mut faults = Told { faults, left: FAULTS_MAX };
+        let mut statement =
+            self.connection.prepare("SELECT tab, key, undecided, body FROM row_version")?;
+        let mut kept = statement.query([])?;
+        let mut count = 0;
+        while let Some(row) = kept.next()? {
+            let (table, key, undecided): (i64, Vec<u8>, bool) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            let table = TableId::try_from(table).unwrap_or(0);
+            let body = row.get_ref(3)?.as_blob().unwrap_or_default();
+            let logged = from_log.get(&(table, key.clone()));
+            count += 1;
+            let Some(row) = Row::decode(body).filter(|row| row.has_losers() == undecided) else {
+                faults.tell(format!("what is kept of a row of table {table} cannot be read"));
+                continue;
+            };
+            if is_whole && logged.is_none_or(|logged| logged.encode() != body) {
+                faults.tell(format!("what is kept of a row of table {table} is not in the log"));
+            }
+            if let Some(what) = self.differs(table, &key, &row)? {
+                faults.tell(what);
+            }
+        }
+        if is_whole && count != from_log.len() {
+            faults.tell(format!("{count} rows are kept, the log has {}", from_log.len()));
+        }
+        Ok(())
+    }
+
+    /// Whether a table has something else than what is kept of the row.
+    fn differs(&self, id: TableId, key: &[u8], row: &Row) -> rusqlite::Result<Option<String>> {
+        // What only a newer server knows is not in any table here.
+        let (Some(table), Some(key)) = (self.schema.table(id), key_of(key)) else {
+            return Ok(None);
+        };
+        if key.len() != table.key.len() {
+            return Ok(None);
+        }
+        let keys: Vec<String> = table.key.iter().map(|name| format!("{name} = ?")).collect();
+        let names: Vec<&str> = table.changing().map(|column| column.name).collect();
+        let sql =
+            format!("SELECT {} FROM {} WHERE {}", names.join(", "), table.name, keys.join(" AND "));
+        let mut find = self.connection.prepare_cached(&sql)?;
+        let found = find.query_row(params_from_iter(key.iter().map(Sql)), |found| {
+            let mut same = true;
+            for (at, column) in table.changing().enumerate() {
+                if let Some(value) = row.value(column.id) {
+                    same &= value_of(found.get_ref(at)?).as_ref() == Some(value);
+                }
+            }
+            Ok(same)
+        });
+        if found.optional()? == Some(true) || self.is_parked(id, &key_bytes(&key))? {
+            return Ok(None);
+        }
+        Ok(Some(format!("a row of {} is not what was written", table.name)))
+    }
+
+    fn is_parked(&self, id: TableId, key: &[u8]) -> rusqlite::Result<bool> {
+        let sql = "SELECT 1 FROM parked WHERE tab = ? AND key = ?";
+        self.connection.prepare_cached(sql)?.exists((id, key))
+    }
+}
+
+/// A list that stays short.
+struct Told<'a> {
+    faults: &'a mut Vec<String>,
+    left: usize,
+}
+
+impl Told<'_> {
+    fn tell(&mut self, what: String) {
+        if self.left > 0 {
+            self.left -= 1;
+            self.faults.push(what);
+        }
+    }
+}
