@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Config, DEFAULT_PATH, PATH_VARIABLE, reference};
 use crate::commands::{ChangeCommand, ConflictCommand};
+use crate::config::{Config, DEFAULT_PATH, PATH_VARIABLE, reference};
 use crate::witness::{self, WitnessCommand};
 use crate::{commands, demo, init, keeper, server};
 
@@ -70,7 +70,7 @@ enum Command {
     Call(CallCommand),
     /// Call detail records
     #[command(subcommand)]
-    Cdr(CdrCommand),
+    Cdr(commands::CdrCommand),
     /// Let nobody log in anew, or no call begin, for a while; emergency numbers always pass
     #[command(subcommand)]
     Block(BlockCommand),
@@ -176,18 +176,6 @@ pub(crate) enum CallCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum CdrCommand {
-    /// List call detail records, newest first; works while the server is down
-    List {
-        /// How many at most
-        #[arg(long, default_value_t = 20, value_name = "N")]
-        limit: usize,
-        #[command(flatten)]
-        json: Json,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum BlockCommand {
     /// Devices that are not logged in; those that are renew and log out as ever
     Logins(BlockArgs),
@@ -229,7 +217,7 @@ pub(crate) enum EmergencyCommand {
 }
 
 /// Seconds from `90s`, `30m`, `2h` or `1d`.
-fn parse_span(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_span(text: &str) -> Result<u64, String> {
     const EXPECTED: &str = "expected a number and s, m, h or d, as in 2h";
     let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
     let found = units.iter().find_map(|(unit, seconds)| {
@@ -305,7 +293,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Lock { state, seconds } => commands::lock(&load()?, state == "on", seconds)?,
         Command::User(command) => commands::user(&load()?, command)?,
         Command::Call(CallCommand::List(json)) => commands::calls(&load()?, json)?,
-        Command::Cdr(CdrCommand::List { limit, json }) => commands::cdrs(&load()?, limit, json)?,
+        Command::Cdr(command) => commands::cdr(&load()?, command)?,
         Command::Block(command) => commands::block(&load()?, command)?,
         Command::Emergency(command) => commands::emergency(&load()?, command)?,
         Command::Change(command) => commands::changes(&load()?, command)?,

@@ -1,6 +1,7 @@
 //! The operator's commands: ask a service, print its answer.
 
 mod block;
+mod cdr;
 mod changes;
 mod events;
 mod status;
@@ -12,22 +13,19 @@ use std::io::BufRead as _;
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 use tandem_call::Cdr;
-use tandem_node::{CallRow, NewPassword, Reply, Request, UserRow, read_cdr};
-use tandem_store::{Reader, WallClock};
+use tandem_node::{CallRow, NewPassword, Reply, Request, UserRow};
 
 use crate::cli::{Failure, Json, UserCommand};
 use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
 pub(crate) use block::{block, emergency};
+pub(crate) use cdr::{CdrCommand, cdr, is_zone};
 pub(crate) use changes::{ChangeCommand, ConflictCommand, changes, conflicts, export, import};
 pub(crate) use events::{EventsArgs, events};
 pub(crate) use status::{lock, status, switch};
 pub(crate) use table::Table;
 pub(crate) use why::why;
-
-/// Key prefix of call detail records in the store.
-const CDR_PREFIX: &[u8] = b"cdr/";
 
 /// `tandem user ...`.
 pub(crate) fn user(config: &Config, command: UserCommand) -> Result<(), Failure> {
@@ -135,46 +133,6 @@ pub(crate) fn calls(config: &Config, json: Json) -> Result<(), Failure> {
     }
     print!("{table}");
     Ok(())
-}
-
-/// `tandem cdr list`.
-pub(crate) fn cdrs(config: &Config, limit: usize, json: Json) -> Result<(), Failure> {
-    let reader = Reader::open(&config.state, WallClock::system()).map_err(|error| {
-        anyhow!("{error}\nThe server makes this file at its first start: look with `tandem status`")
-    })?;
-    let records = reader.log(CDR_PREFIX, limit, None).map_err(|error| anyhow!("{error}"))?;
-    let read = records.iter().map(|record| record.body.as_deref().and_then(read_cdr));
-    let cdrs: Vec<Cdr> = read.clone().flatten().collect();
-    let unreadable = read.filter(Option::is_none).count();
-    if unreadable > 0 {
-        eprintln!("{unreadable} records were written by a newer version and are not shown");
-    }
-    if json.json {
-        return print_json(&cdrs.iter().map(with_talk).collect::<Vec<_>>());
-    }
-    let mut table =
-        Table::new(&["START (UTC)", "FROM", "TO", "OUTCOME", "TALK", "ENDED BY", "CALL"]);
-    for cdr in cdrs {
-        let [from, to] = people(&cdr);
-        table.row([
-            Time::from_micros(cdr.start).to_seconds(),
-            from,
-            to,
-            word(&cdr.outcome),
-            format!("{} s", cdr.talk_seconds()),
-            word(&cdr.ending),
-            cdr.call_id,
-        ]);
-    }
-    print!("{table}");
-    Ok(())
-}
-
-/// A record with what every reader of it would compute.
-fn with_talk(cdr: &Cdr) -> serde_json::Value {
-    let mut value = serde_json::json!(cdr);
-    value["talk_seconds"] = serde_json::json!(cdr.talk_seconds());
-    value
 }
 
 /// Who called whom, in full: the administrator's own records.

@@ -92,6 +92,8 @@ pub struct Config {
     pub services: Vec<ServiceTable>,
     /// Who is answered 503 is told to wait so long, or up to twice as long, in seconds.
     pub retry_after_seconds: u32,
+    /// The time zone in which commands show and take times; `None`: the machine's.
+    pub time_zone: Option<String>,
 }
 
 /// An address with the length of its network's prefix.
@@ -509,6 +511,18 @@ pub const KEYS: &[Key] = &[
             put(&mut config.retry_after_seconds, number.and_then(|n| u32::try_from(n).ok()))
         },
     },
+    Key {
+        name: "time_zone",
+        expected: "the name of a time zone, as in \"Europe/Berlin\" or \"UTC\"",
+        default: None,
+        optional: true,
+        doc: "In which `tandem cdr` shows and takes times. Left out: that of this machine. The same on both \
+              machines, if exports are to be equal to the letter.",
+        set: |config, value| {
+            let name = value.text().filter(|name| crate::commands::is_zone(name));
+            put(&mut config.time_zone, name.map(|name| Some(name.to_owned())))
+        },
+    },
 ];
 
 const PORT: &str = "a whole number from 1 to 65535";
@@ -623,5 +637,6 @@ fn blank() -> Config {
         metrics: None,
         services: Vec::new(),
         retry_after_seconds: 1,
+        time_zone: None,
     }
 }

@@ -340,7 +340,7 @@ mod tests {
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
              virtual_mac, gateway, port, heartbeat_port, link_port, state, secret, profile, healing, witness, etcd, etcd_user, \
              etcd_password_file, etcd_authority, etcd_certificate, etcd_key, digest, devices_per_user, metrics, \
-             retry_after_seconds",
+             retry_after_seconds, time_zone",
         ),
         (
             "example.org",

@@ -1,0 +1,100 @@
+//! `tandem cdr export`: records in the order of their end, whole and each once.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use tandem_node::{Reply, Request, UserRow};
+use tandem_store::Reader;
+
+use super::formats::Format;
+use super::mask::{Mask, Numbers, numbers};
+use super::output::{Output, is_closed_pipe};
+use super::records::{Damage, Read, Wanted, events, newest_first, one, open};
+use super::zone::Zone;
+use crate::cli::Failure;
+use crate::commands::{ask_server, unexpected};
+use crate::config::Config;
+
+/// What is exported, how and to where.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExportArgs {
+    /// In which form
+    #[arg(long, value_enum)]
+    format: Format,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// What is shown of numbers that are not a user's: full, last-3-hidden, hidden
+    #[arg(long, default_value = "full", value_name = "HOW", value_parser = numbers)]
+    numbers: Numbers,
+    /// Write to this file; it is replaced when everything is written
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Times in UTC instead of local time
+    #[arg(long)]
+    utc: bool,
+}
+
+/// `tandem cdr export`.
+pub(super) fn export(config: &Config, args: ExportArgs) -> Result<(), Failure> {
+    let ExportArgs { format, wanted, numbers, output, utc } = args;
+    let zone = Zone::of(config, utc)?;
+    let filter = wanted.filter(&zone)?;
+    let mask = mask(config, numbers)?;
+    let reader = open(config)?;
+    let mut damage = Damage::default();
+    // First the order, then the records: so memory holds the names of all of them and no more.
+    let mut order = Vec::new();
+    newest_first(&reader, |read| {
+        match read {
+            Read::Whole(cdr, end) if filter.takes(&cdr, end) => order.push((end, cdr.call_id)),
+            Read::Whole(..) => {}
+            Read::Damaged(key, what) => damage.say(&key, what),
+        }
+        true
+    })?;
+    order.sort_unstable();
+    let mut output = Output::to(output.as_deref())?;
+    let written = write(&reader, &order, format, &mask, &zone, &mut output);
+    match written.and_then(|()| Ok(output.finish()?)) {
+        Err(Failure::Other(error)) if is_closed_pipe(&error) => return Ok(()),
+        other => other?,
+    }
+    eprintln!("{} records, times in {}", order.len(), zone.name());
+    damage.result("the others are exported")
+}
+
+fn write(
+    reader: &Reader,
+    order: &[(i64, String)],
+    format: Format,
+    mask: &Mask,
+    zone: &Zone,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    output.write(&format.header())?;
+    for (_, call) in order {
+        // A record never changes once it is closed, except where its call went on after all.
+        let Some(Read::Whole(mut cdr, end)) = one(reader, call)? else { continue };
+        let events = if format.has_events() { events(reader, call)? } else { None };
+        mask.apply(&mut cdr);
+        output.write(&format.line(&cdr, end, events.as_ref(), zone))?;
+    }
+    Ok(())
+}
+
+/// Who is inside is asked of the server, on either machine: nothing is shown by mistake where it does not
+/// answer.
+fn mask(config: &Config, numbers: Numbers) -> Result<Mask, Failure> {
+    if numbers == Numbers::Full {
+        return Ok(Mask::new(numbers, BTreeSet::new()));
+    }
+    let Reply::Users { users } = ask_server(config, &Request::UserList)? else {
+        return Err(unexpected());
+    };
+    let inside = |UserRow { name, mut numbers, .. }| {
+        numbers.push(name);
+        numbers
+    };
+    Ok(Mask::new(numbers, users.into_iter().flat_map(inside).collect()))
+}

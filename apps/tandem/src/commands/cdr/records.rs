@@ -1,0 +1,234 @@
+//! Which records are wanted, and reading them.
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use tandem_call::{Cdr, Outcome};
+use tandem_journal::Record;
+use tandem_node::{CDR_PREFIX, CallEvents, EVENTS_PREFIX, is_newer, read_cdr, read_events};
+use tandem_store::{Reader, WallClock};
+
+use super::zone::{Point, Zone, exact, point};
+use crate::cli::Failure;
+use crate::config::Config;
+use crate::logging::Time;
+
+/// Records that are read in one go.
+const PAGE: usize = 1_000;
+
+/// Which records are wanted. The time of a record is that of its end: a record is closed once, so ranges
+/// that follow on one another have each record exactly once.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Wanted {
+    /// Calls that ended then or later: 2026-11-22, "2026-11-22 14:03", yesterday, 7d
+    #[arg(long, value_name = "TIME", value_parser = point)]
+    since: Option<Point>,
+    /// Calls that ended before
+    #[arg(long, value_name = "TIME", value_parser = point)]
+    until: Option<Point>,
+    /// Calls from, to or answered by this number; with a * at its end: numbers that begin so
+    #[arg(long, value_name = "NUMBER")]
+    number: Option<String>,
+    /// Calls that went so; may be repeated
+    #[arg(long = "outcome", value_name = "OUTCOME", value_enum)]
+    outcomes: Vec<OutcomeName>,
+}
+
+/// [`Outcome`] on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "lowercase")]
+enum OutcomeName {
+    Answered,
+    Busy,
+    NoAnswer,
+    Cancelled,
+    Refused,
+    Failed,
+}
+
+impl OutcomeName {
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Answered => Outcome::Answered,
+            Self::Busy => Outcome::Busy,
+            Self::NoAnswer => Outcome::NoAnswer,
+            Self::Cancelled => Outcome::Cancelled,
+            Self::Refused => Outcome::Refused,
+            Self::Failed => Outcome::Failed,
+        }
+    }
+}
+
+/// [`Wanted`], with its times fixed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    /// Microseconds since 1970 UTC, inclusive.
+    since: Option<i64>,
+    /// The same, exclusive.
+    until: Option<i64>,
+    number: Option<String>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Wanted {
+    pub(super) fn filter(self, zone: &Zone) -> anyhow::Result<Filter> {
+        let now = Time::now().micros();
+        let fix = |point: Option<Point>| point.map(|point| point.micros(zone, now)).transpose();
+        let outcomes = self.outcomes.into_iter().map(OutcomeName::outcome).collect();
+        Ok(Filter {
+            since: fix(self.since)?,
+            until: fix(self.until)?,
+            number: self.number,
+            outcomes,
+        })
+    }
+}
+
+impl Filter {
+    /// Whether this record is wanted; `end` is when it ended.
+    pub(super) fn takes(&self, cdr: &Cdr, end: i64) -> bool {
+        let parties = [&cdr.origination_number, &cdr.called_number, &cdr.destination_number];
+        let is_number = |wanted: &String| {
+            parties.iter().any(|number| match wanted.strip_suffix('*') {
+                Some(beginning) => number.reveal().starts_with(beginning),
+                None => number.reveal() == wanted,
+            })
+        };
+        self.since.is_none_or(|since| end >= since)
+            && self.until.is_none_or(|until| end < until)
+            && self.number.as_ref().is_none_or(is_number)
+            && (self.outcomes.is_empty()
+                || cdr.outcome.is_some_and(|outcome| self.outcomes.contains(&outcome)))
+    }
+}
+
+/// A closed record, or why it is none.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// With the time of its end.
+    Whole(Box<Cdr>, i64),
+    /// Its key, and what is wrong.
+    Damaged(String, &'static str),
+}
+
+/// Reads the record of a call.
+pub(super) fn read(record: &Record) -> Read {
+    let key = String::from_utf8_lossy(&record.key).into_owned();
+    let body = record.body.as_deref().unwrap_or_default();
+    if is_newer(body) {
+        return Read::Damaged(key, "it was written by a newer version of this program");
+    }
+    let Some(cdr) = read_cdr(body) else {
+        return Read::Damaged(key, "it is damaged");
+    };
+    let is_its_own = record.key.strip_prefix(CDR_PREFIX) == Some(cdr.call_id.as_bytes());
+    match cdr.end {
+        Some(end) if is_its_own && cdr.outcome.is_some() => Read::Whole(Box::new(cdr), end),
+        Some(_) if is_its_own => Read::Damaged(key, "it is not closed"),
+        Some(_) => Read::Damaged(key, "it is damaged: it is of another call than its key says"),
+        None => Read::Damaged(key, "it is not closed"),
+    }
+}
+
+/// Says which records are damaged.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    records: usize,
+}
+
+/// Damaged records that are named; the others are counted.
+const NAMED_MAX: usize = 100;
+
+impl Damage {
+    pub(super) fn say(&mut self, key: &str, what: &str) {
+        self.records += 1;
+        if self.records <= NAMED_MAX {
+            eprintln!("tandem: {key} cannot be shown: {what}");
+        }
+    }
+
+    /// A failure where there were any.
+    pub(super) fn result(&self, rest: &str) -> Result<(), Failure> {
+        match self.records {
+            0 => Ok(()),
+            1 => Err(Failure::Other(anyhow!("1 record cannot be read; {rest}"))),
+            many => Err(Failure::Other(anyhow!("{many} records cannot be read; {rest}"))),
+        }
+    }
+}
+
+/// The journal of this machine, whether or not its server runs.
+pub(super) fn open(config: &Config) -> Result<Reader, Failure> {
+    let reader = Reader::open(&config.state, WallClock::system());
+    Ok(reader.map_err(|error| {
+        anyhow!("{error}\nThe server makes this file at its first start: look with `tandem status`")
+    })?)
+}
+
+/// Every record, the last closed first, until `each` says false.
+pub(super) fn newest_first(
+    reader: &Reader,
+    mut each: impl FnMut(Read) -> bool,
+) -> Result<(), Failure> {
+    let mut last: Option<Record> = None;
+    loop {
+        let page =
+            reader.log(CDR_PREFIX, PAGE, last.as_ref()).map_err(|error| anyhow!("{error}"))?;
+        for record in &page {
+            if !each(read(record)) {
+                return Ok(());
+            }
+        }
+        match page.into_iter().next_back() {
+            Some(record) => last = Some(record),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The record of this call, if it is closed.
+pub(super) fn one(reader: &Reader, call: &str) -> Result<Option<Read>, Failure> {
+    let key = [CDR_PREFIX, call.as_bytes()].concat();
+    let record = reader.get(&key).map_err(|error| anyhow!("{error}"))?;
+    Ok(record.filter(|record| record.body.is_some()).map(|record| read(&record)))
+}
+
+/// The events of this call; `None` where there are none on record.
+pub(super) fn events(reader: &Reader, call: &str) -> Result<Option<CallEvents>, Failure> {
+    let key = [EVENTS_PREFIX, call.as_bytes()].concat();
+    let record = reader.get(&key).map_err(|error| anyhow!("{error}"))?;
+    Ok(record.and_then(|record| record.body).and_then(|body| read_events(&body)))
+}
+
+/// A record as JSON, with what every reader of it would compute.
+pub(super) fn to_json(cdr: &Cdr) -> Value {
+    let mut value = json!(cdr);
+    value["talk_seconds"] = json!(cdr.talk_seconds());
+    let times = [
+        ("start_time", Some(cdr.start)),
+        ("delivered_time", cdr.delivered),
+        ("connect_time", cdr.connect),
+        ("end_time", cdr.end),
+    ];
+    for (name, micros) in times {
+        value[name] = json!(micros.map(exact));
+    }
+    value
+}
+
+/// The events of a call as JSON, oldest first.
+pub(super) fn events_json(cdr: &Cdr, events: &CallEvents) -> Value {
+    let steps = events.trail.steps.iter().map(|step| {
+        let after = i64::try_from(step.after_us).unwrap_or(i64::MAX);
+        let time = cdr.start.saturating_add(after);
+        let (event, leg) = super::show::name(step.event);
+        let mut value = json!({ "time": exact(time), "after_us": step.after_us, "event": event });
+        if let Some(leg) = leg {
+            value["leg"] = json!(leg);
+            value["device"] = json!(events.devices.get(&leg));
+        }
+        super::show::more(step.event).into_iter().for_each(|(name, more)| value[name] = more);
+        value
+    });
+    steps.collect()
+}
