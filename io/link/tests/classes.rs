@@ -222,6 +222,7 @@ async fn a_close_delivers_hot_frames_and_ops_and_does_not_wait_for_bulk() {
 #[derive(Default)]
 struct Count {
     generation: u64,
+    down: bool,
     sent: BTreeMap<Class, u64>,
     /// Whose generation the frames are of, and how many came.
     got: BTreeMap<Class, (u64, u64)>,
@@ -246,6 +247,7 @@ impl Count {
                 *self = Self { generation, seen: self.seen, ..Self::default() }
             }
             LinkEvent::Frame(class, frame) => {
+                assert!(!self.down, "{class} between two generations");
                 let number = |at: usize| u64::from_be_bytes(frame[at..at + 8].try_into().unwrap());
                 let generation: u64 = number(0);
                 let (of, next) = self.got.entry(class).or_insert((generation, 0));
@@ -258,6 +260,7 @@ impl Count {
             }
             LinkEvent::Down { generation, why } => {
                 assert_eq!(generation, self.generation);
+                self.down = true;
                 assert!(
                     matches!(&why, DownReason::Closed(why) | DownReason::ClosedByPeer(why) if why == "cut"),
                     "{why}"
