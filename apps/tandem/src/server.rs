@@ -83,6 +83,10 @@ async fn serve(
     };
     let (store, loaded) = Store::open(&config.state, Settings::default(), report)
         .map_err(|error| anyhow!("{error}"))?;
+    // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
+    let seed = entropy::seed().context("the system gives no random numbers")?;
+    let tables = tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
+        .map_err(|error| anyhow!("{error}"))?;
     let (own, peer) = config.link_ends();
     let link = tandem_link::Config::new(config.seat, own, peer, secret.clone());
     let (link, link_events) = Link::start(link).map_err(|error| anyhow!("{error}"))?;
@@ -106,9 +110,6 @@ async fn serve(
     };
     let node = Node::new(clock::now(), node, Dice::from_seed(seed), loaded.records, loaded.known);
     let (changed, config_events) = mpsc::unbounded_channel();
-    let seed = entropy::seed().context("the system gives no random numbers")?;
-    let tables = tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
-        .map_err(|error| anyhow!("{error}"))?;
     let settings = ConfigThread::start(tables, move |output| {
         let _ = changed.send(output);
     });
