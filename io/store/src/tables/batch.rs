@@ -21,6 +21,8 @@ pub struct Batch<'a> {
     /// As it was: what a rollback returns to.
     before: Heads,
     touched: Touched,
+    /// The same in the order in which they came: what a change that fails takes back.
+    fresh: Vec<(TableId, Vec<Value>)>,
     open: bool,
 }
 
@@ -96,7 +98,7 @@ impl<'a> Batch<'a> {
         // A pragma of the disk's own comes with the first statement: nothing is deferred.
         tables.connection.execute_batch("BEGIN IMMEDIATE")?;
         let before = tables.heads.clone();
-        Ok(Self { tables, before, touched: Touched::new(), open: true })
+        Ok(Self { tables, before, touched: Touched::new(), fresh: Vec::new(), open: true })
     }
 
     /// The connection, inside the transaction, to read.
@@ -171,13 +173,16 @@ impl<'a> Batch<'a> {
     ) -> Result<(T, Option<OpId>), ChangeError<E>> {
         self.alive().map_err(ChangeError::Disk)?;
         self.sql("SAVEPOINT one").map_err(ChangeError::Disk)?;
-        let (heads, touched) = (self.tables.heads.clone(), self.touched.clone());
+        let (heads, fresh) = (self.tables.heads.clone(), self.fresh.len());
         let result = body(self).and_then(|(done, changes)| {
             let id = if changes.is_empty() { None } else { Some(self.log_own(by, changes)?) };
             Ok((done, id))
         });
         if result.is_err() {
-            (self.tables.heads, self.touched) = (heads, touched);
+            self.tables.heads = heads;
+            for place in self.fresh.drain(fresh..) {
+                self.touched.remove(&place);
+            }
             // What is captured of it is void.
             let _ = capture(self.tables).take();
             if self.alive().is_err() {
@@ -307,7 +312,10 @@ impl<'a> Batch<'a> {
         )?;
         let key = key_bytes(&change.key);
         keep.execute(params![change.table, key, row.has_losers(), row.encode()])?;
-        self.touched.insert((change.table, change.key.clone()));
+        let place = (change.table, change.key.clone());
+        if self.touched.insert(place.clone()) {
+            self.fresh.push(place);
+        }
         Ok((KeptRow { row, is_new }, changed))
     }
 
