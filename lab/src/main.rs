@@ -24,6 +24,7 @@ mod sipp;
 mod sniffer;
 mod stage;
 mod table;
+mod tables;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -118,6 +119,15 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
+    /// What replicated tables cost: changes a second, and how fast one that was away catches up
+    Tables {
+        /// Commits of each kind
+        #[arg(long, default_value_t = 2_000)]
+        commits: u64,
+        /// Changes to catch up: 432,000 are five a second for a day
+        #[arg(long, default_value_t = 432_000)]
+        ops: u64,
+    },
     /// Answer times while protected and alone; calls and logins for a second of CPU time
     Bench {
         /// Requests of each kind
@@ -178,6 +188,7 @@ fn run(cli: &Cli) -> Result<bool> {
             let profile = if fast { Profile::Fast } else { Profile::Default };
             calms(minutes, profile, only, &mut done)?;
         }
+        Command::Tables { commits, ops } => done.add(tables::measure(commits, ops, voice))?,
         Command::Bench { requests, calls } => done.add(bench::measure(requests, calls, voice))?,
         Command::Interop { ref only } => done.add(interop::run(only, voice))?,
         Command::Rows { quick: true, .. } => done.add(rows::play(Choice::Quick, voice))?,
