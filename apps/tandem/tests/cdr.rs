@@ -431,7 +431,13 @@ fn one_call_is_shown_with_its_events_and_an_unknown_one_is_named() {
     machine.write(Write::Entry(Entry { stamp: stamp(1, 1), ops }));
     let page = machine.prints(&["show", "abc"]);
     let at = |what: &str| page.find(what).unwrap_or_else(|| panic!("{what} is not in {page}"));
-    let order = ["14:03:05", "leg 1 (sip:ben@", "leg 1 rang", "leg 1 answered", "the call ended"];
+    let order = [
+        "2026-11-22 14:03:05.000",
+        "leg 1 (sip:ben@",
+        "leg 1 rang",
+        "leg 1 answered",
+        "the call ended",
+    ];
     assert!(order.map(at).is_sorted(), "{page}");
     let json: Value = serde_json::from_str(&machine.prints(&["show", "abc", "--json"])).unwrap();
     assert_eq!(json["events"][1]["event"], "ringing");

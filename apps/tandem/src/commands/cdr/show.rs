@@ -53,7 +53,9 @@ fn page(cdr: &Cdr, events: Option<&CallEvents>, zone: &Zone) -> String {
     lines.push(format!("outcome   {outcome}, SIP status {status}, Q.850 cause {cause}"));
     lines.push(format!("talk      {} s", cdr.talk_seconds()));
     lines.push(format!("\ntimes in {}", zone.name()));
-    let line = |micros: i64, what: &str| format!("{:.3}  {what}", zone.local(micros));
+    let line = |micros: i64, what: &str| {
+        format!("{}  {what}", zone.local(micros).strftime("%Y-%m-%d %H:%M:%S%.3f"))
+    };
     lines.push(line(cdr.start, "the call began"));
     match events {
         Some(events) => {
