@@ -284,6 +284,14 @@ impl Sync {
         self.hello(false);
     }
 
+    /// Something went wrong on the way or on the disk: the exchange begins anew, on the same link.
+    pub fn restart(&mut self) {
+        self.link = true;
+        self.compared = false;
+        self.forget();
+        self.hello(true);
+    }
+
     /// The link is gone.
     pub fn handle_link_down(&mut self) {
         self.link = false;

@@ -64,7 +64,9 @@ impl Ask {
             | Self::Export { .. }
             | Self::Import { apply: false, .. } => false,
             Self::Import { apply: true, .. }
-            | Self::Undo { .. } | Self::Keep { .. } | Self::Restore { .. } => true,
+            | Self::Undo { .. }
+            | Self::Keep { .. }
+            | Self::Restore { .. } => true,
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct Order {
     pub by: By,
 }
 
+/// After a failure the exchange with the twin begins anew after this pause.
+const RETRY: Duration = Duration::from_millis(1_000);
+
 /// What may be ordered.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -94,6 +97,8 @@ pub struct Config {
     waiting: VecDeque<Waiting>,
     /// Orders that wait until something may be written, and until when.
     held: Vec<(Instant, Order)>,
+    /// When the exchange with the twin begins anew after something failed.
+    retry: Option<Instant>,
     outputs: VecDeque<Output>,
 }
 
@@ -131,7 +136,8 @@ impl Config {
         let sync = Sync::new(tables.me(), tables.heads().collect());
         let outputs = VecDeque::from([Output::Changed(all)]);
         let (waiting, held) = (VecDeque::new(), Vec::new());
-        Ok(Self { tables, sync, view, dice, linked: false, waiting, held, outputs })
+        let (linked, retry) = (false, None);
+        Ok(Self { tables, sync, view, dice, linked, waiting, held, retry, outputs })
     }
 
     /// The tables, to read.
@@ -230,6 +236,7 @@ impl Config {
     /// The link to the twin came up or went down.
     pub fn handle_link(&mut self, now: Instant, up: bool) {
         self.linked = up;
+        self.retry = None;
         if up {
             self.sync.handle_link_up()
         } else {
@@ -252,7 +259,8 @@ impl Config {
     /// When to call [`Config::handle_timeout`].
     pub fn next_timeout(&self) -> Option<Instant> {
         let held = self.held.first().map(|(until, _)| *until);
-        self.waiting.front().map(|waiting| waiting.until).into_iter().chain(held).min()
+        let waiting = self.waiting.front().map(|waiting| waiting.until);
+        [waiting, held, self.retry].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -266,11 +274,16 @@ impl Config {
     }
 
     fn work(&mut self, now: Instant) {
+        if self.linked && self.retry.is_some_and(|at| at <= now) {
+            self.retry = None;
+            self.sync.restart();
+        }
         loop {
             while let Some(output) = self.sync.poll_output() {
                 if let Err(what) = self.exchange(output) {
-                    // The exchange begins anew with the next link; what is here is as it was.
+                    // What is here is as it was.
                     self.sync.handle_link_down();
+                    self.retry = Some(now + RETRY);
                     self.outputs.push_back(Output::Failed(what));
                 }
             }

@@ -87,11 +87,7 @@ pub(crate) struct Plan {
 /// # Errors
 ///
 /// It is none, or not one that makes sense: names the user, the key and what was expected, or the line.
-pub(crate) fn plan(
-    text: &str,
-    accounts: &Accounts,
-    emergency: &Emergency,
-) -> Result<Plan, String> {
+pub(crate) fn plan(text: &str, accounts: &Accounts, emergency: &Emergency) -> Result<Plan, String> {
     let document: Document = toml::from_str(text).map_err(|error| error.to_string())?;
     if document.version != VERSION {
         let given = document.version;

@@ -23,6 +23,7 @@ struct Side {
     blocks: BTreeMap<Blockable, BlockSetting>,
     answers: Vec<(u64, Result<(), String>)>,
     told: Option<Told>,
+    failures: Vec<String>,
     line: Vec<Vec<u8>>,
     wall: u64,
 }
@@ -47,6 +48,7 @@ impl Side {
             blocks: BTreeMap::new(),
             answers: Vec::new(),
             told: None,
+            failures: Vec::new(),
             line: Vec::new(),
             wall: 1_790_000_000_000,
         };
@@ -62,7 +64,7 @@ impl Side {
                 Output::Changed(edits) => edits.into_iter().for_each(|edit| self.apply(edit)),
                 Output::Fact(_) => {}
                 Output::Told { told, .. } => self.told = Some(told),
-                Output::Failed(what) => panic!("{what}"),
+                Output::Failed(what) => self.failures.push(what),
             }
         }
     }
@@ -309,4 +311,23 @@ fn a_conflict_is_shown_in_words_and_ended_on_both_servers() {
     }
     assert!(a.conflicts().is_empty() && b.conflicts().is_empty());
     assert_same(&a, &b);
+}
+
+#[test]
+fn a_message_that_was_lost_is_noticed_and_the_exchange_begins_anew() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    link(&mut a, &mut b, true);
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    a.line.clear();
+    a.order(Instant::ZERO, user("ben", &["22"]));
+    exchange(&mut a, &mut b);
+    assert!(b.accounts.is_empty() && b.failures.len() == 1, "{:?}", b.failures);
+    let due = b.config.next_timeout().unwrap();
+    b.config.handle_timeout(due);
+    b.drain();
+    exchange(&mut a, &mut b);
+    assert_eq!(b.accounts.len(), 2);
+    assert_same(&a, &b);
+    assert_eq!(a.answers.len(), 2);
+    assert_eq!(b.config.next_timeout(), None);
 }
