@@ -278,7 +278,9 @@ pub(crate) fn check(path: &Path, connection: &Connection) -> Result<(), OpenErro
         if pages.saturating_mul(bytes) > CHECK_BYTES_MAX {
             return Ok(String::from("ok"));
         }
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        let what: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        // On one line, for the log; there is no other database than this one.
+        Ok(what.replace("*** in database main ***", "").trim().replace('\n', "; "))
     };
     // A page that the disk did not give once looks like one that is wrong: it is asked twice.
     let second = |first: String| if first == "ok" { Ok(first) } else { verdict() };
