@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tandem_call::{Cdr, Ending, Outcome as Record};
-use tandem_node::{CDR_PREFIX, Request, read_cdr};
+use tandem_call::{CallEvent, Cdr, Ending, Outcome as Record};
+use tandem_node::{CDR_PREFIX, CallEvents, Request, read_cdr, read_events};
 use tandem_store::tables::Tables;
 use tandem_types::Duration;
 
@@ -136,16 +136,32 @@ impl World {
     fn judge_records(&mut self) {
         let mut found = Vec::new();
         let mut by_call: BTreeMap<u32, Vec<Cdr>> = BTreeMap::new();
+        let mut events: BTreeMap<String, CallEvents> = BTreeMap::new();
+        let mut cdrs = Vec::new();
         for (key, kept) in self.machines[0].disk.logs() {
-            let body = kept.body.as_deref().filter(|_| key.starts_with(CDR_PREFIX));
-            let Some(cdr) = body.and_then(read_cdr) else {
-                found.push(format!("{} cannot be read", String::from_utf8_lossy(key)));
-                continue;
-            };
+            let body = kept.body.as_deref();
+            let name = String::from_utf8_lossy(key);
+            if let (Some(call), Some(read)) =
+                (name.strip_prefix("cev/"), body.and_then(read_events))
+            {
+                events.insert(call.to_owned(), read);
+            } else if let Some(cdr) =
+                body.filter(|_| key.starts_with(CDR_PREFIX)).and_then(read_cdr)
+            {
+                cdrs.push(cdr);
+            } else {
+                found.push(format!("{name} cannot be read"));
+            }
+        }
+        for cdr in cdrs {
+            if let Err(what) = judge_events(&cdr, events.remove(&cdr.call_id).as_ref()) {
+                found.push(format!("record {}: {what}", cdr.call_id));
+            }
             if let Some(call) = call_of(&cdr) {
                 by_call.entry(call).or_default().push(cdr);
             }
         }
+        found.extend(events.keys().map(|call| format!("{call} has events and no record")));
         let mut compared = 0;
         for (number, call) in self.oracle.calls.iter().filter(|(_, call)| !call.excused) {
             let cdrs = by_call.get(number).map_or(&[][..], Vec::as_slice);
@@ -280,6 +296,18 @@ fn judge_refusal(call: &Call, status: u16) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("was refused with {status} although somebody could have answered"))
+}
+
+/// The events of a call tell what its record does.
+fn judge_events(cdr: &Cdr, events: Option<&CallEvents>) -> Result<(), String> {
+    let steps = events.map_or(&[][..], |events| &events.trail.steps);
+    let has = |wanted: fn(&CallEvent) -> bool| steps.iter().any(|step| wanted(&step.event));
+    let rang = has(|event| matches!(event, CallEvent::Ringing { .. }));
+    let answered = has(|event| matches!(event, CallEvent::Answered { .. }));
+    let right = rang == cdr.delivered.is_some()
+        && answered == cdr.connect.is_some()
+        && steps.is_sorted_by_key(|step| step.after_us);
+    if right { Ok(()) } else { Err(format!("{cdr:?} has other events: {events:?}")) }
 }
 
 fn judge_record(call: &Call, cdrs: &[Cdr], strict: bool) -> Result<(), String> {
