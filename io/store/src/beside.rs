@@ -44,7 +44,7 @@ impl Beside {
         writer: &Connection,
     ) -> rusqlite::Result<Self> {
         let path = folder.join(FILE_NAME);
-        let doubt = empty_log(writer).is_err();
+        let doubt = make_durable(writer).is_err();
         Ok(Self {
             checkpointer: Mutex::new(Some(checkpointer(&path)?)),
             path,
@@ -134,8 +134,17 @@ fn checkpointer(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Makes durable what the write-ahead log holds. It begins by syncing the log: where only the room for more
+/// is missing, or somebody reads, that was enough.
+pub(crate) fn make_durable(connection: &Connection) -> rusqlite::Result<()> {
+    match empty_log(connection) {
+        Err(error) if casts_doubt(&error) => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Writes all that is in the write-ahead log to the file, durably, and begins the log anew.
-pub(crate) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     let busy: bool =
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if busy {

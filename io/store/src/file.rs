@@ -194,7 +194,10 @@ pub(crate) fn open(folder: &Path) -> Result<Connection, OpenError> {
 /// The name in the folder survives a power loss like the content does. Also where the file is not new:
 /// who made it may have died before this.
 pub(crate) fn keep_name(path: &Path) -> Result<(), OpenError> {
-    let Some(folder) = path.parent() else { return Ok(()) };
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        Some(_) | None => Path::new("."),
+    };
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|error| OpenError::of_io(folder, &error))
 }

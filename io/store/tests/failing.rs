@@ -123,6 +123,24 @@ fn a_full_disk_refuses_and_takes_the_same_change_when_there_is_room() {
 }
 
 #[test]
+fn what_is_there_is_opened_on_a_full_disk_too_and_is_durable() {
+    let ground = disk("full-start", Files::default());
+    let mut tables = open(&ground.0).unwrap();
+    write(&ground.0, &mut tables, 0..20);
+    let shown = print(&tables);
+    let full = disk("full-start-again", ground.0.moment().killed(0));
+    full.0.room(Some(full.0.length()));
+    let mut found = open(&full.0).unwrap();
+    assert_eq!(print(&found), shown);
+    assert!(found.change(&by(9_000), |c| c.execute_batch(&insert(100))).is_err(), "it is full");
+    assert_eq!(print(&found), shown);
+    let cut = disk("full-start-cut", full.0.moment().power_cut(1));
+    assert_eq!(print(&open(&cut.0).unwrap()), shown);
+    full.0.room(None);
+    write(&full.0, &mut found, 100..102);
+}
+
+#[test]
 fn a_batch_whose_transaction_is_gone_writes_nothing_more() {
     let ground = disk("gone", Files::default());
     let mut tables = open(&ground.0).unwrap();

@@ -310,13 +310,13 @@ fn fail(name: &str, failure: Failure, rule: Option<Sabotage>) -> Result<Option<u
 #[test]
 fn after_an_error_of_the_disk_what_is_reported_later_is_there_all_the_same() {
     let mut failed = 0;
-    for (on, error) in [
-        (On::Write, Error::Io),
-        (On::Write, Error::Full),
-        (On::Sync, Error::Io),
-        (On::Sync, Error::IoAndForgotten),
+    for (on, error, each) in [
+        (On::Write, Error::Io, 1),
+        (On::Write, Error::Full, 3),
+        (On::Sync, Error::Io, 1),
+        (On::Sync, Error::IoAndForgotten, 1),
     ] {
-        for after in 0.. {
+        for after in (0..).step_by(each) {
             let failure = Failure { on, after, times: 1 + after % 2, error };
             match fail("journal-fails", failure, None).unwrap() {
                 Some(failures) => failed += failures,
@@ -357,6 +357,21 @@ fn a_full_disk_keeps_what_it_has_and_takes_the_rest_when_there_is_room() {
     assert_eq!((script.promised.last().unwrap().1, script.gaps), (last, 0));
     drop(script);
     assert_eq!(look(&ground).unwrap().0, Found { there: last, known: last });
+}
+
+#[test]
+fn a_store_that_was_killed_is_opened_on_a_full_disk_too() {
+    let ground = ground("journal-full", Files::default());
+    let mut script = Script::new(&ground, None);
+    script.write(12);
+    script.write(2);
+    let full = self::ground("journal-full-again", ground.disk.moment().killed(0));
+    full.disk.room(Some(full.disk.length()));
+    let (found, store) = look(&full).unwrap();
+    assert_eq!(found, Found { there: 14, known: 14 });
+    drop(store);
+    let cut = self::ground("journal-full-cut", full.disk.moment().power_cut(0));
+    assert_eq!(look(&cut).unwrap().0, found);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tandem_oplog::{Chain, Clock, Hlc, OpId, Origin, Row, Schema, Seen};
 use super::capture::Capture;
 use super::sql::{key_of, write_row};
 use super::{Heads, Tables};
-use crate::beside::empty_log;
+use crate::beside::make_durable;
 use crate::file::{OpenError, check, keep_name};
 
 /// Marks the file as ours ("TANC").
@@ -64,7 +64,7 @@ impl Tables {
             connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
             // Who was killed between writing and syncing has left here what is not durable. It is made
             // so before anybody sees it, because the number of an op that was seen is never given again.
-            empty_log(&connection)?;
+            make_durable(&connection)?;
             Ok(connection)
         };
         let connection = opened().map_err(|error| OpenError::of_sqlite(path, &error))?;
