@@ -150,11 +150,6 @@ impl Config {
         self.tables
     }
 
-    /// How many changes the twin lacks; `None` without it.
-    pub fn behind(&self) -> Option<u64> {
-        self.sync.behind()
-    }
-
     /// Orders, in one transaction.
     pub fn handle_orders(&mut self, now: Instant, orders: Vec<Order>) {
         for order in orders {
