@@ -425,7 +425,9 @@ impl World {
                 if let Some(process) = &mut machine.server {
                     let epoch = process.node.standing().epoch;
                     let by = By { author: "administrator".to_owned(), wall_millis, epoch };
-                    process.config.handle_orders(local, vec![Order { id, work: Work::Edit(edit), by }]);
+                    process
+                        .config
+                        .handle_orders(local, vec![Order { id, work: Work::Edit(edit), by }]);
                 }
             }
             NodeOutput::Store { write, sync, ticket } => {

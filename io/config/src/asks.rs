@@ -360,7 +360,7 @@ impl People {
         let is_user = [LOGINS, NUMBERS].iter().any(|table| table.columns[0].name == column);
         match value {
             Value::Blob(id) if is_user => self.name(id),
-            value => value.to_string(),
+            Value::Null | Value::Integer(_) | Value::Text(_) | Value::Blob(_) => value.to_string(),
         }
     }
 
