@@ -265,6 +265,11 @@ impl Sync {
         (self.compared || !self.link) && !self.peer.as_ref().is_some_and(lacks)
     }
 
+    /// Whether what the other one has was compared with what is here, on this link.
+    pub const fn is_compared(&self) -> bool {
+        self.compared
+    }
+
     /// What the other one has on its disk, as far as it has said so; `None` without it.
     pub fn there(&self) -> Option<&Seen> {
         self.peer.as_ref().map(|peer| &peer.has)

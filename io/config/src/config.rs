@@ -99,6 +99,10 @@ pub struct Config {
     held: Vec<(Instant, Order)>,
     /// When the exchange with the twin begins anew after something failed.
     retry: Option<Instant>,
+    /// So long a twin on the link that has not greeted yet is waited for before anything is written.
+    greeting_until: Option<Instant>,
+    /// What failed last of the exchange, until it works again: it is told once.
+    failed: Option<String>,
     outputs: VecDeque<Output>,
 }
 
@@ -136,8 +140,19 @@ impl Config {
         let sync = Sync::new(tables.me(), tables.heads().collect());
         let outputs = VecDeque::from([Output::Changed(all)]);
         let (waiting, held) = (VecDeque::new(), Vec::new());
-        let (linked, retry) = (false, None);
-        Ok(Self { tables, sync, view, dice, linked, waiting, held, retry, outputs })
+        Ok(Self {
+            tables,
+            sync,
+            view,
+            dice,
+            linked: false,
+            waiting,
+            held,
+            retry: None,
+            greeting_until: None,
+            failed: None,
+            outputs,
+        })
     }
 
     /// The tables, to read.
@@ -231,7 +246,8 @@ impl Config {
     /// The link to the twin came up or went down.
     pub fn handle_link(&mut self, now: Instant, up: bool) {
         self.linked = up;
-        self.retry = None;
+        (self.retry, self.failed) = (None, None);
+        self.greeting_until = up.then_some(now + TWIN_WAIT);
         if up {
             self.sync.handle_link_up()
         } else {
@@ -244,9 +260,7 @@ impl Config {
     pub fn handle_message(&mut self, now: Instant, bytes: &[u8]) {
         match Message::decode(bytes) {
             Some(message) => self.sync.handle_message(message),
-            None => {
-                self.outputs.push_back(Output::Failed("the twin says what is not known".to_owned()))
-            }
+            None => self.fail(NOT_KNOWN.to_owned()),
         }
         self.work(now);
     }
@@ -271,6 +285,7 @@ impl Config {
     fn work(&mut self, now: Instant) {
         if self.linked && self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
+            self.greeting_until = Some(now + TWIN_WAIT);
             self.sync.restart();
         }
         loop {
@@ -279,14 +294,17 @@ impl Config {
                     // What is here is as it was.
                     self.sync.handle_link_down();
                     self.retry = Some(now + RETRY);
-                    self.outputs.push_back(Output::Failed(what));
+                    self.fail(what);
                 }
             }
-            if self.held.is_empty() || !self.sync.may_write() {
+            if self.held.is_empty() || !self.may_write(now) {
                 break;
             }
-            let held = core::mem::take(&mut self.held);
-            let orders: Vec<Order> = held.into_iter().map(|(_, order)| order).collect();
+            // A document is compared with what is there: it has a transaction of its own.
+            let whole =
+                |(_, order): &(Instant, Order)| matches!(order.work, Work::Ask(Ask::Import { .. }));
+            let end = self.held.iter().position(whole).unwrap_or(self.held.len()).max(1);
+            let orders: Vec<Order> = self.held.drain(..end).map(|(_, order)| order).collect();
             self.carry_out(now, &orders);
         }
         let late = self.held.iter().take_while(|(until, _)| *until <= now).count();
@@ -301,6 +319,20 @@ impl Config {
             let (id, asked) = (waiting.id, waiting.asked);
             self.waiting.pop_front();
             self.done(id, asked);
+        }
+    }
+
+    /// A twin that never greets (it is of another version, or stands still) keeps nobody from working:
+    /// should it have ops of ours that are missing here, what is written gets a new name later.
+    fn may_write(&self, now: Instant) -> bool {
+        let waited = self.greeting_until.is_none_or(|until| until <= now);
+        self.sync.may_write() || (waited && !self.sync.is_compared())
+    }
+
+    fn fail(&mut self, what: String) {
+        if self.failed.as_ref() != Some(&what) {
+            self.failed = Some(what.clone());
+            self.outputs.push_back(Output::Failed(what));
         }
     }
 
@@ -324,6 +356,7 @@ impl Config {
             }
             Wanted::Take(ops) => {
                 let touched = self.take(&ops).map_err(|error| error.to_string())?;
+                self.failed = None;
                 self.changed(&touched, &[]);
                 self.sync.handle_here(self.tables.heads().collect());
                 self.sync.handle_taken();
@@ -397,7 +430,7 @@ impl Config {
                     self.outputs.push_back(Output::Changed(edits));
                 }
             }
-            Err(error) => self.outputs.push_back(Output::Failed(error.to_string())),
+            Err(error) => self.fail(error.to_string()),
         }
     }
 
@@ -420,10 +453,12 @@ impl Config {
         self.outputs.push_back(Output::Edited { id, result: Err(why) });
         match self.view.truth(self.tables.reader(), edit) {
             Ok(truth) => self.outputs.push_back(Output::Changed(vec![truth])),
-            Err(error) => self.outputs.push_back(Output::Failed(error.to_string())),
+            Err(error) => self.fail(error.to_string()),
         }
     }
 }
+
+const NOT_KNOWN: &str = "the twin says what is not known here: is it of another version?";
 
 const PUT_BACK: &str = "nothing is changed: an older copy of the configuration was put back here, and the \
                         other server is sending what it lacks; try again in a moment";

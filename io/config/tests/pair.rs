@@ -331,3 +331,38 @@ fn a_message_that_was_lost_is_noticed_and_the_exchange_begins_anew() {
     assert_eq!(a.answers.len(), 2);
     assert_eq!(b.config.next_timeout(), None);
 }
+
+#[test]
+fn a_twin_that_never_greets_keeps_nobody_from_working() {
+    let mut a = Side::new(Seat::Master);
+    a.config.handle_link(Instant::ZERO, true);
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    assert!(a.answers.is_empty(), "the twin may have something to say first");
+    let due = a.config.next_timeout().unwrap();
+    for _ in 0..3 {
+        a.config.handle_message(due, &[99, 99]);
+    }
+    a.drain();
+    assert_eq!(a.config.tables().heads().count(), 1, "written");
+    assert_eq!(a.failures.len(), 1, "told once: {:?}", a.failures);
+    a.config.handle_timeout(due + TWIN_WAIT);
+    a.drain();
+    assert_eq!(a.answers.len(), 1);
+    assert!(a.answers[0].1.is_ok(), "{:?}", a.answers);
+}
+
+#[test]
+fn a_document_is_compared_with_what_was_ordered_before_it() {
+    let mut a = Side::new(Seat::Master);
+    a.order(Instant::ZERO, user("anna", &["21"]));
+    let Some(Told::Document(document)) = a.ask(Ask::Export { passwords: true }) else { panic!() };
+    let by = By { author: String::new(), wall_millis: a.wall + 1, epoch: Epoch::NEVER };
+    let works =
+        [Work::Edit(user("ben", &["22"])), Work::Ask(Ask::Import { document, apply: true })];
+    let orders = works.map(|work| Order { id: 7, work, by: by.clone() });
+    a.apply(user("ben", &["22"]));
+    a.config.handle_orders(Instant::ZERO, orders.into());
+    a.drain();
+    assert_eq!(a.told, Some(Told::Decided));
+    assert_eq!(a.accounts.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["anna"]);
+}
