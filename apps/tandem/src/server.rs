@@ -26,7 +26,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tandem_link::Link;
 use tandem_net::{Limits, Net};
-use tandem_node::Node;
+use tandem_node::{Input, Node};
 use tandem_os::{clock, entropy, signals::Signals};
 use tandem_store::{Settings, Store};
 use tandem_types::Dice;
@@ -85,7 +85,7 @@ async fn serve(
         .map_err(|error| anyhow!("{error}"))?;
     // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
     let seed = entropy::seed().context("the system gives no random numbers")?;
-    let tables = tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
+    let mut tables = tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
         .map_err(|error| anyhow!("{error}"))?;
     let (own, peer) = config.link_ends();
     let link = tandem_link::Config::new(config.seat, own, peer, secret.clone());
@@ -108,7 +108,14 @@ async fn serve(
         devices_per_user_max: config.devices_per_user,
         lingers: config.interface.is_some(),
     };
-    let node = Node::new(clock::now(), node, Dice::from_seed(seed), loaded.records, loaded.known);
+    let now = clock::now();
+    let mut node = Node::new(now, node, Dice::from_seed(seed), loaded.records, loaded.known);
+    // All of it is known before the first lease: nobody is told that there is no such user.
+    while let Some(output) = tables.poll_output() {
+        if let tandem_config::Output::Changed(edits) = output {
+            node.handle(now, Input::Changed(edits));
+        }
+    }
     let (changed, config_events) = mpsc::unbounded_channel();
     let settings = ConfigThread::start(tables, move |output| {
         let _ = changed.send(output);

@@ -3,7 +3,7 @@
 //! What comes meanwhile waits; orders that wait together become one transaction. The loop of the server
 //! never waits: where too much lies here already, an order is refused and the link begun anew.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use tandem_config::{Config, Order, Output};
@@ -19,9 +19,14 @@ enum Wish {
     Message(Vec<u8>),
 }
 
-/// Too much waits for the disk.
+/// Why the thread does not take something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Behind;
+pub(super) enum Behind {
+    /// Too much waits for the disk.
+    Full,
+    /// It has ended, by a fault of ours.
+    Gone,
+}
 
 /// The thread. It ends, with all that waits done, when this is dropped.
 pub(super) struct ConfigThread {
@@ -57,7 +62,11 @@ impl ConfigThread {
     }
 
     fn wish(&self, wish: Wish) -> Result<(), Behind> {
-        self.wishes.as_ref().map_or(Err(Behind), |wishes| wishes.try_send(wish).map_err(|_| Behind))
+        let Some(wishes) = &self.wishes else { return Err(Behind::Gone) };
+        wishes.try_send(wish).map_err(|error| match error {
+            TrySendError::Full(_) => Behind::Full,
+            TrySendError::Disconnected(_) => Behind::Gone,
+        })
     }
 }
 

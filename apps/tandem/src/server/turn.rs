@@ -189,9 +189,12 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn settings_behind(&self, told: Result<(), Behind>) {
-        if told.is_err() {
-            self.link.reset("the disk of the configuration does not keep up");
+    fn settings_behind(&mut self, told: Result<(), Behind>) {
+        match told {
+            Ok(()) => {}
+            Err(Behind::Full) => self.link.reset("the disk of the configuration does not keep up"),
+            // The keeper starts a whole server; the twin serves meanwhile.
+            Err(Behind::Gone) => self.stop = Some("the thread of the configuration has ended"),
         }
     }
 
@@ -220,7 +223,11 @@ impl<'a> Server<'a> {
 
     fn order(&mut self, now: Instant, id: u64, edit: Edit) {
         let by = self.by(String::from("administrator"));
-        if self.settings.order(Order { id, work: Work::Edit(edit), by }).is_err() {
+        let ordered = self.settings.order(Order { id, work: Work::Edit(edit), by });
+        if ordered == Err(Behind::Gone) {
+            self.settings_behind(ordered);
+        }
+        if ordered.is_err() {
             self.node.handle(now, Input::Edited { id, result: Err(TOO_MANY.to_owned()) });
         }
     }
@@ -228,7 +235,11 @@ impl<'a> Server<'a> {
     /// Edits and questions have numbers of their own: their answers are of two kinds.
     fn ask(&mut self, id: u64, ask: Ask, author: String) {
         let by = self.by(author);
-        if self.settings.order(Order { id, work: Work::Ask(ask), by }).is_err() {
+        let ordered = self.settings.order(Order { id, work: Work::Ask(ask), by });
+        if ordered == Err(Behind::Gone) {
+            self.settings_behind(ordered);
+        }
+        if ordered.is_err() {
             self.answer(id, Answer::Config(ConfigTold::NotDecided(TOO_MANY.to_owned())));
         }
     }
