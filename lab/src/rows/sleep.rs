@@ -4,9 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use tandem::demo::twins::Serving;
 use tandem::demo::wait;
 
 use super::ground::{Ground, LIMIT, Plan, Stopped, on_pair, reigns, stayed, went_over};
+use super::watch::Seen;
 use super::{Row, quick, row};
 
 /// What stands still.
@@ -59,13 +61,7 @@ fn stop(ground: &mut Ground, index: usize, what: What) -> Result<Stopped> {
 /// Shorter than anything that judges.
 fn stall(what: What, time: Duration) -> Result<String> {
     on_pair(Plan::default(), |ground, before| {
-        let watch = ground.watch()?;
-        ground.calm()?;
-        let stopped = stop(ground, before.index, what)?;
-        wait::pass("the stall", time)?;
-        drop(stopped);
-        ground.calm()?;
-        let (after, seen) = ground.settle(watch)?;
+        let (after, seen) = stands_still(ground, before, what, time)?;
         stayed(before, &after)?;
         seen.one_served()
     })
@@ -74,19 +70,29 @@ fn stall(what: What, time: Duration) -> Result<String> {
 /// As long as a lease: the keeper must listen before it goes on, and the twin may be faster.
 fn short(what: What, time: Duration) -> Result<String> {
     on_pair(Plan::default(), |ground, before| {
-        let watch = ground.watch()?;
-        ground.calm()?;
-        let stopped = stop(ground, before.index, what)?;
-        wait::pass("the stall", time)?;
-        drop(stopped);
-        ground.calm()?;
-        let (after, seen) = ground.settle(watch)?;
+        let (after, seen) = stands_still(ground, before, what, time)?;
         let begun = reigns(before, &after);
         ensure!(begun <= 1, "{begun} new reigns have begun");
         let who =
             if after.index == before.index { "the same one serves" } else { "the twin serves" };
         Ok(format!("{who}, {begun} new reigns; {}", seen.one_served()?))
     })
+}
+
+/// Who serves stands still; who serves after that, and what was seen.
+fn stands_still(
+    ground: &mut Ground,
+    before: &Serving,
+    what: What,
+    time: Duration,
+) -> Result<(Serving, Seen)> {
+    let watch = ground.watch()?;
+    ground.calm()?;
+    let stopped = stop(ground, before.index, what)?;
+    wait::pass("the stall", time)?;
+    drop(stopped);
+    ground.calm()?;
+    ground.settle(watch)
 }
 
 /// Longer than the twin waits.
