@@ -45,6 +45,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tandem-store", &["tandem-types", "tandem-journal", "tandem-oplog"]),
     // What rows mean for telephony is all that sets it apart from the store.
     ("tandem-config", &["tandem-types", "tandem-dialplan", "tandem-oplog", "tandem-store"]),
+    // Contents have no meaning there: rows of the configuration say what they are for.
+    ("tandem-files", &["tandem-types"]),
     // For tests only: nothing that is shipped may know it.
     ("tandem-faultfs", &["tandem-types"]),
     ("tandem-os", &["tandem-types"]),
