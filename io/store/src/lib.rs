@@ -17,6 +17,7 @@
 //!
 //! This crate decides nothing: it does not know what a record means, nor who is active.
 
+pub mod backup;
 mod beside;
 mod file;
 mod queue;
