@@ -43,6 +43,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tandem-net", &["tandem-types"]),
     ("tandem-link", &["tandem-types"]),
     ("tandem-store", &["tandem-types", "tandem-journal", "tandem-oplog"]),
+    // It is told what is in a record, and what the tables are.
+    ("tandem-postgres", &["tandem-types", "tandem-journal", "tandem-oplog"]),
     // What rows mean for telephony is all that sets it apart from the store.
     ("tandem-config", &["tandem-types", "tandem-dialplan", "tandem-oplog", "tandem-store"]),
     // Contents have no meaning there: rows of the configuration say what they are for.

@@ -1,0 +1,581 @@
+//! The thread that keeps the connection: edits go through it, others' ops come from it, and the records
+//! of the journal are sent on.
+//!
+//! ```text
+//!   connect ──> Exchange (what is there) ──> Here (what is here, and what is lacking there)
+//!      ^              ^                         │
+//!      │              └── until both have all ──┘──> live: edits are taken, records are sent
+//!      └── away: asked again every second          │
+//!             ^────────── no answer in time ───────┘
+//! ```
+//!
+//! Invariant: it is live only while every op that is there is here as well. So a number of ours is never
+//! given twice: where it is not known whether an op arrived, nothing is written before both have
+//! compared again, and an op that did arrive is taken from there.
+
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tandem_journal::{Cursor, Known, Record};
+use tandem_oplog::{Chain, OpId, PART_BYTES, Seen};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::access::Access;
+use crate::database::{Database, PATIENCE};
+use crate::schema::Setup;
+use crate::trouble::Trouble;
+
+/// Pause between two tries to connect.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often is looked for records, and for ops of which no bell told.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often the waiting records are counted while they wait.
+const COUNT: Duration = Duration::from_secs(5);
+
+/// An exchange that is not answered by our own side within this time begins anew.
+const EXCHANGE: Duration = Duration::from_secs(20);
+
+/// Who makes an edit waits a little longer than the database may take.
+const STORE_WAIT: Duration = Duration::from_secs(PATIENCE.as_secs() + 1);
+
+/// The journal of this machine, to read from.
+pub trait Spool: Send {
+    /// Up to where every record is in it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn known(&mut self) -> Result<Known, String>;
+
+    /// The next log records that `known` does not cover, in the order of stamp and key; with where to go on,
+    /// or `None` when there are no more.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn read(
+        &mut self,
+        known: &Known,
+        after: &Cursor,
+    ) -> Result<(Vec<Record>, Option<Cursor>), String>;
+
+    /// How many log records `known` does not cover.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn count(&mut self, known: &Known) -> Result<u64, String>;
+
+    /// Wall time, microseconds since 1970.
+    fn wall_micros(&self) -> i64;
+}
+
+/// What the thread tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// Compare, take these ops, and answer by [`Worker::here`] or [`Worker::refuse`].
+    Exchange {
+        /// Comes back with the answer.
+        round: u64,
+        /// The last op of each origin that is there, with its chain.
+        heads: Vec<(OpId, Chain)>,
+        /// Ops that are lacking here, in an order in which they can be taken.
+        ops: Vec<Vec<u8>>,
+    },
+    /// It is live, at this host.
+    Live(String),
+    /// It is not any more, or not yet; why.
+    Gone(Trouble),
+    /// The journal cannot be read.
+    Spool(String),
+}
+
+/// What is here: the answer to [`Report::Exchange`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Here {
+    /// Of the question.
+    pub round: u64,
+    /// Every op that is on the disk of this machine.
+    pub seen: Seen,
+    /// Ops that are lacking there, a part of them: the next question brings the next part.
+    pub ops: Vec<Vec<u8>>,
+}
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum State {
+    /// Nothing was heard yet, or the two compare what they have.
+    #[default]
+    Connecting,
+    /// Edits are taken, records are sent.
+    Live,
+    /// It does not answer.
+    Away,
+    /// It answers and will not do.
+    Refused,
+}
+
+/// How it stands, since when, and what waits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// How.
+    pub state: State,
+    /// Since when: microseconds since 1970. For [`State::Away`] since the last time that it was live.
+    pub since_micros: i64,
+    /// The host that answered last.
+    pub host: Option<String>,
+    /// Why it is not live.
+    pub why: Option<String>,
+    /// Records that wait here; `None` while it has never said what it has.
+    pub waiting: Option<u64>,
+    /// Every record up to here is there: it may be deleted on this machine.
+    pub shipped: Known,
+}
+
+/// Why an edit is not stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stored {
+    /// It was not even asked.
+    NotReady(Box<Standing>),
+    /// It says no; nothing is changed.
+    Refused(String),
+    /// It did not answer in time: nobody knows yet.
+    Doubt(String),
+}
+
+enum Order {
+    Store { ops: Vec<Vec<u8>>, until: Instant, reply: SyncSender<Result<(), Trouble>> },
+    Here(Here),
+    Refuse { round: u64, why: String },
+    Doubt,
+    Stop,
+}
+
+/// The way to the thread, for whoever needs it.
+#[derive(Clone, Debug)]
+pub struct Line {
+    orders: UnboundedSender<Order>,
+    standing: Arc<Mutex<Standing>>,
+}
+
+impl Line {
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        lock(&self.standing).clone()
+    }
+
+    /// Whether an edit may be asked for.
+    ///
+    /// # Errors
+    ///
+    /// It is not live.
+    pub fn ready(&self) -> Result<(), Stored> {
+        let standing = lock(&self.standing);
+        match standing.state {
+            State::Live => Ok(()),
+            State::Connecting | State::Away | State::Refused => {
+                Err(Stored::NotReady(Box::new(standing.clone())))
+            }
+        }
+    }
+
+    /// Brings ops there, and waits until they are committed. For threads that may wait.
+    ///
+    /// # Errors
+    ///
+    /// They are not, or it is not known. Then nothing more is taken until both have compared.
+    pub fn store(&self, ops: Vec<Vec<u8>>) -> Result<(), Stored> {
+        self.ready()?;
+        let (reply, answer) = sync_channel(1);
+        let until = Instant::now() + STORE_WAIT;
+        let late = || Stored::Doubt(format!("no answer within {} s", STORE_WAIT.as_secs()));
+        if self.orders.send(Order::Store { ops, until, reply }).is_err() {
+            return Err(Stored::Refused("its thread has ended".to_owned()));
+        }
+        let stored = match answer.recv_timeout(STORE_WAIT) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(Trouble::Away(what))) => Stored::Doubt(what),
+            Ok(Err(Trouble::Refused(what))) => Stored::Refused(what),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => late(),
+        };
+        self.doubt();
+        Err(stored)
+    }
+
+    /// What is there and what is here may differ: nothing is taken until both have compared.
+    pub fn doubt(&self) {
+        let mut standing = lock(&self.standing);
+        if standing.state == State::Live {
+            standing.state = State::Connecting;
+        }
+        drop(standing);
+        // A thread that has ended is never live again.
+        let _ = self.orders.send(Order::Doubt);
+    }
+
+    /// Answers [`Report::Exchange`].
+    pub fn here(&self, here: Here) {
+        let _ = self.orders.send(Order::Here(here));
+    }
+
+    /// Answers [`Report::Exchange`]: what is there cannot be brought together with what is here.
+    pub fn refuse(&self, round: u64, why: String) {
+        let _ = self.orders.send(Order::Refuse { round, why });
+    }
+}
+
+/// The thread. It ends when this is dropped; what waits stays in the journal.
+#[derive(Debug)]
+pub struct Worker {
+    line: Line,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// `report` is called from the thread, and may not wait.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread.
+    pub fn start(
+        access: Access,
+        setup: Setup,
+        spool: Box<dyn Spool>,
+        report: impl Fn(Report) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (orders, inbox) = unbounded_channel();
+        let since_micros = spool.wall_micros();
+        let standing = Standing { since_micros, ..Standing::default() };
+        let standing = Arc::new(Mutex::new(standing));
+        let line = Line { orders, standing: Arc::clone(&standing) };
+        let mut work = Work {
+            access,
+            setup,
+            spool,
+            report: Box::new(report),
+            inbox,
+            standing,
+            round: 0,
+            shipped: None,
+            counted: None,
+        };
+        let thread = std::thread::Builder::new().name("postgres".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(work.run()))?;
+        Ok(Self { line, thread: Some(thread) })
+    }
+
+    /// The way to it.
+    pub fn line(&self) -> Line {
+        self.line.clone()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.line.orders.send(Order::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(standing: &Mutex<Standing>) -> MutexGuard<'_, Standing> {
+    standing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Work {
+    access: Access,
+    setup: Setup,
+    spool: Box<dyn Spool>,
+    report: Box<dyn Fn(Report) + Send>,
+    inbox: UnboundedReceiver<Order>,
+    standing: Arc<Mutex<Standing>>,
+    round: u64,
+    /// Every record up to here is there, as far as it has said.
+    shipped: Option<Known>,
+    /// When the waiting records were counted last.
+    counted: Option<Instant>,
+}
+
+/// Why a connection is not used any more.
+enum End {
+    Stop,
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for End {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl Work {
+    async fn run(&mut self) {
+        loop {
+            let access = self.access.clone();
+            let connect = Database::connect(&access, self.setup.clone());
+            let connected = {
+                let mut connect = std::pin::pin!(connect);
+                loop {
+                    tokio::select! {
+                        connected = &mut connect => break Some(connected),
+                        order = self.inbox.recv() => if is_stop(order) { break None },
+                    }
+                }
+            };
+            let end = match connected {
+                None => return,
+                Some(Ok(database)) => self.live(database).await,
+                Some(Err(trouble)) => End::Trouble(trouble),
+            };
+            match end {
+                End::Stop => return,
+                End::Trouble(trouble) => self.gone(trouble),
+            }
+            if self.pause().await {
+                return;
+            }
+        }
+    }
+
+    /// Until the next try; true where it shall stop.
+    async fn pause(&mut self) -> bool {
+        let pause = tokio::time::sleep(RETRY);
+        let mut pause = std::pin::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return false,
+                order = self.inbox.recv() => if is_stop(order) { return true },
+            }
+        }
+    }
+
+    fn gone(&mut self, trouble: Trouble) {
+        let state = match &trouble {
+            Trouble::Away(_) => State::Away,
+            Trouble::Refused(_) => State::Refused,
+        };
+        let why = trouble.to_string();
+        let now = self.spool.wall_micros();
+        let mut standing = lock(&self.standing);
+        let is_new = standing.why.as_ref() != Some(&why) || standing.state != state;
+        if standing.why.is_none() {
+            standing.since_micros = now;
+        }
+        (standing.state, standing.why) = (state, Some(why));
+        drop(standing);
+        if is_new {
+            (self.report)(Report::Gone(trouble));
+        }
+        if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        self.counted = Some(Instant::now());
+        let Some(shipped) = &self.shipped else { return };
+        match self.spool.count(shipped) {
+            Ok(waiting) => lock(&self.standing).waiting = Some(waiting),
+            Err(what) => (self.report)(Report::Spool(what)),
+        }
+    }
+
+    async fn live(&mut self, database: Database) -> End {
+        let shipped = match database.known().await {
+            Ok(known) => known,
+            Err(trouble) => return trouble.into(),
+        };
+        lock(&self.standing).shipped = shipped.clone();
+        lock(&self.standing).host = Some(database.host().to_owned());
+        self.shipped = Some(shipped);
+        self.count();
+        let mut life = Life {
+            bell: database.bell(),
+            database,
+            seen: Seen::new(),
+            asked: None,
+            pushed: false,
+            is_live: false,
+            sending: None,
+        };
+        match life.ask(self, Vec::new()).await {
+            Ok(()) => {}
+            Err(trouble) => return trouble.into(),
+        }
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let bell = Arc::clone(&life.bell);
+            let done = tokio::select! {
+                biased;
+                order = self.inbox.recv() => life.order(self, order).await,
+                () = bell.notified() => life.look(self).await,
+                _ = look.tick() => life.tick(self).await,
+                () = core::future::ready(()), if life.sending.is_some() => life.send(self).await,
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+}
+
+/// Orders that come while nobody can carry them out.
+fn is_stop(order: Option<Order>) -> bool {
+    match order {
+        None | Some(Order::Stop) => true,
+        Some(Order::Store { reply, .. }) => {
+            // Who asked before it was known hears it now.
+            let _ = reply.try_send(Err(Trouble::Away("it does not answer".to_owned())));
+            false
+        }
+        Some(Order::Here(_) | Order::Refuse { .. } | Order::Doubt) => false,
+    }
+}
+
+/// One connection.
+struct Life {
+    database: Database,
+    bell: Arc<tokio::sync::Notify>,
+    /// What is here, as far as our own side has said.
+    seen: Seen,
+    /// A question is on its way to our own side, since then.
+    asked: Option<Instant>,
+    /// Something was lacking there in the last answer: there may be more.
+    pushed: bool,
+    is_live: bool,
+    /// Where in the journal the sending is, and up to where it will be when all is sent.
+    sending: Option<(Known, Cursor)>,
+}
+
+impl Life {
+    async fn ask(&mut self, work: &mut Work, ops: Vec<Vec<u8>>) -> Result<(), Trouble> {
+        work.round += 1;
+        let heads = self.database.heads().await?;
+        self.asked = Some(Instant::now());
+        (work.report)(Report::Exchange { round: work.round, heads, ops });
+        Ok(())
+    }
+
+    async fn order(&mut self, work: &mut Work, order: Option<Order>) -> Result<(), End> {
+        match order {
+            None | Some(Order::Stop) => Err(End::Stop),
+            Some(Order::Store { ops, until, reply }) => {
+                // Who has gone has said that it is not done.
+                if until <= Instant::now() || !self.is_live {
+                    let _ = reply.try_send(Err(Trouble::Away("it came too late".to_owned())));
+                    return Ok(());
+                }
+                let stored = self.database.take(&ops).await;
+                let _ = reply.try_send(stored.clone());
+                stored?;
+                for op in ops.iter().filter_map(|op| tandem_oplog::Op::decode(op).ok()) {
+                    self.seen.learn(op.id);
+                }
+                Ok(())
+            }
+            Some(Order::Here(here)) if here.round == work.round => {
+                self.asked = None;
+                self.seen = here.seen;
+                self.pushed = !here.ops.is_empty();
+                if self.pushed {
+                    self.database.take(&here.ops).await?;
+                }
+                self.look(work).await
+            }
+            Some(Order::Refuse { round, why }) if round == work.round => {
+                Err(Trouble::Refused(why).into())
+            }
+            // Of an exchange that is over.
+            Some(Order::Here(_) | Order::Refuse { .. }) => Ok(()),
+            Some(Order::Doubt) => {
+                Err(Trouble::Away("both compare what they have".to_owned()).into())
+            }
+        }
+    }
+
+    /// Whether something is there that is lacking here.
+    async fn look(&mut self, work: &mut Work) -> Result<(), End> {
+        if self.database.is_closed() {
+            return Err(Trouble::Away("the connection is closed".to_owned()).into());
+        }
+        if let Some(asked) = self.asked {
+            return if asked.elapsed() < EXCHANGE {
+                Ok(())
+            } else {
+                let what = "the configuration of this server does not keep up";
+                Err(Trouble::Away(what.to_owned()).into())
+            };
+        }
+        let heads = self.database.heads().await?;
+        let ops = match heads.iter().all(|(id, _)| self.seen.has(*id)) {
+            true => Vec::new(),
+            false => self.database.lacking(&self.seen, PART_BYTES).await?,
+        };
+        if !ops.is_empty() || self.pushed {
+            self.pushed = false;
+            return Ok(self.ask(work, ops).await?);
+        }
+        if !self.is_live {
+            self.is_live = true;
+            let mut standing = lock(&work.standing);
+            (standing.state, standing.why) = (State::Live, None);
+            standing.since_micros = work.spool.wall_micros();
+            drop(standing);
+            (work.report)(Report::Live(self.database.host().to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self, work: &mut Work) -> Result<(), End> {
+        self.look(work).await?;
+        let (None, Some(shipped)) = (&self.sending, &work.shipped) else { return Ok(()) };
+        match work.spool.known() {
+            Ok(known) if known.iter().all(|stamp| shipped.covers(stamp)) => {}
+            Ok(known) => self.sending = Some((known, Cursor(None))),
+            Err(what) => (work.report)(Report::Spool(what)),
+        }
+        Ok(())
+    }
+
+    /// Sends the next records of the journal.
+    async fn send(&mut self, work: &mut Work) -> Result<(), End> {
+        let (Some((known, after)), Some(shipped)) = (self.sending.take(), &work.shipped) else {
+            return Ok(());
+        };
+        let (records, next) = match work.spool.read(shipped, &after) {
+            Ok(read) => read,
+            Err(what) => {
+                (work.report)(Report::Spool(what));
+                return Ok(());
+            }
+        };
+        let whole = next.is_none().then_some(&known);
+        if !records.is_empty() || after != Cursor(None) {
+            self.database.put(&records, whole, work.spool.wall_micros()).await?;
+        }
+        match next {
+            Some(next) => {
+                let sent = u64::try_from(records.len()).unwrap_or(u64::MAX);
+                let mut standing = lock(&work.standing);
+                standing.waiting = standing.waiting.map(|waiting| waiting.saturating_sub(sent));
+                drop(standing);
+                self.sending = Some((known, next));
+            }
+            None => {
+                let shipped = work.shipped.get_or_insert_with(Known::new);
+                shipped.merge(&known);
+                let mut standing = lock(&work.standing);
+                (standing.waiting, standing.shipped) = (Some(0), shipped.clone());
+            }
+        }
+        Ok(())
+    }
+}
