@@ -5,12 +5,15 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use tandem_dialplan::Edit;
-use tandem_oplog::{CHAINS_MAX, Fact, Message, OpId, Origin, PART_BYTES, Sync};
+use tandem_oplog::{
+    CHAINS_MAX, Chain, Compared, Fact, Message, OpId, Origin, PART_BYTES, Seen, Start, Sync,
+};
 use tandem_store::OpenError;
 use tandem_store::tables::{By, ChangeError, Setup, Tables, TakeError, Touched};
 use tandem_types::{Dice, Duration, Instant, Seat};
 
 use crate::asks::{self, Ask, Told};
+use crate::authority::{Authority, Unwritten};
 use crate::document;
 use crate::edits::{self, UserId};
 use crate::schema::{MIGRATIONS, SCHEMA};
@@ -103,6 +106,8 @@ pub struct Config {
     greeting_until: Option<Instant>,
     /// What failed last of the exchange, until it works again: it is told once.
     failed: Option<String>,
+    /// Asked before anything is written, where there is one.
+    authority: Option<Box<dyn Authority>>,
     outputs: VecDeque<Output>,
 }
 
@@ -151,8 +156,56 @@ impl Config {
             retry: None,
             greeting_until: None,
             failed: None,
+            authority: None,
             outputs,
         })
+    }
+
+    /// From now on this one is asked before anything is written.
+    pub fn obey(&mut self, authority: Box<dyn Authority>) {
+        self.authority = Some(authority);
+    }
+
+    /// What the database has, with ops that are lacking here: they are taken. Returns what is here then, and
+    /// the next part of what is lacking there.
+    ///
+    /// # Errors
+    ///
+    /// The two cannot be brought together; or the disk fails, and nothing has changed.
+    pub fn handle_database(
+        &mut self,
+        now: Instant,
+        heads: &[(OpId, Chain)],
+        ops: &[Vec<u8>],
+    ) -> Result<(Seen, Vec<Vec<u8>>), String> {
+        let sqlite = |error: rusqlite::Error| error.to_string();
+        let compared = self.tables.compare(heads).map_err(sqlite)?;
+        let differs = heads.iter().zip(&compared).find(|(_, what)| **what == Compared::Differs);
+        if let Some(((id, _), _)) = differs {
+            return Err(format!(
+                "the database remembers other changes of {} than this server",
+                id.origin
+            ));
+        }
+        if !ops.is_empty() {
+            let touched = self.take(ops).map_err(|error| error.to_string())?;
+            self.changed(&touched, &[]);
+            self.sync.handle_here(self.tables.heads().collect());
+            self.work(now);
+        }
+        let has: Seen = heads.iter().map(|(id, _)| *id).collect();
+        let lacking = match self.tables.start(&has).map_err(sqlite)?.0 {
+            Start::Nothing => Vec::new(),
+            Start::After(position) => {
+                let page = self.tables.log(position, &has, PART_BYTES).map_err(sqlite)?;
+                page.ops.into_iter().map(|op| op.bytes).collect()
+            }
+            Start::Pruned => {
+                let why = "the database lacks changes that are not in the log here any more";
+                return Err(why.to_owned());
+            }
+        };
+        Ok((self.tables.seen().clone(), lacking))
     }
 
     /// The tables, to read.
@@ -177,6 +230,9 @@ impl Config {
     }
 
     fn carry_out(&mut self, now: Instant, orders: &[Order]) {
+        if let Some(Err(why)) = self.authority.as_ref().map(|authority| authority.ready()) {
+            return orders.iter().for_each(|order| self.refuse(order, why.clone()));
+        }
         match self.write(orders) {
             Ok((done, touched)) => {
                 self.changed(&touched, orders);
@@ -193,7 +249,10 @@ impl Config {
                 }
                 self.sync.handle_here(self.tables.heads().collect());
             }
-            Err(error) => {
+            Err(Unwritten::Refused(why)) => {
+                orders.iter().for_each(|order| self.refuse(order, why.clone()));
+            }
+            Err(Unwritten::Disk(error)) => {
                 // Nothing of it is there.
                 let what = error.to_string();
                 for order in orders {
@@ -205,7 +264,7 @@ impl Config {
     }
 
     /// What became of each: its op, or why not.
-    fn write(&mut self, orders: &[Order]) -> rusqlite::Result<(Vec<Done>, Touched)> {
+    fn write(&mut self, orders: &[Order]) -> Result<(Vec<Done>, Touched), Unwritten> {
         let mut done = Vec::new();
         let dice = &mut self.dice;
         let mut batch = self.tables.begin()?;
@@ -236,11 +295,25 @@ impl Config {
             };
             done.push(match changed {
                 Ok(op) => Ok(op),
-                Err(ChangeError::Disk(error) | ChangeError::Refused(error)) => return Err(error),
+                Err(ChangeError::Disk(error) | ChangeError::Refused(error)) => {
+                    return Err(error.into());
+                }
                 Err(ChangeError::Unfit(why)) => Err(why),
             });
         }
-        Ok((done, batch.commit()?))
+        let Some(authority) = &mut self.authority else { return Ok((done, batch.commit()?)) };
+        let mut ops = Vec::new();
+        for op in done.iter().filter_map(|done| done.as_ref().ok().copied().flatten()) {
+            ops.extend(batch.tables().op(op)?.map(|logged| logged.bytes));
+        }
+        if !ops.is_empty() {
+            authority.store(ops).map_err(Unwritten::Refused)?;
+        }
+        let committed = batch.commit();
+        if committed.is_err() {
+            authority.doubt();
+        }
+        Ok((done, committed?))
     }
 
     /// The link to the twin came up or went down.

@@ -12,12 +12,16 @@
 //! has been decided before it comes here.
 
 mod asks;
+mod authority;
 mod config;
 mod document;
 mod edits;
+mod kinds;
 mod schema;
 mod view;
 
 pub use asks::{Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, ValueRow};
+pub use authority::Authority;
 pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT, Work};
+pub use kinds::{ColumnKind, column_kinds};
 pub use schema::{MIGRATIONS, SCHEMA};
