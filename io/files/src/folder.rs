@@ -99,6 +99,8 @@ pub struct Folder {
     pub(crate) root: PathBuf,
     pub(crate) cuts: Cuts,
     free: Arc<Free>,
+    /// For tests of the tests: what comes is not compared with its name.
+    pub(crate) trusts: bool,
 }
 
 impl fmt::Debug for Folder {
@@ -115,7 +117,8 @@ impl Folder {
     ///
     /// The disk.
     pub fn open(root: &Path) -> io::Result<Self> {
-        let folder = Self { root: root.to_owned(), cuts: Cuts::default(), free: Arc::new(free) };
+        let (root_kept, cuts) = (root.to_owned(), Cuts::default());
+        let folder = Self { root: root_kept, cuts, free: Arc::new(free), trusts: false };
         for path in [root.to_owned(), root.join(INCOMING), root.join(DAMAGED)] {
             make_folder(&path)?;
         }
@@ -136,6 +139,13 @@ impl Folder {
         free: impl Fn(&Path) -> io::Result<u64> + Send + Sync + 'static,
     ) -> Self {
         Self { cuts, free: Arc::new(free), ..self }
+    }
+
+    /// For tests: what comes from the twin is not compared with its name. Tests must notice.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sabotaged(self) -> Self {
+        Self { trusts: true, ..self }
     }
 
     /// Where a content lies.

@@ -18,15 +18,27 @@
 //! verified, synced, and then renamed.
 
 mod content;
+mod exchange;
+mod files;
 mod folder;
+mod message;
 mod partial;
 mod recipe;
+mod status;
+mod unnamed;
 mod verify;
 
 pub use content::{ContentId, Hasher};
+pub use exchange::{
+    DROPS_MAX, Exchange, Fact as ExchangeFact, Lacking, Named, Output as ExchangeOutput, RETRY,
+    ROWS_MAX, STALL, WANTS_MAX, WINDOW_BYTES,
+};
+pub use files::{COLLECT_PAUSE, Fact, Files, KEPT_UNNAMED, Output};
 pub use folder::{FILE_BYTES_MAX, FileError, Folder, ROOM_KEPT_BYTES, Staged, check_length};
+pub use message::{MARK, Message, RowId};
 pub use partial::{Finished, Kept, Plan};
 pub use recipe::{CHUNK_BYTES_MAX, CHUNKS_MAX, Chunk, Cuts, Telling};
+pub use status::{Amount, ClassStatus, UnderWay};
 pub use verify::{Report, verify_all};
 
 /// Name of the folder in the state folder.

@@ -3,6 +3,8 @@
 // Each test uses its part.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod pair;
+
 use std::path::PathBuf;
 
 use tandem_files::{Chunk, ContentId, Cuts, Folder};
@@ -16,8 +18,10 @@ pub(crate) struct Place(PathBuf);
 
 impl Place {
     pub(crate) fn new(name: &str) -> Self {
-        let folder =
-            std::env::temp_dir().join(format!("tandem-files-{name}-{}", std::process::id()));
+        // In memory where that is possible: these tests sync often.
+        let memory = PathBuf::from("/dev/shm");
+        let temporary = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let folder = temporary.join(format!("tandem-files-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir(&folder).unwrap();
         Self(folder)
