@@ -169,7 +169,11 @@ impl fmt::Display for Fact {
                 write!(f, "somebody else uses the virtual address {conflict}: find that device")
             }
             Self::Strangers { count } => {
-                write!(f, "{count} datagrams at the heartbeat port are not of the twin")
+                write!(
+                    f,
+                    "{count} datagrams at the heartbeat port are not signed with this pair's key: the other \
+                     machine is of another pair, or somebody else sends here"
+                )
             }
             Self::OtherVersion { theirs } => {
                 write!(f, "the twin speaks version {theirs} of the heartbeat")

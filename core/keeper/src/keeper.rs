@@ -62,6 +62,8 @@ pub struct Keeper {
     paths: Vec<Option<Instant>>,
     counters: Counters,
     strangers_told: Option<Instant>,
+    /// When the last of them came.
+    stranger: Option<Instant>,
     other_version: Option<u8>,
     history: VecDeque<(Instant, Change)>,
     /// The reign that is about to begin here.
@@ -95,6 +97,7 @@ impl Keeper {
             paths: vec![None; usize::from(paths)],
             counters: Counters::default(),
             strangers_told: None,
+            stranger: None,
             other_version: None,
             history: VecDeque::new(),
             beginning: None,
@@ -245,6 +248,7 @@ impl Keeper {
             }
             Err(BadBeat::Length | BadBeat::Forged | BadBeat::Garbled) => {
                 self.counters.strange += 1;
+                self.stranger = Some(now);
                 if self.strangers_told.is_none_or(|at| at + STRANGERS_EVERY <= now) {
                     self.strangers_told = Some(now);
                     self.fact(Fact::Strangers { count: self.counters.strange });
@@ -262,7 +266,10 @@ impl Keeper {
             }
             Err(Dropped::Late) => self.counters.late += 1,
             Err(Dropped::Stale) => self.counters.stale += 1,
-            Err(Dropped::SameSeat) => return,
+            Err(Dropped::SameSeat) => {
+                self.counters.same_seat += 1;
+                return;
+            }
         }
         if let Some(heard) = self.paths.get_mut(usize::from(path)) {
             *heard = Some(now);

@@ -13,7 +13,7 @@ use tandem_types::{Duration, Epoch, Role, Seq};
 use crate::status::Status;
 
 /// Version of the messages.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// The longest message in bytes, version included.
 pub const MESSAGE_MAX: usize = 64 * 1024;

@@ -55,6 +55,11 @@ pub struct Status {
     pub reach: Option<When<Reach>>,
     /// The twin, if it was ever heard.
     pub twin: Option<TwinStatus>,
+    /// The other machine is there and is set up with the seat of this one.
+    pub same_seat: bool,
+    /// When something came that is not signed with the pair's key: the other machine is of another pair, or
+    /// somebody else sends to this port.
+    pub stranger_ms_ago: Option<u64>,
     /// The newest report of the server.
     pub server: Option<When<Progress>>,
     /// What is started and watched here.
@@ -230,4 +235,6 @@ pub struct Counters {
     pub strange: u64,
     /// Of another version.
     pub other_version: u64,
+    /// Signed, but with our own seat: the other machine is set up as this one, or they came back.
+    pub same_seat: u64,
 }

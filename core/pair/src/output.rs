@@ -172,7 +172,10 @@ impl fmt::Display for Notice {
                 f,
                 "both servers were active: {twin_calls} calls at the twin, {own_calls} here"
             ),
-            Self::SameSeat => f.write_str("both machines are configured with the same seat"),
+            Self::SameSeat => f.write_str(
+                "the other machine is set up with the same seat as this one: neither begins to serve; set \
+                 one of them up with the other seat, by `tandem init` and the code of this pair",
+            ),
         }
     }
 }

@@ -63,6 +63,7 @@ pub struct Pair {
     twin: Twin,
     twin_was_heard: bool,
     rival_seen: bool,
+    alike_seen: bool,
     /// When this keeper started.
     born: Instant,
     /// Since when we neither serve nor are about to.
@@ -147,6 +148,7 @@ impl Pair {
             twin: Twin::default(),
             twin_was_heard: false,
             rival_seen: false,
+            alike_seen: false,
             born: now,
             idle_since: now,
             judge_from: now + config.timings.cold_wait(config.seat),

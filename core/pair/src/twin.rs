@@ -34,7 +34,14 @@ pub struct Twin {
     protected: bool,
     /// Time between our heartbeat and the twin's that answers it.
     round_trip: Option<Duration>,
+    /// The newest heartbeat of another machine with our own seat, when it came and when one came that
+    /// proved to be sent of late.
+    alike: Option<(Echo, Instant)>,
+    alike_proven: Option<Instant>,
 }
+
+/// So long after its last heartbeat another machine with our seat is still reckoned with.
+const ALIKE_HOLD: Duration = Duration::from_secs(2);
 
 impl Twin {
     /// Takes a heartbeat. `life` is ours, `silence` our limit.
@@ -47,6 +54,7 @@ impl Twin {
         accept_late: bool,
     ) -> Result<(), Dropped> {
         if beat.seat == seat {
+            self.take_alike(now, life, silence, &beat);
             return Err(Dropped::SameSeat);
         }
         if self.newest >= Some((beat.life, beat.seq)) && !accept_late {
@@ -79,6 +87,25 @@ impl Twin {
         self.heard_at = Some(now);
         self.beat = Some(beat);
         Ok(())
+    }
+
+    /// A heartbeat with our own seat. Our own ones may come back to us, and those of our former lives may
+    /// be sent again by anybody: it must answer one of this life.
+    fn take_alike(&mut self, now: Instant, life: Life, silence: Duration, beat: &Beat) {
+        if beat.life == life {
+            return;
+        }
+        self.alike = Some((Echo { life: beat.life, sent_micros: beat.sent_micros }, now));
+        let echo = beat.echo.filter(|echo| echo.life == life);
+        let age = echo.map(|echo| Instant::from_micros(echo.sent_micros).elapsed_until(now));
+        if age.is_some_and(|age| age <= silence) {
+            self.alike_proven = Some(now);
+        }
+    }
+
+    /// Whether another machine with our own seat is there.
+    pub(crate) fn has_alike(&self, now: Instant) -> bool {
+        self.alike_proven.is_some_and(|at| now < at + ALIKE_HOLD)
     }
 
     /// Forgets what it said, not what must never be taken again.
@@ -123,9 +150,12 @@ impl Twin {
         self.idle_since
     }
 
-    /// What to send back of its newest heartbeat.
-    pub(crate) fn echo(&self) -> Option<Echo> {
-        self.echo
+    /// What to send back of its newest heartbeat. Where it is not heard, another machine with our own seat
+    /// gets its answer, so that it hears of its mistake.
+    pub(crate) fn echo(&self, now: Instant) -> Option<Echo> {
+        let is_heard = self.heard_at.is_some_and(|at| now < at + ALIKE_HOLD);
+        let alike = self.alike.filter(|(_, at)| !is_heard && now < *at + ALIKE_HOLD);
+        alike.map(|(echo, _)| echo).or(self.echo)
     }
 
     /// Whether it said last, within `valid`, that all it promised is on our side too. Later it may
@@ -199,6 +229,30 @@ mod tests {
         assert_eq!(take(beat(4, 1, State::Cold, 995)), Ok(()), "a later life begins at one");
         let mine = Beat { seat: Seat::Standby, ..beat(9, 9, State::Active, 995) };
         assert_eq!(take(mine), Err(Dropped::SameSeat));
+    }
+
+    #[test]
+    fn another_machine_with_our_seat_is_known_by_answering_us_now() {
+        let alike = |life: Life, answers: u64| {
+            let echo = Some(Echo { life: US.1, sent_micros: answers * 1_000 });
+            Beat { seat: US.0, life, echo, ..beat(9, 9, State::Active, 0) }
+        };
+        let other = Life { boot: 8, sleeps: 0 };
+        let hear = |twin: &mut Twin, beat: Beat| {
+            assert_eq!(twin.take(at(1_000), US, SILENCE, beat, false), Err(Dropped::SameSeat));
+            twin.has_alike(at(1_000))
+        };
+        let mut twin = Twin::default();
+        assert!(!hear(&mut twin, alike(US.1, 995)), "our own");
+        assert_eq!(twin.echo(at(1_000)), None);
+        assert!(!hear(&mut twin, Beat { echo: None, ..alike(other, 0) }), "one sent again");
+        assert_eq!(twin.echo(at(1_000)).map(|echo| echo.life), Some(other), "it gets its answer");
+        assert!(!hear(&mut twin, alike(other, 899)), "too old an answer");
+        assert!(hear(&mut twin, alike(other, 995)));
+        assert!(!twin.has_alike(at(3_001)), "it is gone");
+        let twins = Echo { life: Life { boot: 3, sleeps: 0 }, sent_micros: 77 };
+        twin.take(at(1_001), US, SILENCE, beat(3, 7, State::Active, 995), false).unwrap();
+        assert_eq!(twin.echo(at(1_001)), Some(twins), "the twin comes first");
     }
 
     #[test]

@@ -38,6 +38,8 @@ impl Keeper {
                 .collect(),
             reach: self.asking.newest().map(|(at, what)| When { ago_ms: ago(at), what }),
             twin: self.twin_status(now),
+            same_seat: self.pair.has_same_seat(now),
+            stranger_ms_ago: self.stranger.map(ago),
             server: self.progress.map(|(at, what)| When { ago_ms: ago(at), what }),
             services: vec![services::status("server", &self.server, now)],
             timings: self.timings,

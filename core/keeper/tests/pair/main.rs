@@ -1,5 +1,6 @@
 //! Two keepers in made-up time: one misfortune at a time (situations), and all at random (chaos).
 
+mod alike;
 mod chaos;
 mod facts;
 mod isolation;

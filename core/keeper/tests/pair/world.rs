@@ -119,7 +119,7 @@ pub(crate) struct Machine {
     pub(crate) disk: Epoch,
     orders: Standing,
     disk_busy_until: Instant,
-    boot: u64,
+    pub(crate) boot: u64,
     pub(crate) server: Server,
     pub(crate) facts: Vec<(Instant, Fact)>,
     pub(crate) probes: usize,

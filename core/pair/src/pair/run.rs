@@ -290,6 +290,11 @@ impl Pair {
                 self.address.announce(now);
             }
         }
+        let alike = self.has_same_seat(now);
+        if alike && !self.alike_seen {
+            self.outputs.push_back(Output::Notice(Notice::SameSeat));
+        }
+        self.alike_seen = alike;
         let rival = matches!(case, Event::RivalWeaker | Event::RivalDeaf);
         if rival && !self.rival_seen {
             let twin_calls = self.twin.beat().map_or(0, |beat| beat.calls);
@@ -332,7 +337,7 @@ impl Pair {
             life: self.life,
             seq: self.seq,
             sent_micros: now.as_micros(),
-            echo: self.twin.echo().filter(|_| self.may_vote(now)),
+            echo: self.twin.echo(now).filter(|_| self.may_vote(now)),
             state: self.state,
             reign: self.reign,
             highest: self.highest,

@@ -45,7 +45,14 @@ impl Pair {
             && self.carrier
             && !self.is_isolated(now)
             && !self.locked
+            && !self.has_same_seat(now)
             && self.unfit_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether another machine with this seat is heard: then this one begins no reign, as both would mint
+    /// the same epoch.
+    pub fn has_same_seat(&self, now: Instant) -> bool {
+        self.twin.has_alike(now)
     }
 
     /// Whether nobody at all is reached: neither the twin, nor the gateway, nor a phone.
