@@ -3,6 +3,7 @@
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
+use tandem_types::Seat;
 
 use crate::{Account, Emergency, UserName};
 
@@ -41,6 +42,20 @@ pub struct BlockSetting {
     pub until: Option<i64>,
 }
 
+/// How many one server has refused since a block began. Each counts by itself, and the sum is true
+/// whichever of them served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// What was blocked.
+    pub what: Blockable,
+    /// Since when it was: [`BlockSetting::since`].
+    pub since: i64,
+    /// Whose count.
+    pub seat: Seat,
+    /// How many; only ever rises.
+    pub count: u64,
+}
+
 /// What is from now on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Edit {
@@ -60,4 +75,6 @@ pub enum Edit {
         /// `None`: it is over.
         block: Option<BlockSetting>,
     },
+    /// How many were refused while a block was on.
+    Refused(Refused),
 }

@@ -21,7 +21,7 @@ mod route;
 mod user;
 
 pub use directory::{Change, Conflict, Directory, DirectoryError, USERS_MAX};
-pub use edit::{BlockSetting, Blockable, Edit};
+pub use edit::{BlockSetting, Blockable, Edit, Refused};
 pub use emergency::{EMERGENCY_NUMBERS_MAX, Emergency};
 pub use route::{Party, Refusal, RoutePlan};
 pub use user::{

@@ -297,6 +297,7 @@ impl Node {
             }
             Edit::Emergency(emergency) => self.directory.restore_emergency(emergency),
             Edit::Block { what, block } => self.set_block(what, block),
+            Edit::Refused(refused) => self.set_refused(refused),
         }
     }
 

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tandem_dialplan::{BlockSetting, Blockable, Edit};
+use tandem_dialplan::{BlockSetting, Blockable, Edit, Refused};
 use tandem_sip::{HeaderName, Request};
 use tandem_stack::{ServerId, make_response};
-use tandem_types::{Duration, Instant};
+use tandem_types::{Duration, Instant, Seat};
 
 use crate::facts::Fact;
 use crate::node::Node;
@@ -24,6 +24,9 @@ pub const BLOCK_REASON_MAX: usize = 120;
 
 /// A block ends by itself after 30 days at the latest, where it was given a time; in seconds.
 pub const BLOCK_SECONDS_MAX: u64 = 30 * 86_400;
+
+/// How many were refused is kept so often. Who was refused since is forgotten with a server that dies.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// A block as shown.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -36,14 +39,17 @@ pub struct BlockRow {
     pub reason: String,
     /// Until it ends by itself; `None`: never.
     pub seconds_left: Option<u64>,
-    /// How many were refused, by this server since it became active; `None`: it is passive.
-    pub refused: Option<u64>,
+    /// How many were refused since it began, by both servers; the newest seconds of the twin may be missing.
+    pub refused: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Block {
     setting: BlockSetting,
-    refused: u64,
+    /// Since it began, by each server.
+    refused: BTreeMap<Seat, u64>,
+    /// Of them, those of ours that are kept.
+    kept: u64,
 }
 
 impl Block {
@@ -51,38 +57,63 @@ impl Block {
     fn holds(&self, wall: i64) -> bool {
         self.setting.until.is_none_or(|until| wall < until)
     }
+
+    fn refused(&self) -> u64 {
+        self.refused.values().sum()
+    }
 }
 
 /// The blocks that are on.
 #[derive(Debug, Default)]
-pub(crate) struct Blocks(BTreeMap<Blockable, Block>);
-
-impl Blocks {
-    /// A reign begins: nobody has been refused in it.
-    pub(crate) fn begin(&mut self) {
-        self.0.values_mut().for_each(|block| block.refused = 0);
-    }
+pub(crate) struct Blocks {
+    on: BTreeMap<Blockable, Block>,
+    /// When to keep how many were refused.
+    keep_at: Option<Instant>,
 }
 
 impl Node {
     /// Whether it is blocked: then one who is refused is counted, and the reason returned.
     pub(crate) fn refusal(&mut self, now: Instant, what: Blockable) -> Option<String> {
         let wall = self.wall(now);
-        let block = self.blocks.0.get_mut(&what).filter(|block| block.holds(wall))?;
-        block.refused += 1;
+        let block = self.blocks.on.get_mut(&what).filter(|block| block.holds(wall))?;
+        *block.refused.entry(self.config.seat).or_default() += 1;
+        self.blocks.keep_at.get_or_insert(now + REFUSED_PAUSE);
         Some(block.setting.reason.clone())
     }
 
     /// Whether it is blocked.
     pub(crate) fn is_blocked(&self, now: Instant, what: Blockable) -> bool {
-        self.blocks.0.get(&what).is_some_and(|block| block.holds(self.wall(now)))
+        self.blocks.on.get(&what).is_some_and(|block| block.holds(self.wall(now)))
     }
 
-    /// When the next one ends by itself.
+    /// When the next one ends by itself, or how many were refused is to be kept.
     pub(crate) fn block_timeout(&self) -> Option<Instant> {
-        let until = self.blocks.0.values().filter_map(|block| block.setting.until).min()?;
+        let until = self.blocks.on.values().filter_map(|block| block.setting.until).min();
         let (read, wall) = self.wall;
-        Some(read + Duration::from_micros(u64::try_from(until - wall).unwrap_or(0)))
+        let end = |until| read + Duration::from_micros(u64::try_from(until - wall).unwrap_or(0));
+        until.map(end).into_iter().chain(self.blocks.keep_at).min()
+    }
+
+    /// Keeps how many were refused, where that is due.
+    pub(crate) fn keep_refused(&mut self, now: Instant) {
+        if self.blocks.keep_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.blocks.keep_at = None;
+        let seat = self.config.seat;
+        let mut counts = Vec::new();
+        for (what, block) in &mut self.blocks.on {
+            let count = block.refused.get(&seat).copied().unwrap_or(0);
+            if count > block.kept {
+                block.kept = count;
+                counts.push(Refused { what: *what, since: block.setting.since, seat, count });
+            }
+        }
+        for count in counts {
+            self.edit(Edit::Refused(count));
+            // Nobody waits for it.
+            self.edited = None;
+        }
     }
 
     /// The answer to a request that is refused by a block.
@@ -123,24 +154,25 @@ impl Node {
             return Err(String::from("for: expected 1 second to 30 days"));
         }
         let wall = self.wall(now);
-        let old = self.blocks.0.get(&what).filter(|block| block.holds(wall));
+        let old = self.blocks.on.get(&what).filter(|block| block.holds(wall));
         let since = old.map_or(wall, |block| block.setting.since);
-        let refused = old.map_or(0, |block| block.refused);
+        let (refused, kept) =
+            old.map_or_else(Default::default, |block| (block.refused.clone(), block.kept));
         let micros = seconds.map(|seconds| Duration::from_secs(seconds).as_micros());
         let until =
             micros.map(|micros| wall.saturating_add(i64::try_from(micros).unwrap_or(i64::MAX)));
         let setting = BlockSetting { since, reason: reason.clone(), until };
         self.edit(Edit::Block { what, block: Some(setting.clone()) });
-        self.blocks.0.insert(what, Block { setting, refused });
+        self.blocks.on.insert(what, Block { setting, refused, kept });
         self.fact(Fact::Blocked { what, reason, seconds });
         Ok(())
     }
 
     /// An administrator's order. What is not blocked stays so.
     pub(crate) fn unblock(&mut self, what: Blockable) {
-        if let Some(block) = self.blocks.0.remove(&what) {
+        if let Some(block) = self.blocks.on.remove(&what) {
             self.edit(Edit::Block { what, block: None });
-            self.fact(Fact::Unblocked { what, expired: false, refused: block.refused });
+            self.fact(Fact::Unblocked { what, expired: false, refused: block.refused() });
         }
     }
 
@@ -148,9 +180,9 @@ impl Node {
     pub(crate) fn expire_blocks(&mut self, now: Instant) {
         let wall = self.wall(now);
         for what in Blockable::ALL {
-            if let Some(block) = self.blocks.0.get(&what).filter(|block| !block.holds(wall)) {
-                let refused = block.refused;
-                self.blocks.0.remove(&what);
+            if let Some(block) = self.blocks.on.get(&what).filter(|block| !block.holds(wall)) {
+                let refused = block.refused();
+                self.blocks.on.remove(&what);
                 self.edit(Edit::Block { what, block: None });
                 // Nobody waits for it.
                 self.edited = None;
@@ -163,24 +195,39 @@ impl Node {
     pub(crate) fn set_block(&mut self, what: Blockable, setting: Option<BlockSetting>) {
         match setting {
             Some(setting) => {
-                let refused = self.blocks.0.get(&what).map_or(0, |block| block.refused);
-                self.blocks.0.insert(what, Block { setting, refused });
+                let same = |block: &Block| block.setting.since == setting.since;
+                let old = self.blocks.on.remove(&what).filter(same);
+                let (refused, kept) =
+                    old.map_or_else(Default::default, |block| (block.refused, block.kept));
+                self.blocks.on.insert(what, Block { setting, refused, kept });
             }
-            None => drop(self.blocks.0.remove(&what)),
+            None => drop(self.blocks.on.remove(&what)),
+        }
+    }
+
+    /// How many one of the servers has refused, as the configuration says.
+    pub(crate) fn set_refused(&mut self, kept: Refused) {
+        let Some(block) = self.blocks.on.get_mut(&kept.what) else { return };
+        if block.setting.since == kept.since {
+            let count = block.refused.entry(kept.seat).or_default();
+            *count = kept.count.max(*count);
+            if kept.seat == self.config.seat {
+                block.kept = kept.count.max(block.kept);
+            }
         }
     }
 
     /// What is blocked.
     pub(crate) fn block_rows(&self, now: Instant) -> Vec<BlockRow> {
         let wall = self.wall(now);
-        let held = self.blocks.0.iter().filter(|(_, block)| block.holds(wall));
+        let held = self.blocks.on.iter().filter(|(_, block)| block.holds(wall));
         let left = |until: i64| u64::try_from(until - wall).unwrap_or(0).div_ceil(1_000_000);
         let row = |(what, block): (&Blockable, &Block)| BlockRow {
             what: *what,
             since: block.setting.since,
             reason: block.setting.reason.clone(),
             seconds_left: block.setting.until.map(left),
-            refused: self.is_serving().then_some(block.refused),
+            refused: block.refused(),
         };
         held.map(row).collect()
     }

@@ -100,7 +100,7 @@ pub enum Fact {
         what: Blockable,
         /// Whether its time was over; otherwise an administrator ended it.
         expired: bool,
-        /// How many it refused here since this server became active.
+        /// How many were refused since it began.
         refused: u64,
     },
     /// A device was refused because new logins are blocked.
@@ -183,7 +183,7 @@ impl fmt::Display for Fact {
             }
             Self::Unblocked { what, expired, refused } => {
                 let why = if *expired { "its time is over" } else { "ended by an administrator" };
-                write!(f, "{what} are no longer blocked: {why}; {refused} were refused here")
+                write!(f, "{what} are no longer blocked: {why}; {refused} were refused")
             }
             Self::LoginBlocked { user, source, reason } => {
                 let reason = Reason(reason);

@@ -35,7 +35,7 @@ mod takeover;
 mod talk;
 
 pub use admin::PASSWORD_MIN;
-pub use block::{BLOCK_REASON_MAX, BLOCK_SECONDS_MAX, BlockRow};
+pub use block::{BLOCK_REASON_MAX, BLOCK_SECONDS_MAX, BlockRow, REFUSED_PAUSE};
 pub use node::Node;
 pub use record::{
     CDR_PREFIX, CallEvents, EVENTS_PREFIX, RECORD_VERSION, is_newer, read_cdr, read_events,

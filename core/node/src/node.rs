@@ -199,6 +199,7 @@ impl Node {
                 self.stack.handle_timeout(now);
                 self.expire_bindings(now);
                 self.expire_blocks(now);
+                self.keep_refused(now);
                 self.calls.forget_ended(now);
                 for _ in 0..CALLS_DUE_MAX {
                     let Some(key) = self.calls.due(now) else { break };
@@ -390,7 +391,6 @@ impl Node {
         self.phone_heard = None;
         self.suspended = false;
         self.fail_asides();
-        self.blocks.begin();
         self.inherited.keep(self.journal.epoch());
         self.journal.activate(epoch);
         let unreadable = self.load(now);

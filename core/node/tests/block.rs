@@ -7,13 +7,15 @@ mod bench;
 
 use bench::{ANNA, BEN, BEN_AT_HOME, Bench, answer, in_dialog, request};
 use tandem_call::{Ending, Outcome};
-use tandem_node::{BLOCK_REASON_MAX, BlockRow, Blockable, EmergencyRow, Input, Reply, Request};
+use tandem_node::{
+    BLOCK_REASON_MAX, BlockRow, Blockable, EmergencyRow, Input, REFUSED_PAUSE, Reply, Request,
+};
 use tandem_sip::{HeaderName, Method};
 use tandem_types::Duration;
 
 impl Bench {
     fn ask(&mut self, who: usize, request: Request) -> Reply {
-        self.input(who, Input::Admin { id: 5, request });
+        self.input(who, Input::Admin { id: 5, request, by: String::from("root") });
         self.replies.pop().expect("an answer")
     }
 
@@ -79,7 +81,7 @@ fn a_device_that_is_logged_in_renews_and_logs_out_and_a_new_one_is_told_to_come_
         "{:?}",
         bench.facts
     );
-    assert_eq!(bench.blocks(0)[0].refused, Some(1));
+    assert_eq!(bench.blocks(0)[0].refused, 1);
     bench.prove(BEN, "ben", register(BEN, "ben", "out", 0));
     bench.response(BEN, 200);
     bench.done(1, Request::Unblock { what: Blockable::Logins });
@@ -153,9 +155,7 @@ fn a_block_is_on_both_servers_and_outlives_both() {
     let mut bench = Bench::new();
     bench.everybody();
     bench.done(1, Request::Block { what: Blockable::Calls, reason: String::new(), seconds: None });
-    assert_eq!(bench.blocks(0)[0].refused, Some(0));
     let mut there = bench.blocks(1);
-    assert_eq!(there[0].refused, None, "the passive refuses for another reason");
     bench.kill_active();
     bench.call("20", "a");
     bench.response(ANNA, 503);
@@ -166,7 +166,7 @@ fn a_block_is_on_both_servers_and_outlives_both() {
     bench.call("20", "b");
     bench.response(ANNA, 503);
     bench.switch_on(1, Duration::from_secs(61));
-    there[0].refused = Some(1);
+    there[0].refused = 1;
     assert_eq!(bench.blocks(0), there);
     bench.done(0, Request::Unblock { what: Blockable::Calls });
     for who in 0..2 {
@@ -174,6 +174,36 @@ fn a_block_is_on_both_servers_and_outlives_both() {
     }
     bench.call("20", "c");
     bench.response(ANNA, 100);
+}
+
+#[test]
+fn how_many_a_block_refused_is_counted_by_both_and_survives_both() {
+    let mut bench = Bench::new();
+    bench.everybody();
+    bench.block(Blockable::Calls, None);
+    for (id, refused) in [("a", 1), ("b", 2)] {
+        bench.call("20", id);
+        bench.response(ANNA, 503);
+        assert_eq!((bench.blocks(0)[0].refused, bench.blocks(1)[0].refused), (refused, 0));
+    }
+    bench.wait(REFUSED_PAUSE);
+    assert_eq!((bench.blocks(0)[0].refused, bench.blocks(1)[0].refused), (2, 2));
+    bench.kill_active();
+    bench.sent.clear();
+    bench.call("20", "c");
+    bench.response(ANNA, 503);
+    assert_eq!(bench.blocks(1)[0].refused, 3);
+    bench.wait(REFUSED_PAUSE);
+    bench.switch_off(1);
+    bench.switch_on(1, Duration::from_secs(60));
+    bench.crown(1);
+    assert_eq!(bench.blocks(1)[0].refused, 3);
+    bench.done(1, Request::Unblock { what: Blockable::Calls });
+    assert!(bench.has_fact("new calls are no longer blocked: ended by an administrator; 3 were refused"), "{:?}", bench.facts);
+    // The next one begins with nobody.
+    bench.wait(Duration::from_secs(1));
+    bench.block(Blockable::Calls, None);
+    assert_eq!(bench.blocks(1)[0].refused, 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tandem_oplog::{Change, Column, DELETED, Op, OpId, Origin, Value, Written};
 use tandem_store::tables::{Batch, By, ChangeError, Conflict, Tables, Undecided};
 
-use crate::schema::{LOGINS, NUMBERS, SCHEMA, USERS};
+use crate::schema::{COUNTERS, LOGINS, NUMBERS, SCHEMA, USERS};
 
 /// Changes shown at most.
 pub const HISTORY_MAX: usize = 10_000;
@@ -244,15 +244,25 @@ fn parse(id: &str) -> Option<OpId> {
 
 fn changes(tables: &Tables, limit: usize) -> rusqlite::Result<Vec<ChangeRow>> {
     let people = People::read(tables.reader())?;
-    let logged = tables.newest(limit.min(HISTORY_MAX))?;
-    let ops = logged.iter().filter_map(|logged| Op::decode(&logged.bytes).ok());
+    let limit = limit.min(HISTORY_MAX);
+    let mut ops = Vec::new();
+    // What is counted is nobody's change: it is looked past.
+    for look in (0..).map(|round| limit.saturating_mul(1 << round)) {
+        let logged = tables.newest(look)?;
+        let decoded = logged.iter().filter_map(|logged| Op::decode(&logged.bytes).ok());
+        let counts = |op: &Op| op.changes.iter().all(|change| change.table == COUNTERS.id);
+        ops = decoded.filter(|op| !counts(op)).take(limit).collect();
+        if ops.len() == limit || logged.len() < look {
+            break;
+        }
+    }
     let row = |op: Op| ChangeRow {
         id: op.id.to_string(),
         millis: op.hlc.millis(),
         author: op.author.clone(),
         what: op.changes.iter().map(|change| row_changed(change, Some(&people))).collect(),
     };
-    Ok(ops.map(row).collect())
+    Ok(ops.into_iter().map(row).collect())
 }
 
 /// `users anna: display "Anna" -> "Anna M."`

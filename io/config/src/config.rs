@@ -114,10 +114,7 @@ pub struct Config {
 impl Config {
     /// How the file of this seat is made and read.
     pub fn setup(seat: Seat, dice: &mut Dice) -> Setup {
-        let node = match seat {
-            Seat::Master => 0,
-            Seat::Standby => 1,
-        };
+        let node = edits::node_of(seat);
         let origin = Origin(dice.next_u64());
         Setup { schema: &SCHEMA, migrations: MIGRATIONS, node, origin }
     }

@@ -1,7 +1,10 @@
 //! Edits as rows.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tandem_dialplan::{Account, BlockSetting, Blockable, Edit, Emergency, Number, UserName};
+use tandem_dialplan::{
+    Account, BlockSetting, Blockable, Edit, Emergency, Number, Refused, UserName,
+};
+use tandem_types::Seat;
 
 /// The key of a user.
 pub(crate) type UserId = [u8; 16];
@@ -25,6 +28,7 @@ pub(crate) fn write(
             put_setting(connection, EMERGENCY_RINGS, emergency.to.as_deref().unwrap_or_default())
         }
         Edit::Block { what, block } => put_block(connection, *what, block.as_ref()),
+        Edit::Refused(refused) => put_refused(connection, refused),
     }
 }
 
@@ -107,14 +111,67 @@ fn put_block(
     let name = name_of(what);
     let Some(BlockSetting { since, reason, until }) = block else {
         let end = "UPDATE blocks SET deleted = 1 WHERE what = ? AND deleted = 0";
-        return connection.prepare_cached(end)?.execute([name]).map(|_| ());
+        connection.prepare_cached(end)?.execute([name])?;
+        return end_counts(connection, name, None);
     };
     let mut put = connection.prepare_cached(
         "INSERT INTO blocks (what, since, reason, until) VALUES (?, ?, ?, ?)
          ON CONFLICT (what) DO UPDATE SET since = excluded.since, reason = excluded.reason,
          until = excluded.until, deleted = 0",
     )?;
-    put.execute(params![name, since, reason, until]).map(|_| ())
+    put.execute(params![name, since, reason, until])?;
+    end_counts(connection, name, Some(*since))
+}
+
+/// Counts of blocks that are over.
+fn end_counts(connection: &Connection, name: &str, since: Option<i64>) -> rusqlite::Result<()> {
+    let mut end = connection.prepare_cached(
+        "UPDATE counters SET deleted = 1 WHERE name GLOB ? AND name IS NOT ? AND deleted = 0",
+    )?;
+    let held = since.map(|since| counter(name, since));
+    end.execute(params![format!("refused/{name}/*"), held]).map(|_| ())
+}
+
+fn counter(name: &str, since: i64) -> String {
+    format!("refused/{name}/{since}")
+}
+
+/// A count that comes after the end of its block brings nothing back.
+fn put_refused(connection: &Connection, refused: &Refused) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT INTO counters (name, node, count) VALUES (?, ?, ?)
+         ON CONFLICT (name, node) DO UPDATE SET count = max(count, excluded.count)",
+    )?;
+    let Refused { what, since, seat, count } = refused;
+    let name = counter(name_of(*what), *since);
+    let count = i64::try_from(*count).unwrap_or(i64::MAX);
+    put.execute(params![name, node_of(*seat), count]).map(|_| ())
+}
+
+/// The number of a server, in stamps and in counters.
+pub(crate) const fn node_of(seat: Seat) -> u8 {
+    match seat {
+        Seat::Master => 0,
+        Seat::Standby => 1,
+    }
+}
+
+/// How many were refused since the block that is on began, by each server.
+pub(crate) fn refused(connection: &Connection, what: Blockable) -> rusqlite::Result<Vec<Edit>> {
+    let Some(BlockSetting { since, .. }) = block(connection, what)? else { return Ok(Vec::new()) };
+    let mut read = connection
+        .prepare_cached("SELECT node, count FROM counters WHERE name = ? AND deleted = 0")?;
+    let mut rows = read.query([counter(name_of(what), since)])?;
+    let mut edits = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (node, count): (u8, i64) = (row.get(0)?, row.get(1)?);
+        let count = u64::try_from(count).unwrap_or(0);
+        // A row of no server of ours counts nothing.
+        if let Some(seat) = Seat::ALL.into_iter().find(|seat| node_of(*seat) == node) {
+            edits.push(Edit::Refused(Refused { what, since, seat, count }));
+        }
+    }
+    Ok(edits)
 }
 
 /// The emergency numbers as the rows say.

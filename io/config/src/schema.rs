@@ -39,9 +39,14 @@ pub(crate) const BLOCKS: Table = Table {
     columns: &[Column::new(1, "since"), Column::new(2, "reason"), Column::new(3, "until")],
 };
 
+/// What is counted: a row for each server that counts, which nobody else writes. Their sum is the view
+/// `counter`.
+pub(crate) const COUNTERS: Table =
+    Table { id: 7, name: "counters", key: &["name", "node"], columns: &[Column::new(1, "count")] };
+
 /// All replicated tables of this version.
 pub static SCHEMA: Schema =
-    Schema { version: 1, tables: &[USERS, LOGINS, NUMBERS, SETTINGS, BLOCKS] };
+    Schema { version: 2, tables: &[USERS, LOGINS, NUMBERS, SETTINGS, BLOCKS, COUNTERS] };
 
 /// What makes them.
 pub static MIGRATIONS: &[&str] = &["
@@ -61,6 +66,12 @@ pub static MIGRATIONS: &[&str] = &["
     CREATE TABLE blocks (
         what TEXT NOT NULL PRIMARY KEY, since INTEGER NOT NULL, reason TEXT NOT NULL, until INTEGER,
         deleted INTEGER NOT NULL DEFAULT 0) STRICT;
+", "
+    CREATE TABLE counters (
+        name TEXT NOT NULL, node INTEGER NOT NULL, count INTEGER NOT NULL,
+        deleted INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, node)) STRICT;
+    CREATE VIEW counter AS
+        SELECT name, sum(count) AS count FROM counters WHERE deleted = 0 GROUP BY name;
 "];
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use tandem_dialplan::{Account, Blockable, Credentials, DisplayName, Edit, Number
 use tandem_oplog::Value;
 use tandem_store::tables::Touched;
 
-use crate::edits::{UserId, block, emergency};
-use crate::schema::{BLOCKS, LOGINS, NUMBERS, SETTINGS, USERS};
+use crate::edits::{UserId, block, emergency, refused};
+use crate::schema::{BLOCKS, COUNTERS, LOGINS, NUMBERS, SETTINGS, USERS};
 
 /// The accounts as the server knows them.
 #[derive(Debug, Default)]
@@ -32,6 +32,7 @@ impl View {
         edits.push(Edit::Emergency(emergency(connection)?));
         for what in Blockable::ALL {
             edits.push(Edit::Block { what, block: block(connection, what)? });
+            edits.extend(refused(connection, what)?);
         }
         Ok(edits)
     }
@@ -51,6 +52,8 @@ impl View {
             Edit::Block { what, .. } => {
                 Edit::Block { what: *what, block: block(connection, *what)? }
             }
+            // It is counted on, and said again later.
+            Edit::Refused(refused) => Edit::Refused(*refused),
         })
     }
 
@@ -103,6 +106,11 @@ impl View {
         if touched.iter().any(|(table, _)| *table == BLOCKS.id) {
             for what in Blockable::ALL {
                 edits.push(Edit::Block { what, block: block(connection, what)? });
+            }
+        }
+        if touched.iter().any(|(table, _)| *table == BLOCKS.id || *table == COUNTERS.id) {
+            for what in Blockable::ALL {
+                edits.extend(refused(connection, what)?);
             }
         }
         Ok(edits)

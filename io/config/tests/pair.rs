@@ -9,8 +9,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use tandem_config::{Ask, ChangeRow, Config, ConflictRow, Order, Output, TWIN_WAIT, Told, Work};
 use tandem_dialplan::{
-    Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Emergency, Number, User,
-    UserName,
+    Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Emergency, Number, Refused,
+    User, UserName,
 };
 use tandem_store::tables::{By, Tables};
 use tandem_types::{Dice, Epoch, Instant, Seat};
@@ -21,6 +21,7 @@ struct Side {
     accounts: BTreeMap<UserName, Account>,
     emergency: Emergency,
     blocks: BTreeMap<Blockable, BlockSetting>,
+    refused: BTreeMap<(Blockable, Seat), u64>,
     answers: Vec<(u64, Result<(), String>)>,
     told: Option<Told>,
     failures: Vec<String>,
@@ -46,6 +47,7 @@ impl Side {
             accounts: BTreeMap::new(),
             emergency: Emergency::default(),
             blocks: BTreeMap::new(),
+            refused: BTreeMap::new(),
             answers: Vec::new(),
             told: None,
             failures: Vec::new(),
@@ -77,7 +79,13 @@ impl Side {
             Edit::User { name, account: None } => drop(self.accounts.remove(&name)),
             Edit::Emergency(emergency) => self.emergency = emergency,
             Edit::Block { what, block: Some(block) } => drop(self.blocks.insert(what, block)),
-            Edit::Block { what, block: None } => drop(self.blocks.remove(&what)),
+            Edit::Block { what, block: None } => {
+                self.blocks.remove(&what);
+                self.refused.retain(|(counted, _), _| *counted != what);
+            }
+            Edit::Refused(Refused { what, seat, count, .. }) => {
+                drop(self.refused.insert((what, seat), count))
+            }
         }
     }
 
@@ -223,6 +231,42 @@ fn settings_and_blocks_go_over_and_a_new_process_is_told_everything() {
     exchange(&mut a, &mut b);
     assert!(a.blocks.is_empty());
     assert_same(&a, &b);
+}
+
+#[test]
+fn what_both_count_while_apart_is_summed_and_is_nobodys_change() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    link(&mut a, &mut b, true);
+    let block = |since| {
+        let block = Some(BlockSetting { since, reason: String::new(), until: None });
+        Edit::Block { what: Blockable::Calls, block }
+    };
+    a.order(Instant::ZERO, block(5));
+    exchange(&mut a, &mut b);
+    link(&mut a, &mut b, false);
+    let count = |seat, count| {
+        Edit::Refused(Refused { what: Blockable::Calls, since: 5, seat, count })
+    };
+    a.order(Instant::ZERO, count(Seat::Master, 3));
+    for refused in [1, 4] {
+        b.order(Instant::ZERO, count(Seat::Standby, refused));
+    }
+    link(&mut a, &mut b, true);
+    exchange(&mut a, &mut b);
+    for side in [&mut a, &mut b] {
+        let sum = "SELECT count FROM counter WHERE name = 'refused/calls/5'";
+        let reader = side.config.tables().reader();
+        assert_eq!(reader.query_row(sum, [], |row| row.get::<_, i64>(0)), Ok(7));
+        assert_eq!(side.changes().len(), 1, "the block alone");
+        assert_eq!(side.conflicts(), []);
+    }
+    let again = Side::on(a.config.into_tables());
+    let counts = [((Blockable::Calls, Seat::Master), 3), ((Blockable::Calls, Seat::Standby), 4)];
+    assert_eq!(again.refused, BTreeMap::from(counts));
+    // Another block counts anew, and nothing is left of the old one.
+    b.order(Instant::ZERO, block(6));
+    let left = "SELECT count(*) FROM counter";
+    assert_eq!(b.config.tables().reader().query_row(left, [], |row| row.get::<_, i64>(0)), Ok(0));
 }
 
 #[test]

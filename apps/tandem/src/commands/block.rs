@@ -27,8 +27,8 @@ pub(crate) fn block(config: &Config, command: BlockCommand) -> Result<(), Failur
     }
     let mut table = Table::new(&["BLOCKED", "SINCE (UTC)", "ENDS IN", "REFUSED", "REASON"]);
     for block in blocks {
-        let refused = block.refused.map_or_else(|| String::from("-"), |count| count.to_string());
         let since = Time::from_micros(block.since).to_seconds();
+        let refused = block.refused.to_string();
         table.row([block.what.to_string(), since, ends(&block), refused, block.reason]);
     }
     print!("{table}");
@@ -68,9 +68,7 @@ pub(super) fn words(block: &BlockRow) -> String {
     if block.seconds_left.is_some() {
         words += &format!(", ends in {}", ends(block));
     }
-    if let Some(refused) = block.refused {
-        words += &format!("; {refused} refused");
-    }
+    words += &format!("; {} refused", block.refused);
     if !block.reason.is_empty() {
         words += &format!(": {}", block.reason);
     }

@@ -284,6 +284,7 @@ impl Bench {
                     Edit::User { name, .. } => name.to_string(),
                     Edit::Emergency(_) => "Emergency".to_owned(),
                     Edit::Block { what, .. } => format!("Block {what}"),
+                    Edit::Refused(refused) => format!("Refused {} {}", refused.what, refused.seat),
                 };
                 for server in self.servers.iter_mut().filter(|server| server.alive) {
                     server.settings.insert(key.clone(), edit.clone());
