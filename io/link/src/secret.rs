@@ -35,6 +35,11 @@ impl PairSecret {
         self.derive("digest nonce")
     }
 
+    /// A name of the pair that anybody may read: 16 hexadecimal digits. Nothing follows from it.
+    pub fn public_name(&self) -> String {
+        self.derive("public name").iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The key for `purpose`: HKDF-SHA256 with the purpose as its info.
     pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
         let mut key = [0; 32];

@@ -76,18 +76,18 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, host: &str) -> io::Result<Handshake> {
-        let config = self.0.clone().ok_or_else(|| io::Error::other("TLS is off"))?;
         // A host that is no name can still be spoken to where nobody asks who it is.
         let name = ServerName::try_from(host.to_owned())
             .or_else(|_| ServerName::try_from("localhost"))
             .map_err(io::Error::other)?;
-        Ok(Handshake { config, name })
+        Ok(Handshake { config: self.0.clone(), name })
     }
 }
 
 /// What is needed for one handshake.
 pub(crate) struct Handshake {
-    config: Arc<ClientConfig>,
+    /// Nothing where it is off: then nobody asks for one.
+    config: Option<Arc<ClientConfig>>,
     name: ServerName<'static>,
 }
 
@@ -98,7 +98,8 @@ impl TlsConnect<Socket> for Handshake {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let connect = TlsConnector::from(self.config).connect(self.name, socket);
+            let config = self.config.ok_or_else(|| io::Error::other("TLS is off"))?;
+            let connect = TlsConnector::from(config).connect(self.name, socket);
             connect.await.map(|stream| Secured(Box::new(stream)))
         })
     }

@@ -33,6 +33,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often is looked for records, and for ops of which no bell told.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// So often both compare what they have, whether or not anything was heard: what came here past the database
+/// (a twin that knows of none) gets there so.
+const COMPARE: Duration = Duration::from_secs(60);
+
 /// How often the waiting records are counted while they wait.
 const COUNT: Duration = Duration::from_secs(5);
 
@@ -77,7 +81,7 @@ pub trait Spool: Send {
 /// What the thread tells.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    /// Compare, take these ops, and answer by [`Worker::here`] or [`Worker::refuse`].
+    /// Compare, take these ops, and answer by [`Line::here`] or [`Line::refuse`].
     Exchange {
         /// Comes back with the answer.
         round: u64,
@@ -236,7 +240,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `report` is called from the thread, and may not wait.
+    /// `report` is called from the thread, with the way to it, and may not wait.
     ///
     /// # Errors
     ///
@@ -245,7 +249,7 @@ impl Worker {
         access: Access,
         setup: Setup,
         spool: Box<dyn Spool>,
-        report: impl Fn(Report) + Send + 'static,
+        report: impl Fn(&Line, Report) + Send + 'static,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (orders, inbox) = unbounded_channel();
@@ -259,6 +263,7 @@ impl Worker {
             spool,
             report: Box::new(report),
             inbox,
+            line: line.clone(),
             standing,
             round: 0,
             shipped: None,
@@ -293,8 +298,9 @@ struct Work {
     access: Access,
     setup: Setup,
     spool: Box<dyn Spool>,
-    report: Box<dyn Fn(Report) + Send>,
+    report: Box<dyn Fn(&Line, Report) + Send>,
     inbox: UnboundedReceiver<Order>,
+    line: Line,
     standing: Arc<Mutex<Standing>>,
     round: u64,
     /// Every record up to here is there, as far as it has said.
@@ -316,6 +322,10 @@ impl From<Trouble> for End {
 }
 
 impl Work {
+    fn tell(&self, report: Report) {
+        (self.report)(&self.line, report);
+    }
+
     async fn run(&mut self) {
         loop {
             let access = self.access.clone();
@@ -371,7 +381,7 @@ impl Work {
         (standing.state, standing.why) = (state, Some(why));
         drop(standing);
         if is_new {
-            (self.report)(Report::Gone(trouble));
+            self.tell(Report::Gone(trouble));
         }
         if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
             self.count();
@@ -383,7 +393,7 @@ impl Work {
         let Some(shipped) = &self.shipped else { return };
         match self.spool.count(shipped) {
             Ok(waiting) => lock(&self.standing).waiting = Some(waiting),
-            Err(what) => (self.report)(Report::Spool(what)),
+            Err(what) => self.tell(Report::Spool(what)),
         }
     }
 
@@ -401,6 +411,7 @@ impl Work {
             database,
             seen: Seen::new(),
             asked: None,
+            compared: Instant::now(),
             pushed: false,
             is_live: false,
             sending: None,
@@ -448,6 +459,8 @@ struct Life {
     seen: Seen,
     /// A question is on its way to our own side, since then.
     asked: Option<Instant>,
+    /// When our own side was asked last.
+    compared: Instant,
     /// Something was lacking there in the last answer: there may be more.
     pushed: bool,
     is_live: bool,
@@ -459,8 +472,9 @@ impl Life {
     async fn ask(&mut self, work: &mut Work, ops: Vec<Vec<u8>>) -> Result<(), Trouble> {
         work.round += 1;
         let heads = self.database.heads().await?;
-        self.asked = Some(Instant::now());
-        (work.report)(Report::Exchange { round: work.round, heads, ops });
+        self.compared = Instant::now();
+        self.asked = Some(self.compared);
+        work.tell(Report::Exchange { round: work.round, heads, ops });
         Ok(())
     }
 
@@ -519,7 +533,7 @@ impl Life {
             true => Vec::new(),
             false => self.database.lacking(&self.seen, PART_BYTES).await?,
         };
-        if !ops.is_empty() || self.pushed {
+        if !ops.is_empty() || self.pushed || self.compared.elapsed() >= COMPARE {
             self.pushed = false;
             return Ok(self.ask(work, ops).await?);
         }
@@ -529,7 +543,7 @@ impl Life {
             (standing.state, standing.why) = (State::Live, None);
             standing.since_micros = work.spool.wall_micros();
             drop(standing);
-            (work.report)(Report::Live(self.database.host().to_owned()));
+            work.tell(Report::Live(self.database.host().to_owned()));
         }
         Ok(())
     }
@@ -540,7 +554,7 @@ impl Life {
         match work.spool.known() {
             Ok(known) if known.iter().all(|stamp| shipped.covers(stamp)) => {}
             Ok(known) => self.sending = Some((known, Cursor(None))),
-            Err(what) => (work.report)(Report::Spool(what)),
+            Err(what) => work.tell(Report::Spool(what)),
         }
         Ok(())
     }
@@ -553,7 +567,7 @@ impl Life {
         let (records, next) = match work.spool.read(shipped, &after) {
             Ok(read) => read,
             Err(what) => {
-                (work.report)(Report::Spool(what));
+                work.tell(Report::Spool(what));
                 return Ok(());
             }
         };
