@@ -5,6 +5,7 @@
 //! of three a gateway, some an operator with orders, some clocks that jump; each of them in fair runs and
 //! in others.
 
+pub mod dense;
 mod rare;
 
 use std::ops::Range;
@@ -78,6 +79,9 @@ struct Chaos {
     /// What ends when.
     remedies: Vec<(Instant, Remedy)>,
     users: u32,
+    /// The users of the run, and how many devices each has.
+    people: &'static [(&'static str, usize)],
+    has_full_disks: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,6 +118,8 @@ impl Chaos {
             kills: [0; 2],
             remedies: Vec::new(),
             users: 0,
+            people: &USERS,
+            has_full_disks: true,
         }
     }
 
@@ -132,7 +138,7 @@ impl Chaos {
             return false;
         }
         let Some(active) = self.world.active() else { return false };
-        for (user, _) in USERS {
+        for (user, _) in self.people {
             self.world.ask(active, new_user(user));
         }
         self.world.advance(Duration::from_millis(150));
@@ -160,6 +166,10 @@ impl Chaos {
                 _ => self.fault(),
             }
         }
+        self.end_faults();
+    }
+
+    fn end_faults(&mut self) {
         for (_, remedy) in core::mem::take(&mut self.remedies) {
             self.remedy(remedy);
         }
@@ -271,7 +281,7 @@ impl Chaos {
             }
             15 => {
                 let full = self.dice.chance(50);
-                if full {
+                if full && self.has_full_disks {
                     self.world.fill_disk(at, true)
                 } else {
                     self.world.slow_disk(at, true)

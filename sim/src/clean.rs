@@ -33,6 +33,7 @@ impl World {
     /// A keeper tells something: perhaps that a planned switch begins.
     pub(crate) fn watch_switch(&mut self, fact: &KeeperFact) {
         let KeeperFact::SwitchOrdered { force: false } = fact else { return };
+        self.oracle.seen.switches += 1;
         let Weather { loss_percent, twice_percent, .. } = self.network.weather;
         let recently = self.calm.disturbed.is_some_and(|at| self.now < at + REPEATS_WITHIN);
         if (loss_percent, twice_percent) == (0, 0) && !recently && self.is_healthy() {

@@ -418,13 +418,13 @@ impl World {
         match output {
             NodeOutput::Transmit { flow, bytes } => self.sip_leaves(at, flow, bytes),
             NodeOutput::Frame(frame) => self.link_carries(at, Cargo::Node(frame)),
-            NodeOutput::Edit { id, edit } => {
+            NodeOutput::Edit { id, edit, by: author } => {
                 let machine = &mut self.machines[at];
                 let local = machine.local(self.now);
                 let wall_millis = u64::try_from(wall / 1_000).unwrap_or(0);
                 if let Some(process) = &mut machine.server {
                     let epoch = process.node.standing().epoch;
-                    let by = By { author: "administrator".to_owned(), wall_millis, epoch };
+                    let by = By { author, wall_millis, epoch };
                     process
                         .config
                         .handle_orders(local, vec![Order { id, work: Work::Edit(edit), by }]);
@@ -442,6 +442,7 @@ impl World {
                 self.machines[at].disk.fetch(Fetch::One(key));
                 self.disk_begins(at);
             }
+            NodeOutput::Retain(days) => self.machines[at].disk.retain(days, wall),
             NodeOutput::Serve(serve) => {
                 if let Some(process) = &mut self.machines[at].server {
                     process.bound = serve;
@@ -463,7 +464,7 @@ impl World {
             ConfigOutput::Send(bytes) => return self.link_carries(at, Cargo::Config(bytes)),
             ConfigOutput::Edited { id, result } => NodeInput::Edited { id, result },
             ConfigOutput::Changed(edits) => NodeInput::Changed(edits),
-            ConfigOutput::Fact(_) | ConfigOutput::Told { .. } => return,
+            ConfigOutput::Fact(_) | ConfigOutput::Standing(_) | ConfigOutput::Told { .. } => return,
             ConfigOutput::Failed(what) => {
                 return self.oracle.broken(self.now, &format!("the configuration fails: {what}"));
             }
@@ -580,6 +581,9 @@ impl World {
         }
         self.oracle.speaks(self.now, speaker, &bytes);
         let Some(phone) = self.phone_at(flow.remote) else { return };
+        if speaker.role == tandem_types::Role::Active {
+            self.oracle.owed.hears(&bytes);
+        }
         for delay in self.network.carry(&[out]).into_iter().flatten() {
             let (from, bytes) = (flow.local, bytes.clone());
             self.oracle.reaches_phone(speaker, &bytes);

@@ -102,6 +102,8 @@ pub(crate) struct Disk {
     failing: bool,
     /// Whether each sync takes long now.
     pub(crate) slow: bool,
+    /// How many days log records are kept.
+    keep_days: Option<u32>,
     dice: Dice,
 }
 
@@ -119,6 +121,7 @@ impl Disk {
             full: false,
             failing: false,
             slow: false,
+            keep_days: None,
             dice,
         }
     }
@@ -184,6 +187,29 @@ impl Disk {
         }
         let recovered = last.is_some() && core::mem::take(&mut self.failing);
         Some(Done::Stored { ticket: last, recovered, fetched })
+    }
+
+    /// Log records are kept for so many days. Those that are older by a day more go, by their end and by when they
+    /// were written, as in the store; so they do here at once.
+    pub(crate) fn retain(&mut self, days: Option<u32>, wall: i64) {
+        self.keep_days = days;
+        let newest = self.logs.iter().map(|(key, kept)| end_of(key, kept)).max();
+        let before = self.deleted_before(wall);
+        if newest < before {
+            return;
+        }
+        let is_old = |key: &[u8], kept: &Kept| Some(end_of(key, kept).max(kept.written)) < before;
+        let old: Vec<Vec<u8>> =
+            self.logs.iter().filter(|(key, kept)| is_old(key, kept)).map(|(key, _)| key.clone()).collect();
+        for key in old {
+            if let Some(kept) = self.logs.remove(&key) {
+                self.undo.push((key, Class::Log, Some(kept)));
+            }
+        }
+    }
+
+    fn deleted_before(&self, wall: i64) -> Option<i64> {
+        self.keep_days.map(|days| wall - (i64::from(days) + 1) * DAY)
     }
 
     /// The process that writes is gone: what waits is lost.
@@ -301,11 +327,16 @@ impl Disk {
                 self.learn(&known);
             }
             Write::Records(records) => {
+                let before = self.deleted_before(written);
                 for record in records {
                     let age = i64::try_from(record.age.as_micros()).unwrap_or(i64::MAX);
                     let written = written.saturating_sub(age);
                     let Record { class, key, stamp, body, .. } = record;
-                    self.merge(key, Kept { class, stamp, written, body });
+                    let kept = Kept { class, stamp, written, body };
+                    let is_old = Some(end_of(&key, &kept).max(written)) < before;
+                    if class != Class::Log || !is_old {
+                        self.merge(key, kept);
+                    }
                 }
             }
             Write::Forget(keys) => keys.into_iter().for_each(|key| self.remove(key)),
@@ -340,6 +371,15 @@ impl Disk {
         }
     }
 }
+
+/// When the call of a record ended; where it does not say so, when it was written.
+fn end_of(key: &[u8], kept: &Kept) -> i64 {
+    let end = kept.body.as_deref().and_then(|body| tandem_node::end_of_record(key, body));
+    end.unwrap_or(kept.written)
+}
+
+/// In microseconds.
+const DAY: i64 = 86_400_000_000;
 
 fn record(key: &[u8], kept: &Kept, wall: i64) -> Record {
     let age = u64::try_from(wall.saturating_sub(kept.written)).unwrap_or(0);

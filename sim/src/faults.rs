@@ -24,6 +24,7 @@ impl World {
     pub fn power_off(&mut self, at: usize) {
         self.disturb();
         self.forget_isolation();
+        self.oracle.seen.power_cuts += 1;
         let machine = &mut self.machines[at];
         machine.powered = false;
         machine.keeper = None;
@@ -39,6 +40,7 @@ impl World {
     /// Kills the server process.
     pub fn kill_server(&mut self, at: usize) {
         self.disturb();
+        self.oracle.seen.kills += 1;
         self.server_ends(at, Exit::Signal(9));
     }
 
@@ -47,6 +49,7 @@ impl World {
         self.disturb();
         self.forget_isolation();
         if self.machines[at].keeper.take().is_some() {
+            self.oracle.seen.kills += 1;
             self.set_keeper_wake(at);
             self.server_ends(at, Exit::Signal(9));
             self.plan(KEEPER_RESTART, Event::KeeperStarts { at });
@@ -94,6 +97,7 @@ impl World {
         }
         self.forget_isolation();
         if cut {
+            self.oracle.seen.cuts += 1;
             self.note_isolation(at, well);
         }
     }
@@ -101,6 +105,7 @@ impl World {
     /// Closes one port.
     pub fn cut_one_way(&mut self, port: Port) {
         self.disturb();
+        self.oracle.seen.cuts += 1;
         self.network.set_cut(port, true);
     }
 

@@ -7,6 +7,7 @@ use tandem_node::{CDR_PREFIX, CallEvents, Request, read_cdr, read_events};
 use tandem_store::tables::Tables;
 use tandem_types::Duration;
 
+use crate::ledger::is_unheard;
 use crate::oracle::{Call, Outcome};
 use crate::world::World;
 
@@ -290,6 +291,9 @@ fn judge_refusal(call: &Call, status: u16) -> Result<(), String> {
     if call.blocked && status == 503 {
         return Ok(());
     }
+    if call.rang_out && status == 480 {
+        return Ok(());
+    }
     let all_refused =
         !call.devices.is_empty() && call.devices.values().all(|device| device.refused.is_some());
     if all_refused {
@@ -322,12 +326,7 @@ fn judge_record(call: &Call, cdrs: &[Cdr], strict: bool) -> Result<(), String> {
         [cdr] => cdr,
         // One server took the INVITE, was cut off or died before it said a word, and the other one was
         // sent the repetition: it cannot know that the first took it.
-        [unheard, cdr] | [cdr, unheard]
-            if unheard.ending == Some(Ending::Failover)
-                && (unheard.sip_status, unheard.delivered) == (0, None) =>
-        {
-            cdr
-        }
+        [unheard, cdr] | [cdr, unheard] if is_unheard(unheard) => cdr,
         _ => return Err(format!("has {} records: {cdrs:?}", cdrs.len())),
     };
     let (Some(outcome), Some(ending), Some(end)) = (cdr.outcome, cdr.ending, cdr.end) else {
@@ -360,7 +359,7 @@ fn judge_record(call: &Call, cdrs: &[Cdr], strict: bool) -> Result<(), String> {
 }
 
 /// The number of the call, which its caller wrote into the User-Agent.
-fn call_of(cdr: &Cdr) -> Option<u32> {
+pub(crate) fn call_of(cdr: &Cdr) -> Option<u32> {
     let rest = cdr.origination_device.split("sim-phone/call-").nth(1)?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

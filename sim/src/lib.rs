@@ -10,6 +10,7 @@ mod deeds;
 mod disk;
 mod faults;
 mod judge;
+mod ledger;
 mod link;
 mod machine;
 mod network;
@@ -26,6 +27,7 @@ mod voter;
 mod watch;
 mod world;
 
+pub use ledger::Ledger;
 pub use machine::Rules;
 pub use network::{Counts, Network, Port, Road, Way, Weather};
 pub use oracle::{Oracle, Seen};

@@ -1,15 +1,17 @@
 //! `tandem-sim chaos --seeds 0..2000` looks for broken promises; `tandem-sim replay 17` tells one
-//! run; `tandem-sim story FILE` plays a story. `tandem-sim night` is for the nights: ten thousand seeds of chaos
+//! run; `tandem-sim story FILE` plays a story. `tandem-sim calls --count 1000000` makes so many calls and counts their
+//! records. `tandem-sim night` is for the nights: ten thousand seeds of chaos
 //! and a million partitions.
 
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use tandem_sim::{Report, Rules, Seen, Story, chaos, partitions, run_many, switching};
+use tandem_sim::chaos::{self, dense};
+use tandem_sim::{Report, Rules, Seen, Story, partitions, run_many, switching};
 
-const USAGE: &str = "usage: tandem-sim chaos --seeds FROM..TO | replay SEED | switching SEED | partitions SEED \
-                     | story FILE | night [--part ONE_OF_SO_MANY]";
+const USAGE: &str = "usage: tandem-sim chaos --seeds FROM..TO | calls --count CALLS [--seed FIRST] | replay SEED \
+                     | call SEED | switching SEED | partitions SEED | story FILE | night [--part ONE_OF_SO_MANY]";
 
 /// Seeds of chaos in a night.
 const NIGHT_SEEDS: u64 = 10_000;
@@ -25,16 +27,19 @@ fn main() -> ExitCode {
             Some((from, to)) => run_chaos(from, to),
             None => usage(),
         },
+        ["calls", "--count", count] => make_calls(count, "0"),
+        ["calls", "--count", count, "--seed", first] => make_calls(count, first),
         ["story", file] => play(file),
         ["night"] => night(1),
         ["night", "--part", part] => match part.parse() {
             Ok(part @ 1..) => night(part),
             Ok(0) | Err(_) => usage(),
         },
-        [what @ ("replay" | "switching" | "partitions"), seed] => match seed.parse() {
+        [what @ ("replay" | "call" | "switching" | "partitions"), seed] => match seed.parse() {
             Ok(seed) if what == "partitions" => {
                 tell(&partitions::run(seed, Rules::default(), true))
             }
+            Ok(seed) if what == "call" => tell(&dense::run(seed, Rules::default(), true)),
             Ok(seed) if what == "switching" => tell(&switching::run(seed, true)),
             Ok(seed) => tell(&chaos::run(seed, Rules::default(), true)),
             Err(_) => usage(),
@@ -113,6 +118,38 @@ fn night(part: u64) -> ExitCode {
     println!("{seeds} seeds of chaos in {seconds:.0} s: {failed} broke a promise");
     if torn + failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// Runs until so many calls were made, and prints what became of their records.
+fn make_calls(count: &str, first: &str) -> ExitCode {
+    let (Ok(count), Ok(first)) = (count.parse::<u64>(), first.parse::<u64>()) else {
+        return usage();
+    };
+    let begin = Instant::now();
+    let (mut seen, mut failed, mut seed) = (Seen::default(), 0, first);
+    while seen.calls < count {
+        let next = seed + CALLS_PORTION;
+        let (more, wrong) = run_and_tell("call", seed..next, &calls_of);
+        seen.add(&more);
+        failed += wrong;
+        seed = next;
+        eprintln!(
+            "{} calls, {} owe a record, {failed} runs broke a promise",
+            seen.calls, seen.ledger.owed
+        );
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    println!("{}", dense::report(&seen));
+    let runs = seed - first;
+    println!("{runs} runs in {seconds:.0} s; {failed} broke a promise");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn calls_of(seed: u64) -> Report {
+    dense::run(seed, Rules::default(), false)
+}
+
+/// Runs between two words of how far it is.
+const CALLS_PORTION: u64 = 40;
 
 /// One run as it was recorded.
 fn tell(report: &Report) -> ExitCode {

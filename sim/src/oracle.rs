@@ -20,6 +20,7 @@ use tandem_journal::Known;
 use tandem_node::{Blockable, Fact, Request};
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
+use crate::ledger::{Ledger, Owed};
 use crate::phone::{Config, News};
 
 /// What was seen, to prove that something was.
@@ -67,6 +68,16 @@ pub struct Seen {
     pub isolated: u64,
     /// Promises that the third voter gave and renewed.
     pub granted: u64,
+    /// Server processes and keepers that were killed.
+    pub kills: u64,
+    /// Machines that lost their power.
+    pub power_cuts: u64,
+    /// Cuts of roads.
+    pub cuts: u64,
+    /// Planned switches that were begun.
+    pub switches: u64,
+    /// What became of the records, where they are counted.
+    pub ledger: Ledger,
     /// Runs.
     pub runs: u64,
 }
@@ -95,6 +106,11 @@ impl Seen {
         self.repeated += other.repeated;
         self.idle_switches += other.idle_switches;
         self.locks += other.locks;
+        self.kills += other.kills;
+        self.power_cuts += other.power_cuts;
+        self.cuts += other.cuts;
+        self.switches += other.switches;
+        self.ledger.add(&other.ledger);
         self.runs += other.runs;
     }
 }
@@ -128,6 +144,9 @@ pub(crate) struct Call {
     pub(crate) trying: bool,
     pub(crate) rang: bool,
     pub(crate) gave_up: bool,
+    began: Instant,
+    /// It was refused, after it had rung as long as a server lets it.
+    pub(crate) rang_out: bool,
     pub(crate) outcome: Option<Outcome>,
     /// When it was answered.
     since: Option<Instant>,
@@ -196,6 +215,8 @@ pub struct Oracle {
     /// Until when each device is promised to be found.
     logins: BTreeMap<usize, Instant>,
     pub(crate) users: BTreeSet<String>,
+    /// Calls that owe a record.
+    pub(crate) owed: Owed,
     /// An administrator was told that new calls are blocked.
     blocked: bool,
     /// For each machine: the newest entry on which a promise rests that only this machine can keep.
@@ -232,6 +253,7 @@ impl Oracle {
             calls: BTreeMap::new(),
             logins: BTreeMap::new(),
             users: BTreeSet::new(),
+            owed: Owed::default(),
             blocked: false,
             sole: [None; 2],
             probe_lost: None,
@@ -271,6 +293,8 @@ impl Oracle {
             trying: false,
             rang: false,
             gave_up: false,
+            began: now,
+            rang_out: false,
             outcome: None,
             since: None,
             devices: BTreeMap::new(),
@@ -314,7 +338,9 @@ impl Oracle {
             | Request::Block { what: Blockable::Logins, .. }
             | Request::Unblock { what: Blockable::Logins }
             | Request::EmergencySet { .. }
-            | Request::EmergencyList => {}
+            | Request::EmergencyList
+            | Request::RetentionSet { .. }
+            | Request::Retention => {}
         }
     }
 
@@ -366,7 +392,10 @@ impl Oracle {
                 call.outcome = Some(Outcome::Answered { device: device.clone() });
                 call.since = Some(now);
             }
-            News::HearsRefusal { status, .. } => call.outcome = Some(Outcome::Refused(*status)),
+            News::HearsRefusal { status, .. } => {
+                call.outcome = Some(Outcome::Refused(*status));
+                call.rang_out = call.began + RING_MAX <= now;
+            }
             News::HearsNothing { .. } => call.outcome = Some(Outcome::Nothing),
             News::GivesUp { .. } => call.gave_up = true,
             News::Rings { .. } => drop(call.devices.entry(phone).or_default()),
@@ -604,6 +633,9 @@ const CONTACT: Duration = Duration::from_millis(1_000);
 
 /// Reigns that begin within this time begin in the same moment.
 const TOGETHER: Duration = Duration::from_millis(60);
+
+/// A server gives up ringing after so long.
+const RING_MAX: Duration = tandem_call::RING_MAX;
 
 /// A takeover within this time of a lost question may rest on its loss.
 const PROBE_MEMORY: Duration = Duration::from_millis(300);

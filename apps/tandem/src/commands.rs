@@ -80,7 +80,8 @@ fn ask_server(config: &Config, request: &Request) -> Result<Reply, Failure> {
         | Reply::Users { .. }
         | Reply::Calls { .. }
         | Reply::Blocks { .. }
-        | Reply::Emergency { .. }) => Ok(reply),
+        | Reply::Emergency { .. }
+        | Reply::Retention { .. }) => Ok(reply),
     }
 }
 

@@ -28,8 +28,8 @@ use tandem_link::Link;
 use tandem_net::{Limits, Net};
 use tandem_node::{Input, Node};
 use tandem_os::{clock, entropy, signals::Signals};
-use tandem_store::{Settings, Store};
-use tandem_types::Dice;
+use tandem_store::{Retention, Settings, Store};
+use tandem_types::{Dice, Duration};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -69,6 +69,11 @@ pub(crate) fn run(config: &Config, args: &ServerArgs) -> anyhow::Result<()> {
     result
 }
 
+/// How long closed calls stay on record, for the store.
+fn keep_for(days: Option<u32>) -> Retention {
+    Retention(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
+}
+
 async fn serve(
     config: &Config,
     args: &ServerArgs,
@@ -81,7 +86,8 @@ async fn serve(
         // The loop is gone only when the process ends.
         let _ = stored.send(event);
     };
-    let (store, loaded) = Store::open(&config.state, Settings::default(), report)
+    let settings = Settings { end_of: tandem_node::end_of_record, ..Settings::default() };
+    let (store, loaded) = Store::open(&config.state, settings, report)
         .map_err(|error| anyhow!("{error}"))?;
     // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
     let seed = entropy::seed().context("the system gives no random numbers")?;
@@ -109,7 +115,11 @@ async fn serve(
         lingers: config.interface.is_some(),
     };
     let now = clock::now();
+    let damaged = loaded.damaged;
     let mut node = Node::new(now, node, Dice::from_seed(seed), loaded.records, loaded.known);
+    if !damaged.is_empty() {
+        node.handle(now, Input::Damaged(damaged.iter().map(|one| one.stamp).collect()));
+    }
     // All of it is known before the first lease: nobody is told that there is no such user.
     while let Some(output) = tables.poll_output() {
         if let tandem_config::Output::Changed(edits) = output {

@@ -75,6 +75,8 @@ pub enum Edit {
         /// `None`: it is over.
         block: Option<BlockSetting>,
     },
+    /// How many days closed calls stay on record; `None`: for ever.
+    Retention(Option<u32>),
     /// How many were refused while a block was on.
     Refused(Refused),
 }

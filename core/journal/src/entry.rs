@@ -84,6 +84,19 @@ impl Known {
         *seq = (*seq).max(stamp.seq);
     }
 
+    /// The entry with this stamp is not known any more, nor is what came after it in its reign.
+    pub fn doubt(&mut self, stamp: Stamp) {
+        if let Some(seq) = self.0.get_mut(&stamp.epoch) {
+            *seq = (*seq).min(Seq(stamp.seq.0.saturating_sub(1)));
+        }
+    }
+
+    /// Nothing of any reign but this one is known any more.
+    pub fn doubt_all(&mut self, but: Option<Epoch>) {
+        let others = self.0.iter_mut().filter(|(epoch, _)| Some(**epoch) != but);
+        others.for_each(|(_, seq)| *seq = Seq::ZERO);
+    }
+
     /// Everything `other` knows is known here from now on.
     pub fn merge(&mut self, other: &Self) {
         for (epoch, seq) in &other.0 {

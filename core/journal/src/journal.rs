@@ -404,6 +404,23 @@ impl Journal {
         }
     }
 
+    /// The store found records damaged that these entries wrote (`None`: any may have), and does not have them
+    /// any more: the next catch-up brings what the twin has. Of the reign that is led here that begins with the
+    /// next start: until then its positions go on.
+    pub fn handle_damaged(&mut self, damaged: &[Option<Stamp>]) {
+        let led = match self.part {
+            Part::Lead { .. } => Some(self.epoch),
+            Part::Follow { .. } => None,
+        };
+        for stamp in damaged {
+            match stamp {
+                Some(stamp) if Some(stamp.epoch) == led => {}
+                Some(stamp) => self.known.doubt(*stamp),
+                None => self.known.doubt_all(led),
+            }
+        }
+    }
+
     /// Takes one frame of the peer.
     pub fn handle_frame(&mut self, now: Instant, frame: Frame) {
         match frame {

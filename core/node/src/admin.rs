@@ -7,7 +7,7 @@ use tandem_dialplan::{
 };
 use tandem_registrar::Aor;
 use tandem_sip::digest::Ha1;
-use tandem_types::{Instant, Role};
+use tandem_types::{Duration, Instant, Role};
 
 use crate::hand_over::Handing;
 use crate::node::Node;
@@ -34,6 +34,21 @@ const PASSWORD_LENGTH: usize = 24;
 /// Shortest password an administrator may choose.
 pub const PASSWORD_MIN: usize = 12;
 
+/// Letters of a name of who asks, at most.
+const AUTHOR_MAX: usize = 64;
+
+/// Who asked at a server of the version before, which does not say.
+const NAMELESS: &str = "administrator";
+
+/// What is changed because its time is over.
+const OURSELVES: &str = "the server";
+
+/// Days that closed calls can be told to stay on record.
+pub const RETENTION_DAYS_MAX: u32 = 36_500;
+
+/// What has grown too old is looked for this often.
+const RETAIN_PAUSE: Duration = Duration::from_secs(3_600);
+
 /// Requests handed to the other server that are not answered yet, at most.
 const ASIDES_MAX: usize = 64;
 
@@ -47,14 +62,19 @@ const NO_TWIN: &str =
     "this server is passive and cannot reach the active one; try there, or when the link is back";
 
 impl Node {
-    pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request) {
+    pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request, by: String) {
         if request == (Request::BlockList { here: true }) {
             let reply = Reply::Blocks { blocks: self.block_rows(now) };
             self.outputs.push_back(Output::Answer { id, reply });
             return;
         }
+        if request == Request::Retention {
+            let reply = Reply::Retention { days: self.retention.0 };
+            self.outputs.push_back(Output::Answer { id, reply });
+            return;
+        }
         if self.is_serving() {
-            let reply = self.decide(now, request);
+            let reply = self.decide(now, request, by);
             self.stage_edit(Parcel::Answer { id, reply });
             return;
         }
@@ -63,7 +83,8 @@ impl Node {
             self.next_aside += 1;
             self.asides.insert(self.next_aside, id);
             let ask = Aside::Ask { id: self.next_aside, request };
-            self.journal.send_aside(record::encode(&ask));
+            // Behind the question, where the version before does not look.
+            self.journal.send_aside(record::encode_with(&ask, &by));
             return;
         }
         let reply = match request {
@@ -77,16 +98,20 @@ impl Node {
             | Request::Block { .. }
             | Request::Unblock { .. }
             | Request::EmergencySet { .. }
-            | Request::EmergencyList => Reply::Refused { why: NO_TWIN.to_owned() },
+            | Request::EmergencyList
+            | Request::RetentionSet { .. }
+            | Request::Retention => Reply::Refused { why: NO_TWIN.to_owned() },
         };
         self.outputs.push_back(Output::Answer { id, reply });
     }
 
     pub(crate) fn aside(&mut self, now: Instant, bytes: &[u8]) {
-        match record::decode(bytes) {
-            Some(Aside::Ask { id, request }) => {
+        let Some((aside, rest)) = record::decode_with(bytes) else { return };
+        match aside {
+            Aside::Ask { id, request } => {
                 let reply = if self.is_serving() {
-                    self.decide(now, request)
+                    let by: Option<String> = rest.and_then(|rest: String| named(&rest));
+                    self.decide(now, request, by.unwrap_or_else(|| NAMELESS.to_owned()))
                 } else {
                     Reply::Refused { why: NO_TWIN.to_owned() }
                 };
@@ -96,13 +121,12 @@ impl Node {
                     self.tell_aside(id, reply);
                 }
             }
-            Some(Aside::Tell { id, reply }) => {
+            Aside::Tell { id, reply } => {
                 if let Some(id) = self.asides.remove(&id) {
                     self.outputs.push_back(Output::Answer { id, reply });
                 }
             }
-            Some(Aside::Handing(what)) => self.handing(now, what),
-            None => {}
+            Aside::Handing(what) => self.handing(now, what),
         }
     }
 
@@ -131,13 +155,14 @@ impl Node {
         }
     }
 
-    fn decide(&mut self, now: Instant, request: Request) -> Reply {
+    fn decide(&mut self, now: Instant, request: Request, by: String) -> Reply {
         if request.changes() && self.is_telling() {
             return Reply::Refused { why: SWITCHING.to_owned() };
         }
         if request.changes() && !self.journal.disk_works() {
             return Reply::Refused { why: NO_DISK.to_owned() };
         }
+        self.author = by;
         let done = match request {
             Request::UserAdd { name, display, numbers, password } => {
                 self.user_add(&name, &display, &numbers, password)
@@ -158,7 +183,10 @@ impl Node {
             Request::BlockList { .. } => return Reply::Blocks { blocks: self.block_rows(now) },
             Request::EmergencySet { numbers, to } => self.emergency_set(numbers, to),
             Request::EmergencyList => return self.emergency_list(),
+            Request::RetentionSet { days } => self.retention_set(now, days),
+            Request::Retention => return Reply::Retention { days: self.retention.0 },
         };
+        self.author.clear();
         match done {
             Ok(password) => Reply::Done { password },
             Err(why) => Reply::Refused { why },
@@ -256,7 +284,9 @@ impl Node {
     pub(crate) fn edit(&mut self, edit: Edit) {
         self.next_edit += 1;
         self.edited = Some(self.next_edit);
-        self.outputs.push_back(Output::Edit { id: self.next_edit, edit });
+        let by = core::mem::take(&mut self.author);
+        let by = if by.is_empty() { OURSELVES.to_owned() } else { by };
+        self.outputs.push_back(Output::Edit { id: self.next_edit, edit, by });
     }
 
     /// An answer: where an edit was ordered for it, it waits until that is safe.
@@ -298,6 +328,26 @@ impl Node {
             Edit::Emergency(emergency) => self.directory.restore_emergency(emergency),
             Edit::Block { what, block } => self.set_block(what, block),
             Edit::Refused(refused) => self.set_refused(refused),
+            Edit::Retention(days) => self.retention = (days, None),
+        }
+    }
+
+    fn retention_set(&mut self, now: Instant, days: Option<u32>) -> Result<Option<String>, String> {
+        if days.is_some_and(|days| !(1..=RETENTION_DAYS_MAX).contains(&days)) {
+            return Err(format!("retention: expected 1 to {RETENTION_DAYS_MAX} days, or forever"));
+        }
+        self.retention = (days, None);
+        self.edit(Edit::Retention(days));
+        self.retain_again(now);
+        Ok(None)
+    }
+
+    /// Says how long closed calls stay on record, where that is another or was said long ago.
+    pub(crate) fn retain_again(&mut self, now: Instant) {
+        let (days, said) = self.retention;
+        if said.is_none_or(|said| said + RETAIN_PAUSE <= now) {
+            self.retention.1 = Some(now);
+            self.outputs.push_back(Output::Retain(days));
         }
     }
 
@@ -371,6 +421,12 @@ fn parse_numbers(numbers: &[String]) -> Result<Vec<Number>, String> {
     let parsed: Result<Vec<Number>, _> =
         numbers.iter().map(|number| Number::parse(number)).collect();
     parsed.map_err(|error| error.to_string())
+}
+
+/// A name as it may stand on record.
+fn named(by: &str) -> Option<String> {
+    let letters = by.chars().filter(|letter| !letter.is_control()).take(AUTHOR_MAX);
+    Some(letters.collect::<String>()).filter(|by| !by.is_empty())
 }
 
 fn said(error: DirectoryError) -> String {

@@ -124,6 +124,11 @@ pub enum Fact {
         /// Whether it can.
         works: bool,
     },
+    /// Records on the disk were not as they had been written.
+    RecordsDamaged {
+        /// How many.
+        records: usize,
+    },
     /// Both servers of the pair have the same seat.
     SameSeat,
     /// A frame of the twin could not be read.
@@ -196,6 +201,11 @@ impl fmt::Display for Fact {
             Self::Disk { works: false } => {
                 f.write_str("THE STORE CANNOT WRITE: served from memory, safe on the twin only")
             }
+            Self::RecordsDamaged { records } => write!(
+                f,
+                "DAMAGED RECORDS on the disk: {records}, set aside; the next catch-up brings what the twin has \
+                 of them"
+            ),
             Self::SameSeat => {
                 f.write_str("the twin has our seat: one of the two was set up wrongly")
             }

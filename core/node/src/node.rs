@@ -64,6 +64,10 @@ pub struct Node {
     pub(crate) next_edit: u64,
     /// An edit that was just ordered, on which the answer rests.
     pub(crate) edited: Option<u64>,
+    /// Who asks for what is decided at the moment.
+    pub(crate) author: String,
+    /// How many days closed calls stay on record, and when that was said last.
+    pub(crate) retention: (Option<u32>, Option<Instant>),
     /// A planned switch that is under way.
     pub(crate) parting: Parting,
     /// What the twin handed over to us.
@@ -116,6 +120,8 @@ impl Node {
             edits: BTreeMap::new(),
             next_edit: 0,
             edited: None,
+            author: String::new(),
+            retention: (None, None),
             parting: Parting::No,
             inherited: Inherited::of(Epoch::NEVER),
             outputs: VecDeque::new(),
@@ -130,7 +136,10 @@ impl Node {
     /// they share one journal entry.
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Wall(wall) => self.wall = (now, wall),
+            Input::Wall(wall) => {
+                self.wall = (now, wall);
+                self.retain_again(now);
+            }
             Input::Bytes { flow, bytes } => self.bytes(now, flow, &bytes),
             Input::FlowFailed(flow) => {
                 self.connections.remove(&flow);
@@ -176,10 +185,14 @@ impl Node {
             Input::Fetched { read, records, next } => {
                 self.journal.handle_fetched(read, records, next);
             }
+            Input::Damaged(stamps) => {
+                self.fact(Fact::RecordsDamaged { records: stamps.len() });
+                self.journal.handle_damaged(&stamps);
+            }
             Input::Looked { key, found } => self.looked(now, &key, found),
             Input::Edited { id, result } => self.edit_done(id, result),
             Input::Changed(edits) => edits.into_iter().for_each(|edit| self.changed(edit)),
-            Input::Admin { id, request } => self.admin(now, id, request),
+            Input::Admin { id, request, by } => self.admin(now, id, request, by),
         }
         self.work(now);
     }

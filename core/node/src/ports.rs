@@ -130,6 +130,9 @@ pub enum Input {
         /// Where to go on; `None` when these were the last.
         next: Option<Cursor>,
     },
+    /// Records on the disk were damaged and are set aside; the stamps of the entries that wrote them, `None`
+    /// where that is not known.
+    Damaged(Vec<Option<Stamp>>),
     /// Whether there is such a log record, for [`Output::Look`].
     Looked {
         /// Its key.
@@ -153,6 +156,8 @@ pub enum Input {
         id: u64,
         /// What is wanted.
         request: Request,
+        /// Who wants it: a user of the machine where it was asked.
+        by: String,
     },
 }
 
@@ -198,7 +203,12 @@ pub enum Output {
         id: u64,
         /// What is from now on.
         edit: Edit,
+        /// Who wants it so.
+        by: String,
     },
+    /// Keep closed calls on record for so many days, `None`: for ever. Said again now and then: it is also the
+    /// time to look for what is older by now.
+    Retain(Option<u32>),
     /// Bind the virtual addresses (true) or release them.
     Serve(bool),
     /// The answer to an administrator's request.
@@ -280,6 +290,13 @@ pub enum Request {
     },
     /// The emergency numbers.
     EmergencyList,
+    /// How long closed calls stay on record.
+    RetentionSet {
+        /// Days; `None`: for ever.
+        days: Option<u32>,
+    },
+    /// How long closed calls stay on record. Answered by either server.
+    Retention,
 }
 
 /// What becomes of a user's password.
@@ -304,8 +321,13 @@ impl Request {
             | Self::UserRemove { .. }
             | Self::Block { .. }
             | Self::Unblock { .. }
-            | Self::EmergencySet { .. } => true,
-            Self::UserList | Self::CallList | Self::BlockList { .. } | Self::EmergencyList => false,
+            | Self::EmergencySet { .. }
+            | Self::RetentionSet { .. } => true,
+            Self::UserList
+            | Self::CallList
+            | Self::BlockList { .. }
+            | Self::EmergencyList
+            | Self::Retention => false,
         }
     }
 }
@@ -345,6 +367,11 @@ pub enum Reply {
         numbers: Vec<EmergencyRow>,
         /// Where those ring that are nobody's own, as it was set.
         to: Option<String>,
+    },
+    /// How long closed calls stay on record.
+    Retention {
+        /// Days; `None`: for ever.
+        days: Option<u32>,
     },
 }
 

@@ -17,7 +17,9 @@ pub const RECORD_VERSION: u8 = 1;
 pub(crate) const CALL: &[u8] = b"call/";
 /// Keys of transactions begin so.
 pub(crate) const TRANSACTION: &[u8] = b"txn/";
-/// Keys of bindings begin so.
+/// Keys of bindings begin so: one record a user.
+pub const BINDING_PREFIX: &[u8] = BINDING;
+/// The same.
 pub(crate) const BINDING: &[u8] = b"aor/";
 /// Keys of closed call detail records begin so.
 pub const CDR_PREFIX: &[u8] = b"cdr/";
@@ -65,6 +67,29 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         Some((&RECORD_VERSION, rest)) => postcard::from_bytes(rest).ok(),
         Some(_) | None => None,
     }
+}
+
+/// As [`encode`], with something behind the value that older versions do not look for.
+pub(crate) fn encode_with(value: &impl Serialize, more: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(more, encode(value)).unwrap_or_default()
+}
+
+/// As [`decode`], with what stands behind the value, where that is there.
+pub(crate) fn decode_with<T: DeserializeOwned, M: DeserializeOwned>(
+    bytes: &[u8],
+) -> Option<(T, Option<M>)> {
+    match bytes.split_first() {
+        Some((&RECORD_VERSION, rest)) => {
+            let (value, rest) = postcard::take_from_bytes(rest).ok()?;
+            Some((value, postcard::from_bytes(rest).ok()))
+        }
+        Some(_) | None => None,
+    }
+}
+
+/// When the call of a closed call detail record ended, in microseconds since 1970; `None` for other records.
+pub fn end_of_record(key: &[u8], body: &[u8]) -> Option<i64> {
+    if key.starts_with(CDR_PREFIX) { read_cdr(body)?.end } else { None }
 }
 
 /// Reads the body of a record whose key begins with [`CDR_PREFIX`].

@@ -371,7 +371,9 @@ fn the_answer_to_an_administrator_is_given_also_where_the_role_is_lost() {
     let mut bench = Bench::new();
     bench.link_frozen = true;
     let request = tandem_node::Request::UserRemove { name: "nobody".into() };
-    bench.servers[0].node.handle(bench.now, Input::Admin { id: 5, request });
+    bench.servers[0]
+        .node
+        .handle(bench.now, Input::Admin { id: 5, request, by: String::from("root") });
     let epoch = bench.servers[0].node.status(bench.now).epoch;
     let until = bench.now;
     let role = tandem_types::Role::Passive;

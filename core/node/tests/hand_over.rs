@@ -69,7 +69,10 @@ fn nothing_can_be_changed_between_the_two() {
     bench.link_frozen = true;
     order(&mut bench);
     let name = String::from("carol");
-    bench.input(0, Input::Admin { id: 9, request: Request::UserRemove { name } });
+    bench.input(
+        0,
+        Input::Admin { id: 9, request: Request::UserRemove { name }, by: String::from("root") },
+    );
     bench.run();
     let Some(Reply::Refused { why }) = bench.replies.last() else { panic!("{:?}", bench.replies) };
     assert!(why.contains("try again"), "{why}");

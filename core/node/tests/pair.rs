@@ -158,13 +158,20 @@ fn users_added_on_either_server_are_on_both() {
         numbers: vec!["30".into()],
         password: None,
     };
-    bench.input(1, Input::Admin { id: 9, request });
+    bench.input(1, Input::Admin { id: 9, request, by: String::from("root") });
     let Some(tandem_node::Reply::Done { password: Some(password) }) = bench.replies.pop() else {
         panic!("{:?}", bench.replies);
     };
     assert_eq!(password.len(), 24);
     for who in 0..2 {
-        bench.input(who, Input::Admin { id: 10, request: tandem_node::Request::UserList });
+        bench.input(
+            who,
+            Input::Admin {
+                id: 10,
+                request: tandem_node::Request::UserList,
+                by: String::from("root"),
+            },
+        );
         let Some(tandem_node::Reply::Users { users }) = bench.replies.pop() else { panic!() };
         assert_eq!(users[0].name, "carl");
     }
@@ -367,7 +374,7 @@ fn nothing_is_called_saved_while_the_disk_cannot_be_written() {
     };
     bench.switch_off(1);
     bench.edits_frozen = true;
-    bench.input(0, Input::Admin { id: 1, request: add("carl") });
+    bench.input(0, Input::Admin { id: 1, request: add("carl"), by: String::from("root") });
     assert!(bench.replies.is_empty(), "not saved yet");
     let (_, id) = bench.edits.pop().unwrap();
     bench.input(0, Input::Edited { id, result: Err("the disk is full".to_owned()) });
@@ -375,13 +382,13 @@ fn nothing_is_called_saved_while_the_disk_cannot_be_written() {
     bench.input(0, Input::Changed(vec![tandem_node::Edit::User { name, account: None }]));
     assert_eq!(bench.servers[0].node.status(bench.now).users, 0, "as if it had not been asked");
     bench.input(0, Input::Disk(false));
-    bench.input(0, Input::Admin { id: 2, request: add("dora") });
+    bench.input(0, Input::Admin { id: 2, request: add("dora"), by: String::from("root") });
     let whys: Vec<String> = bench.replies.iter().map(|reply| format!("{reply:?}")).collect();
     assert!(whys[0].contains("the disk is full"), "{whys:?}");
     assert!(whys[1].contains("nothing is changed until it can"), "{whys:?}");
     bench.input(0, Input::Disk(true));
     bench.edits_frozen = false;
     bench.replies.clear();
-    bench.input(0, Input::Admin { id: 3, request: add("dora") });
+    bench.input(0, Input::Admin { id: 3, request: add("dora"), by: String::from("root") });
     assert!(matches!(bench.replies[0], tandem_node::Reply::Done { .. }));
 }

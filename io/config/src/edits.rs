@@ -28,6 +28,10 @@ pub(crate) fn write(
             put_setting(connection, EMERGENCY_RINGS, emergency.to.as_deref().unwrap_or_default())
         }
         Edit::Block { what, block } => put_block(connection, *what, block.as_ref()),
+        Edit::Retention(days) => {
+            let days = days.map(|days| days.to_string()).unwrap_or_default();
+            put_setting(connection, RETENTION_DAYS, &days)
+        }
         Edit::Refused(refused) => put_refused(connection, refused),
     }
 }
@@ -35,6 +39,7 @@ pub(crate) fn write(
 /// Names of settings.
 pub(crate) const EMERGENCY_NUMBERS: &str = "emergency_numbers";
 pub(crate) const EMERGENCY_RINGS: &str = "emergency_rings";
+pub(crate) const RETENTION_DAYS: &str = "call_record_days";
 
 /// The key of a block.
 pub(crate) const fn name_of(what: Blockable) -> &'static str {
@@ -174,15 +179,23 @@ pub(crate) fn refused(connection: &Connection, what: Blockable) -> rusqlite::Res
     Ok(edits)
 }
 
-/// The emergency numbers as the rows say.
-pub(crate) fn emergency(connection: &Connection) -> rusqlite::Result<Emergency> {
+/// A setting; empty where it was never made.
+fn setting(connection: &Connection, name: &str) -> rusqlite::Result<String> {
     let mut read =
         connection.prepare_cached("SELECT value FROM settings WHERE name = ? AND deleted = 0")?;
-    let mut value = |name: &str| {
-        let value: Option<Option<String>> = read.query_row([name], |row| row.get(0)).optional()?;
-        Ok::<_, rusqlite::Error>(value.flatten().unwrap_or_default())
-    };
-    let (numbers, to) = (value(EMERGENCY_NUMBERS)?, value(EMERGENCY_RINGS)?);
+    let value: Option<Option<String>> = read.query_row([name], |row| row.get(0)).optional()?;
+    Ok(value.flatten().unwrap_or_default())
+}
+
+/// How many days closed calls stay on record, as the row says.
+pub(crate) fn retention(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    Ok(setting(connection, RETENTION_DAYS)?.parse().ok().filter(|days| *days > 0))
+}
+
+/// The emergency numbers as the rows say.
+pub(crate) fn emergency(connection: &Connection) -> rusqlite::Result<Emergency> {
+    let numbers = setting(connection, EMERGENCY_NUMBERS)?;
+    let to = setting(connection, EMERGENCY_RINGS)?;
     let numbers = numbers.split_whitespace().filter_map(|number| Number::parse(number).ok());
     let (numbers, to) = (numbers.collect::<Vec<_>>(), Some(to).filter(|to| !to.is_empty()));
     // Never set: those that every house has.

@@ -7,7 +7,7 @@ use tandem_dialplan::{Account, Blockable, Credentials, DisplayName, Edit, Number
 use tandem_oplog::Value;
 use tandem_store::tables::Touched;
 
-use crate::edits::{UserId, block, emergency, refused};
+use crate::edits::{UserId, block, emergency, refused, retention};
 use crate::schema::{BLOCKS, COUNTERS, LOGINS, NUMBERS, SETTINGS, USERS};
 
 /// The accounts as the server knows them.
@@ -30,6 +30,7 @@ impl View {
         }
         let mut edits = self.refresh(connection, &touched)?;
         edits.push(Edit::Emergency(emergency(connection)?));
+        edits.push(Edit::Retention(retention(connection)?));
         for what in Blockable::ALL {
             edits.push(Edit::Block { what, block: block(connection, what)? });
             edits.extend(refused(connection, what)?);
@@ -49,6 +50,7 @@ impl View {
                 Edit::User { name: name.clone(), account: self.accounts.get(name).cloned() }
             }
             Edit::Emergency(_) => Edit::Emergency(emergency(connection)?),
+            Edit::Retention(_) => Edit::Retention(retention(connection)?),
             Edit::Block { what, .. } => {
                 Edit::Block { what: *what, block: block(connection, *what)? }
             }
@@ -102,6 +104,7 @@ impl View {
         }
         if touched.iter().any(|(table, _)| *table == SETTINGS.id) {
             edits.push(Edit::Emergency(emergency(connection)?));
+            edits.push(Edit::Retention(retention(connection)?));
         }
         if touched.iter().any(|(table, _)| *table == BLOCKS.id) {
             for what in Blockable::ALL {

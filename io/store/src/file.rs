@@ -2,7 +2,9 @@
 //!
 //! One table for each class of record, all with the same columns. `reign` is the epoch as one
 //! number that sorts like it: its number times two, plus one for the standby. `written` is wall time
-//! in microseconds, used for nothing but the age of a record after a restart.
+//! in microseconds, used for nothing but the age of a record after a restart. `sum` is its checksum
+//! ([`crate::seal`]), `ends` when what a log record tells ended ([`crate::retention`]). What is in `doubt` caps
+//! what is in `known`: beyond it a record was damaged, and the next catch-up brings what the twin has.
 
 use core::fmt;
 use std::fs::File;
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tandem_journal::Class;
 use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
+
+use crate::seal::{EndOf, seal_all};
 
 /// Name of the file in its folder. SQLite keeps `-wal` and `-shm` beside it.
 pub const FILE_NAME: &str = "journal.db";
@@ -23,7 +27,8 @@ const LOCK_NAME: &str = "journal.lock";
 const APPLICATION_ID: i32 = 0x5441_4e44;
 
 /// What brings a file from one version to the next. Append only: a released line never changes.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE hot_record (
         key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
         written INTEGER NOT NULL, body BLOB) STRICT;
@@ -36,7 +41,25 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX log_by_stamp ON log_record (reign, seq, key);
     CREATE TABLE known (
         reign INTEGER NOT NULL PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
-"];
+",
+    "
+    ALTER TABLE hot_record ADD COLUMN sum INTEGER;
+    ALTER TABLE table_record ADD COLUMN sum INTEGER;
+    ALTER TABLE log_record ADD COLUMN sum INTEGER;
+    ALTER TABLE log_record ADD COLUMN ends INTEGER;
+    CREATE INDEX log_by_end ON log_record (ends);
+    CREATE TABLE doubt (
+        reign INTEGER NOT NULL PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
+    CREATE TABLE damaged_record (
+        class TEXT NOT NULL, key BLOB, reign ANY, seq ANY, written ANY, body ANY, sum ANY,
+        found INTEGER NOT NULL) STRICT;
+    CREATE TABLE retention (
+        one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1), micros INTEGER) STRICT;
+",
+];
+
+/// From this version on each record has its checksum, and each log record its end.
+const SEALED: usize = 2;
 
 /// A file up to this size is checked as a whole when it is opened; in a bigger one only what is
 /// loaded is, because the check reads everything.
@@ -174,10 +197,10 @@ pub(crate) fn lock(folder: &Path) -> Result<File, OpenError> {
 }
 
 /// Opens the file for writing, made new or brought up to date where needed.
-pub(crate) fn open(folder: &Path) -> Result<Connection, OpenError> {
+pub(crate) fn open(folder: &Path, end_of: EndOf) -> Result<Connection, OpenError> {
     let path = folder.join(FILE_NAME);
     let connection = connect(&path)
-        .and_then(|connection| migrate(&connection).map(|version| (connection, version)));
+        .and_then(|connection| migrate(&connection, end_of).map(|version| (connection, version)));
     let (connection, version) = connection.map_err(|error| OpenError::of_sqlite(&path, &error))?;
     match version {
         Version::Current => {}
@@ -239,7 +262,7 @@ pub(crate) enum Version {
 }
 
 /// Brings the file up to date, in one transaction.
-fn migrate(connection: &Connection) -> rusqlite::Result<Version> {
+fn migrate(connection: &Connection, end_of: EndOf) -> rusqlite::Result<Version> {
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let done = usize::try_from(version).unwrap_or(usize::MAX);
     let is_ours = version_of(connection)?;
@@ -247,13 +270,17 @@ fn migrate(connection: &Connection) -> rusqlite::Result<Version> {
         return Ok(is_ours);
     }
     if done < MIGRATIONS.len() {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        let steps = MIGRATIONS[done..].concat();
+        // Rolls back when dropped before the commit.
+        let transaction = connection.unchecked_transaction()?;
+        transaction.execute_batch(&MIGRATIONS[done..].concat())?;
+        if done < SEALED {
+            seal_all(&transaction, end_of)?;
+        }
         let version = MIGRATIONS.len();
-        let sealed = format!(
-            "{steps} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}; COMMIT"
-        );
-        connection.execute_batch(&sealed)?;
+        transaction.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}"
+        ))?;
+        transaction.commit()?;
     }
     Ok(Version::Current)
 }
@@ -271,6 +298,12 @@ pub(crate) fn version_of(connection: &Connection) -> rusqlite::Result<Version> {
         return Ok(Version::Newer(version));
     }
     Ok(Version::Current)
+}
+
+/// Whether an older version of this program wrote the file, and this one has not opened it for writing yet.
+pub(crate) fn is_older(connection: &Connection) -> bool {
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+    version.is_ok_and(|version| usize::try_from(version).is_ok_and(|it| it < MIGRATIONS.len()))
 }
 
 /// Reads a file that is not too big as a whole, and says what is wrong with it.

@@ -22,6 +22,8 @@ mod beside;
 mod file;
 mod queue;
 mod reader;
+mod retention;
+mod seal;
 #[cfg(feature = "sabotage")]
 mod stepped;
 mod store;
@@ -31,6 +33,8 @@ mod writer;
 pub use file::{FILE_NAME, OpenError, move_aside};
 pub use queue::{BATCH_BYTES, BATCH_WRITES_MAX, LINGER, QUEUE_BYTES_MAX, Refused};
 pub use reader::{ReadError, Reader};
+pub use retention::{BITE, GRACE, Retention};
+pub use seal::{Damaged, EndOf};
 #[cfg(feature = "sabotage")]
 pub use stepped::Stepped;
 pub use store::{Loaded, Settings, Store, StoreEvent, WallClock};

@@ -12,6 +12,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use tandem_journal::{Cursor, Known, Write};
 use tandem_types::Duration;
 
+use crate::retention::Retention;
+use crate::seal::Damaged;
+
 /// Bytes that may wait for the disk, unless set otherwise.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -78,6 +81,18 @@ pub(crate) enum Fetch {
 enum Item {
     Write(Waiting),
     Fetch(Fetch),
+    Chore(Chore),
+}
+
+/// Something that the writer does between two batches, and nobody waits for.
+#[derive(Debug)]
+pub(crate) enum Chore {
+    /// How long log records are kept, from now on.
+    Retain(Retention),
+    /// The next bite of what is older.
+    Bite,
+    /// These were found damaged.
+    SetAside(Vec<Damaged>),
 }
 
 /// What the writer does next: one transaction, then one read.
@@ -85,6 +100,8 @@ enum Item {
 pub(crate) struct Batch {
     pub(crate) writes: Vec<Waiting>,
     pub(crate) fetch: Option<Fetch>,
+    /// After it.
+    pub(crate) chores: Vec<Chore>,
     /// Gaps so far: where a write's own number is the same, nothing was lost since it was queued.
     pub(crate) gaps: u64,
     bytes: usize,
@@ -160,6 +177,17 @@ impl Queue {
         state.items.push_back(Item::Fetch(fetch));
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Queues something that nobody waits for. A bite is not queued twice.
+    pub(crate) fn push_chore(&self, chore: Chore) {
+        let mut state = self.lock();
+        let is_bite = |item: &Item| matches!(item, Item::Chore(Chore::Bite));
+        if !matches!(chore, Chore::Bite) || !state.items.iter().any(is_bite) {
+            state.items.push_back(Item::Chore(chore));
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// Waits for something to do; `None` when closed and empty.
@@ -249,7 +277,7 @@ impl State {
                 left -= waiting.bytes;
                 false
             }
-            Item::Write(_) | Item::Fetch(_) => true,
+            Item::Write(_) | Item::Fetch(_) | Item::Chore(_) => true,
         });
         self.droppable -= self.bytes - left;
         self.bytes = left;
@@ -263,6 +291,7 @@ impl State {
         while batch.writes.len() < BATCH_WRITES_MAX
             && batch.bytes < BATCH_BYTES
             && batch.fetch.is_none()
+            && batch.chores.is_empty()
         {
             match self.items.pop_front() {
                 Some(Item::Write(waiting)) => {
@@ -271,6 +300,7 @@ impl State {
                     batch.writes.push(waiting);
                 }
                 Some(Item::Fetch(fetch)) => batch.fetch = Some(fetch),
+                Some(Item::Chore(chore)) => batch.chores.push(chore),
                 None => break,
             }
         }

@@ -1,5 +1,6 @@
 //! Reading beside the writer, from this process or another.
 
+use core::cell::RefCell;
 use core::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,9 @@ use tandem_journal::{CHUNK_BYTES, CHUNK_RECORDS_MAX, Class, Cursor, Known, Recor
 use tandem_types::{Duration, Stamp};
 
 use crate::file::{CLASSES, FILE_NAME, Version, connect_reading, reign_of, seq_of, stamp_of};
-use crate::file::{is_damage, table_of, version_of};
+use crate::file::{is_damage, is_older, table_of, version_of};
+use crate::retention::{self, Retention};
+use crate::seal::{Damaged, columns, take};
 use crate::store::WallClock;
 
 /// Why something could not be read. Prints with the file's path.
@@ -36,6 +39,14 @@ pub struct Reader {
     path: PathBuf,
     connection: Connection,
     wall_clock: WallClock,
+    damaged: RefCell<Vec<Damaged>>,
+}
+
+/// Rows of one query.
+struct Page {
+    records: Vec<Record>,
+    /// The place of the last one, where there may be more.
+    last: Option<(i64, i64, Vec<u8>)>,
 }
 
 impl Reader {
@@ -50,7 +61,16 @@ impl Reader {
             let version = version_of(&connection)?;
             Ok((connection, version))
         }) {
-            Ok((connection, Version::Current)) => return Ok(Self { path, connection, wall_clock }),
+            Ok((connection, Version::Current)) if is_older(&connection) => (
+                String::from(
+                    "the file is of an older version: it is brought up to date when the server starts",
+                ),
+                false,
+            ),
+            Ok((connection, Version::Current)) => {
+                let damaged = RefCell::default();
+                return Ok(Self { path, connection, wall_clock, damaged });
+            }
             Ok((_, Version::Foreign)) => {
                 (String::from("this is a database of another program"), false)
             }
@@ -62,22 +82,63 @@ impl Reader {
         Err(ReadError { path, what, is_damage })
     }
 
-    /// The record of this key, of whatever class; also a tombstone.
+    /// The record of this key, of whatever class; also a tombstone. A damaged one is none: see
+    /// [`Reader::take_damaged`].
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
     pub fn get(&self, key: &[u8]) -> Result<Option<Record>, ReadError> {
         for class in CLASSES {
-            let sql = format!("SELECT {COLUMNS} FROM {} WHERE key = ?", table_of(class));
-            let found = self.connection.prepare_cached(&sql).and_then(|mut statement| {
-                statement.query_row([key], |row| self.record(class, row)).optional()
-            });
-            if let Some(record) = found.map_err(|error| self.error(&error))? {
+            let sql = format!("SELECT {} FROM {} WHERE key = ?", columns(class), table_of(class));
+            let page = self.query(class, &sql, params![key], usize::MAX)?;
+            if let Some(record) = page.records.into_iter().next() {
                 return Ok(Some(record));
             }
         }
         Ok(None)
+    }
+
+    /// The damaged records that were met since this was last asked: each is left out of what was read.
+    pub fn take_damaged(&self) -> Vec<Damaged> {
+        let mut damaged = core::mem::take(&mut *self.damaged.borrow_mut());
+        damaged.sort_by_key(|one| (one.class, one.row));
+        damaged.dedup_by_key(|one| (one.class, one.row));
+        damaged
+    }
+
+    /// Reads every record there is and compares it with its checksum. How many there are; those that are
+    /// damaged are told by [`Reader::take_damaged`].
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn check_records(&self) -> Result<u64, ReadError> {
+        let mut count = 0;
+        for class in CLASSES {
+            let sql = format!("SELECT {} FROM {}", columns(class), table_of(class));
+            let check = || -> rusqlite::Result<u64> {
+                let mut statement = self.connection.prepare_cached(&sql)?;
+                let mut rows = statement.query([])?;
+                let mut count = 0;
+                while let Some(row) = rows.next()? {
+                    self.damaged.borrow_mut().extend(take(class, row)?.damaged);
+                    count += 1;
+                }
+                Ok(count)
+            };
+            count += check().map_err(|error| self.error(&error))?;
+        }
+        Ok(count)
+    }
+
+    /// How long log records are kept.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn retention(&self) -> Result<Retention, ReadError> {
+        retention::read(&self.connection).map_err(|error| self.error(&error))
     }
 
     /// Every record of a class in the order of keys, tombstones too. Not for logs: use
@@ -87,11 +148,14 @@ impl Reader {
     ///
     /// When the file cannot be read.
     pub fn all(&self, class: Class) -> Result<Vec<Record>, ReadError> {
-        let sql = format!("SELECT {COLUMNS} FROM {} ORDER BY key", table_of(class));
-        self.query(class, &sql, params![])
+        // Not by an index: where that is damaged, records would be missing and nobody would know.
+        let sql = format!("SELECT {} FROM {} NOT INDEXED", columns(class), table_of(class));
+        let mut records = self.query(class, &sql, params![], usize::MAX)?.records;
+        records.sort_by(|one, two| one.key.cmp(&two.key));
+        Ok(records)
     }
 
-    /// What the file holds of each reign.
+    /// What the file holds of each reign; not beyond what is in doubt since a record was damaged.
     ///
     /// # Errors
     ///
@@ -103,6 +167,11 @@ impl Reader {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 known.learn(stamp(row, 0)?);
+            }
+            let mut statement = self.connection.prepare_cached("SELECT reign, seq FROM doubt")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                known.doubt(stamp(row, 0)?);
             }
             Ok(known)
         };
@@ -121,20 +190,31 @@ impl Reader {
         limit: usize,
         before: Option<&Record>,
     ) -> Result<Vec<Record>, ReadError> {
-        let (reign, seq, key) = match before {
-            Some(record) => {
-                (reign_of(record.stamp.epoch), seq_of(record.stamp.seq), record.key.as_slice())
-            }
-            None => (i64::MAX, i64::MAX, [].as_slice()),
-        };
-        let sql = format!(
-            "SELECT {COLUMNS} FROM log_record INDEXED BY log_by_stamp
-             WHERE (reign, seq, key) < (?1, ?2, ?3) AND substr(key, 1, ?4) = ?5
-             AND body IS NOT NULL ORDER BY reign DESC, seq DESC, key DESC LIMIT ?6"
-        );
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let length = i64::try_from(prefix.len()).unwrap_or(i64::MAX);
-        self.query(Class::Log, &sql, params![reign, seq, key, length, prefix, limit])
+        let sql = format!(
+            "SELECT {} FROM log_record INDEXED BY log_by_stamp
+             WHERE (reign, seq, key) < (?1, ?2, ?3) AND substr(key, 1, ?4) = ?5
+             AND body IS NOT NULL ORDER BY reign DESC, seq DESC, key DESC LIMIT ?6",
+            columns(Class::Log)
+        );
+        let place = |record: &Record| {
+            (reign_of(record.stamp.epoch), seq_of(record.stamp.seq), record.key.clone())
+        };
+        let mut from = before.map_or((i64::MAX, i64::MAX, Vec::new()), place);
+        let mut records = Vec::new();
+        // Again where damaged ones were left out, lest a page without any look like the last one.
+        while records.len() < limit {
+            let rows = i64::try_from(limit - records.len()).unwrap_or(i64::MAX);
+            let (reign, seq, key) = &from;
+            let bound = params![reign, seq, key, length, prefix, rows];
+            let page = self.query(Class::Log, &sql, bound, limit - records.len())?;
+            records.extend(page.records);
+            match page.last {
+                Some(last) => from = last,
+                None => break,
+            }
+        }
+        Ok(records)
     }
 
     /// The next log records that `known` does not cover, in the order of stamp and key, as many as
@@ -151,22 +231,26 @@ impl Reader {
         let mut records: Vec<Record> = Vec::new();
         let mut bytes = 0;
         let mut at = after.0.as_ref().map_or((i64::MIN, None), |(stamp, key)| {
-            (reign_of(stamp.epoch), Some((seq_of(stamp.seq), key.as_slice())))
+            (reign_of(stamp.epoch), Some((seq_of(stamp.seq), key.clone())))
         });
         while let Some(reign) = self.reign_from(at.0)? {
             let covered = known_in(known, reign);
-            let within = at.1.filter(|(seq, _)| reign == at.0 && *seq > covered);
-            let page = self.page(reign, covered, within)?;
-            let is_last_of_reign = page.len() < CHUNK_RECORDS_MAX;
-            for record in page {
-                bytes += record.key.len() + record.body.as_ref().map_or(0, Vec::len);
-                records.push(record);
-                if records.len() == CHUNK_RECORDS_MAX || bytes >= CHUNK_BYTES {
-                    let last = records.last().map(|record| (record.stamp, record.key.clone()));
-                    return Ok((records, Some(Cursor(last))));
+            let mut within = at.1.filter(|(seq, _)| reign == at.0 && *seq > covered);
+            loop {
+                let page = self.page(reign, covered, within.as_ref())?;
+                for record in page.records {
+                    bytes += record.key.len() + record.body.as_ref().map_or(0, Vec::len);
+                    records.push(record);
+                    if records.len() == CHUNK_RECORDS_MAX || bytes >= CHUNK_BYTES {
+                        let last = records.last().map(|record| (record.stamp, record.key.clone()));
+                        return Ok((records, Some(Cursor(last))));
+                    }
+                }
+                match page.last {
+                    Some((_, seq, key)) => within = Some((seq, key)),
+                    None => break,
                 }
             }
-            assert!(is_last_of_reign, "a full page fills the frame");
             at = (reign + 1, None);
         }
         Ok((records, None))
@@ -187,49 +271,63 @@ impl Reader {
         &self,
         reign: i64,
         covered: i64,
-        within: Option<(i64, &[u8])>,
-    ) -> Result<Vec<Record>, ReadError> {
+        within: Option<&(i64, Vec<u8>)>,
+    ) -> Result<Page, ReadError> {
         let limit = i64::try_from(CHUNK_RECORDS_MAX).unwrap_or(i64::MAX);
-        let from = format!("SELECT {COLUMNS} FROM log_record INDEXED BY log_by_stamp");
+        let columns = columns(Class::Log);
+        let from = format!("SELECT {columns} FROM log_record INDEXED BY log_by_stamp");
         let order = "ORDER BY seq, key LIMIT";
         match within {
             Some((seq, key)) => self.query(
                 Class::Log,
                 &format!("{from} WHERE reign = ? AND (seq, key) > (?, ?) {order} ?"),
                 params![reign, seq, key, limit],
+                CHUNK_RECORDS_MAX,
             ),
             None => self.query(
                 Class::Log,
                 &format!("{from} WHERE reign = ? AND seq > ? {order} ?"),
                 params![reign, covered, limit],
+                CHUNK_RECORDS_MAX,
             ),
         }
     }
 
+    /// Runs a query of [`columns`]; `full`: where it gives so many rows there may be more.
     fn query(
         &self,
         class: Class,
         sql: &str,
         parameters: &[&dyn rusqlite::ToSql],
-    ) -> Result<Vec<Record>, ReadError> {
-        let read = || -> rusqlite::Result<Vec<Record>> {
+        full: usize,
+    ) -> Result<Page, ReadError> {
+        let read = || -> rusqlite::Result<Page> {
             let mut statement = self.connection.prepare_cached(sql)?;
-            statement.query_map(parameters, |row| self.record(class, row))?.collect()
+            let mut rows = statement.query(parameters)?;
+            let (mut records, mut last, mut count) = (Vec::new(), None, 0);
+            while let Some(row) = rows.next()? {
+                count += 1;
+                let taken = take(class, row)?;
+                match (taken.damaged, stamp_of(taken.reign, taken.seq)) {
+                    (None, Some(stamp)) => {
+                        // Where a damaged one has its place is perhaps not true either.
+                        last = Some((taken.reign, taken.seq, taken.key.clone()));
+                        let age = self.age(taken.written);
+                        let (key, body) = (taken.key, taken.body);
+                        records.push(Record { class, key, stamp, age, body });
+                    }
+                    (damaged, _) => self.damaged.borrow_mut().extend(damaged),
+                }
+            }
+            Ok(Page { records, last: last.filter(|_| count == full) })
         };
         read().map_err(|error| self.error(&error))
     }
 
-    fn record(&self, class: Class, row: &Row<'_>) -> rusqlite::Result<Record> {
-        let written: i64 = row.get(3)?;
-        // A wall clock that was set back makes nothing older than new.
-        let age = self.wall_clock.now_micros().saturating_sub(u64::try_from(written).unwrap_or(0));
-        Ok(Record {
-            class,
-            key: row.get(0)?,
-            stamp: stamp(row, 1)?,
-            age: Duration::from_micros(age),
-            body: row.get(4)?,
-        })
+    /// A wall clock that was set back makes nothing older than new.
+    fn age(&self, written: i64) -> Duration {
+        let now = self.wall_clock.now_micros();
+        Duration::from_micros(now.saturating_sub(u64::try_from(written).unwrap_or(0)))
     }
 
     fn error(&self, error: &rusqlite::Error) -> ReadError {
@@ -237,9 +335,6 @@ impl Reader {
         ReadError { path: self.path.clone(), what, is_damage }
     }
 }
-
-/// In the order in which [`Reader::record`] takes them.
-const COLUMNS: &str = "key, reign, seq, written, body";
 
 /// The stamp in the columns from `first` on.
 fn stamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Stamp> {

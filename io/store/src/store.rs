@@ -1,5 +1,6 @@
 //! The store: threads and channels around the file.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,13 +10,16 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rusqlite::Connection;
 use tandem_journal::{Class, Cursor, Known, Record, Write};
 
 use crate::beside::Beside;
 use crate::file::{self, FILE_NAME, OpenError};
-use crate::queue::{Fetch, QUEUE_BYTES_MAX, Queue, Refused};
+use crate::queue::{Chore, Fetch, QUEUE_BYTES_MAX, Queue, Refused};
 use crate::reader::{ReadError, Reader};
-use crate::writer::Writer;
+use crate::retention::Retention;
+use crate::seal::{Damaged, EndOf};
+use crate::writer::{Writer, set_aside};
 
 /// Where the wall time comes from, in microseconds since 1970.
 #[derive(Clone)]
@@ -56,11 +60,19 @@ pub struct Settings {
     /// Pages of 4,096 bytes that the file may grow to, asked before every transaction; `None` for as
     /// many as the disk takes.
     pub pages_max: Option<Arc<AtomicU32>>,
+    /// Tells of a log record when what it tells ended, in microseconds since 1970; where that says `None`, the
+    /// time counts at which it was written.
+    pub end_of: EndOf,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { wall_clock: WallClock::system(), queue_bytes_max: QUEUE_BYTES_MAX, pages_max: None }
+        Self {
+            wall_clock: WallClock::system(),
+            queue_bytes_max: QUEUE_BYTES_MAX,
+            pages_max: None,
+            end_of: |_, _| None,
+        }
     }
 }
 
@@ -104,6 +116,17 @@ pub enum StoreEvent {
         /// Whether there is such a record that is not a tombstone.
         found: bool,
     },
+    /// Log records that were older than [`Store::retain`] says are gone.
+    Deleted {
+        /// How many.
+        records: usize,
+    },
+    /// These records were not as they had been written. They are set aside, and the file does not claim to know
+    /// what their entries held: the next catch-up brings it again where the twin has it.
+    Damaged {
+        /// Which.
+        records: Vec<Damaged>,
+    },
     /// The answer to [`Store::fetch`] or [`Store::look`] where the file could not be read.
     FetchFailed {
         /// What SQLite said.
@@ -121,6 +144,8 @@ pub struct Loaded {
     pub records: Vec<Record>,
     /// What the file holds of each reign.
     pub known: Known,
+    /// Records that were damaged, and are set aside: `known` does not cover them.
+    pub damaged: Vec<Damaged>,
 }
 
 /// The file, open for writing. Dropping it writes what waits (unless the disk fails), then closes.
@@ -155,13 +180,14 @@ impl Store {
             prepare(folder, &settings, Arc::clone(&report), fetches, checkpoints)?;
         let queue = Arc::clone(&writer.queue);
         let (reading, answers) = (Arc::clone(&writer.beside), Arc::clone(&report));
+        let finder = Arc::clone(&queue);
         let (tidying, last) = (Arc::clone(&writer.beside), writer.checkpoints.clone());
         // The writer owns the senders: when it ends, the reader ends, and then the checkpointer, whose
         // connection is the last one and leaves everything in the file.
         let threads = vec![
             spawn("store-write", &path, move || writer.run())?,
             spawn("store-read", &path, move || {
-                answer(&reading, &fetch_inbox, &answers);
+                answer(&reading, &fetch_inbox, &finder, &answers);
                 drop(reading);
                 drop(last);
             })?,
@@ -203,6 +229,12 @@ impl Store {
     /// [`StoreEvent::Looked`], after every read asked for before.
     pub fn look(&self, key: Vec<u8>) {
         self.queue.push_fetch(Fetch::One(key));
+    }
+
+    /// How long log records are kept from now on; deleting what is older goes on in the background. To be called
+    /// again now and then: nothing else looks at the clock.
+    pub fn retain(&self, retention: Retention) {
+        self.queue.push_chore(Chore::Retain(retention));
     }
 
     /// A connection that reads, for another thread.
@@ -249,7 +281,7 @@ pub(crate) fn prepare(
     checkpoints: SyncSender<()>,
 ) -> Result<(Writer, Loaded, File), OpenError> {
     let lock = file::lock(folder)?;
-    let connection = file::open(folder)?;
+    let connection = file::open(folder, settings.end_of)?;
     let path = folder.join(FILE_NAME);
     let broken = |ReadError { path, what, is_damage }| {
         if is_damage {
@@ -259,10 +291,16 @@ pub(crate) fn prepare(
         }
     };
     let reader = Reader::open(folder, settings.wall_clock.clone()).map_err(broken)?;
-    let mut loaded = Loaded { known: reader.known().map_err(broken)?, ..Loaded::default() };
+    let mut loaded = Loaded::default();
     for class in [Class::Hot, Class::Table] {
         loaded.records.extend(reader.all(class).map_err(broken)?);
     }
+    let sqlite = |error| OpenError::of_sqlite(&path, &error);
+    let now = i64::try_from(settings.wall_clock.now_micros()).unwrap_or(i64::MAX);
+    loaded.damaged =
+        set_aside_at_start(&connection, &reader.take_damaged(), now).map_err(sqlite)?;
+    loaded.known = reader.known().map_err(broken)?;
+    let retention = reader.retention().map_err(broken)?;
     let beside = Beside::open(folder, settings.wall_clock.clone(), reader, &connection)
         .map_err(|error| OpenError::of_sqlite(&path, &error))?;
     let writer = Writer {
@@ -277,13 +315,31 @@ pub(crate) fn prepare(
         synchronous: false,
         healed: 0,
         pages_max: settings.pages_max.clone(),
+        wall_clock: settings.wall_clock.clone(),
+        end_of: settings.end_of,
+        retention,
+        doubted: BTreeSet::new(),
         sabotage: None,
     };
     Ok((writer, loaded, lock))
 }
 
+fn set_aside_at_start(
+    connection: &Connection,
+    damaged: &[Damaged],
+    now: i64,
+) -> rusqlite::Result<Vec<Damaged>> {
+    if damaged.is_empty() {
+        return Ok(Vec::new());
+    }
+    let transaction = connection.unchecked_transaction()?;
+    let aside = set_aside(&transaction, damaged, now)?;
+    transaction.commit()?;
+    Ok(aside.damaged)
+}
+
 /// The fetch thread.
-fn answer(beside: &Beside, fetches: &Receiver<Fetch>, report: &Report) {
+fn answer(beside: &Beside, fetches: &Receiver<Fetch>, queue: &Queue, report: &Report) {
     while let Ok(fetch) = fetches.recv() {
         let reader = beside.reader();
         let answer = match (reader.as_ref(), fetch) {
@@ -298,7 +354,11 @@ fn answer(beside: &Beside, fetches: &Receiver<Fetch>, report: &Report) {
                 StoreEvent::Looked { key, found }
             }),
         };
+        let damaged = reader.as_ref().map(Reader::take_damaged).unwrap_or_default();
         drop(reader);
+        if !damaged.is_empty() {
+            queue.push_chore(Chore::SetAside(damaged));
+        }
         report(answer.unwrap_or_else(|error| StoreEvent::FetchFailed { what: error.what }));
     }
 }

@@ -1,19 +1,21 @@
 //! The writer thread: takes a batch, makes it one transaction, says so; keeps trying while the disk
 //! will not take it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, SyncSender};
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use tandem_journal::{Class, Known, Record, Write};
 use tandem_types::{Duration, Stamp};
 
 use crate::beside::{Beside, casts_doubt};
-use crate::file::{reign_of, seq_of};
-use crate::queue::{Batch, Fetch, Queue};
-use crate::store::{Report, StoreEvent};
+use crate::file::{reign_of, seq_of, table_of};
+use crate::queue::{Batch, Chore, Fetch, Queue};
+use crate::retention::{self, Retention};
+use crate::seal::{Damaged, EndOf, Sealed, columns, end_of_row, take};
+use crate::store::{Report, StoreEvent, WallClock};
 
 /// Pause before a failed transaction is tried again the first time; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -36,6 +38,12 @@ pub(crate) struct Writer {
     /// Gaps up to which the caller has said what is known.
     pub(crate) healed: u64,
     pub(crate) pages_max: Option<Arc<AtomicU32>>,
+    pub(crate) wall_clock: WallClock,
+    pub(crate) end_of: EndOf,
+    pub(crate) retention: Retention,
+    /// Reigns in which a record was found damaged since the file was opened: what is learned of them does
+    /// not end the doubt before the file is opened again.
+    pub(crate) doubted: BTreeSet<i64>,
     /// A rule that is broken on purpose.
     pub(crate) sabotage: Option<Sabotage>,
 }
@@ -82,6 +90,69 @@ impl Writer {
         }
     }
 
+    /// What nobody waits for. Where the disk fails, it is done another time.
+    fn chore(&mut self, chore: Chore) {
+        if self.beside.is_in_doubt() {
+            return;
+        }
+        let done = match chore {
+            Chore::Retain(retention) => self.retain(retention),
+            Chore::Bite => self.bite(),
+            Chore::SetAside(damaged) => self.set_aside(damaged),
+        };
+        if let Err(error) = done
+            && casts_doubt(&error)
+        {
+            self.beside.doubt();
+        }
+    }
+
+    fn retain(&mut self, retention: Retention) -> rusqlite::Result<()> {
+        self.retention = retention;
+        retention::write(&self.connection, retention)?;
+        self.queue.push_chore(Chore::Bite);
+        Ok(())
+    }
+
+    fn bite(&mut self) -> rusqlite::Result<()> {
+        let now = self.wall_clock.now_micros();
+        let Some(before) = self.retention.deleted_before(now) else { return Ok(()) };
+        self.let_go_of_syncs()?;
+        let transaction = self.connection.unchecked_transaction()?;
+        let bitten = retention::bite(&transaction, before)?;
+        transaction.commit()?;
+        if bitten.deleted > 0 {
+            let _ = self.checkpoints.try_send(());
+            (self.report)(StoreEvent::Deleted { records: bitten.deleted });
+        }
+        if !bitten.damaged.is_empty() {
+            self.set_aside(bitten.damaged)?;
+        }
+        if bitten.more {
+            self.queue.push_chore(Chore::Bite);
+        }
+        Ok(())
+    }
+
+    fn let_go_of_syncs(&mut self) -> rusqlite::Result<()> {
+        if core::mem::take(&mut self.synchronous) {
+            self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, damaged: Vec<Damaged>) -> rusqlite::Result<()> {
+        let now = i64::try_from(self.wall_clock.now_micros()).unwrap_or(i64::MAX);
+        let transaction = self.connection.unchecked_transaction()?;
+        let aside = set_aside(&transaction, &damaged, now)?;
+        transaction.commit()?;
+        self.doubted.extend(aside.reigns);
+        if !aside.damaged.is_empty() {
+            (self.report)(StoreEvent::Damaged { records: aside.damaged });
+        }
+        Ok(())
+    }
+
     /// Tries to bring it to disk. Where that fails, says after which pause to try again.
     pub(crate) fn attempt(&mut self, trying: &mut Trying) -> Result<(), Duration> {
         if self.breaks(Sabotage::ReportFirst) {
@@ -121,6 +192,9 @@ impl Writer {
         if let Some(fetch) = batch.fetch {
             // The fetch thread ends after this one: it is there.
             let _ = self.fetches.send(fetch);
+        }
+        for chore in batch.chores {
+            self.chore(chore);
         }
     }
 
@@ -163,13 +237,16 @@ impl Writer {
             let pages = pages.load(Ordering::Relaxed);
             self.connection.pragma_update(None, "max_page_count", pages)?;
         }
-        let plan = Plan::of(batch, self.healed);
+        let now = self.wall_clock.now_micros();
+        let before = self.retention.deleted_before(now);
+        let plan = Plan::of(batch, self.healed, self.end_of, before);
         if self.breaks(Sabotage::LearnFirst) {
             plan.learn(&self.connection)?;
         }
         // Rolls back when dropped before the commit.
         let transaction = self.connection.unchecked_transaction()?;
         plan.apply(&transaction)?;
+        plan.end_doubts(&transaction, &self.doubted)?;
         transaction.commit()?;
         self.unsynced = if sync { 0 } else { self.unsynced + batch.writes.len() as u64 };
         self.healed = plan.healed;
@@ -198,9 +275,11 @@ enum Hot<'a> {
 }
 
 struct Row<'a> {
+    class: Class,
     key: &'a [u8],
     stamp: Stamp,
     written: i64,
+    ends: Option<i64>,
     body: Option<&'a [u8]>,
 }
 
@@ -210,17 +289,25 @@ struct Plan<'a> {
     tables: Vec<Row<'a>>,
     logs: Vec<Row<'a>>,
     known: Known,
+    /// Of it what was not learned by an entry.
+    told: Known,
     healed: u64,
+    end_of: EndOf,
+    /// Log records that ended and were written before are not taken.
+    before: Option<i64>,
 }
 
 impl<'a> Plan<'a> {
-    fn of(batch: &'a Batch, healed: u64) -> Self {
+    fn of(batch: &'a Batch, healed: u64, end_of: EndOf, before: Option<i64>) -> Self {
         let mut plan = Self {
             hot: BTreeMap::new(),
             tables: Vec::new(),
             logs: Vec::new(),
             known: Known::new(),
+            told: Known::new(),
             healed,
+            end_of,
+            before,
         };
         for waiting in &batch.writes {
             match &waiting.write {
@@ -228,7 +315,8 @@ impl<'a> Plan<'a> {
                     for op in &entry.ops {
                         let body = op.body.as_deref();
                         let (stamp, written) = (entry.stamp, waiting.written);
-                        plan.set(op.class, Row { key: &op.key, stamp, written, body });
+                        let row = plan.row(op.class, &op.key, stamp, written, body);
+                        plan.set(row);
                     }
                     if plan.healed == batch.gaps {
                         plan.known.learn(entry.stamp);
@@ -245,6 +333,7 @@ impl<'a> Plan<'a> {
                 Write::Learn(known) => {
                     if waiting.gaps == batch.gaps {
                         plan.known.merge(known);
+                        plan.told.merge(known);
                         plan.healed = batch.gaps;
                     }
                 }
@@ -253,9 +342,28 @@ impl<'a> Plan<'a> {
         plan
     }
 
+    fn row(
+        &self,
+        class: Class,
+        key: &'a [u8],
+        stamp: Stamp,
+        written: i64,
+        body: Option<&'a [u8]>,
+    ) -> Row<'a> {
+        let ends = end_of_row(class, self.end_of, key, body, written);
+        Row { class, key, stamp, written, ends, body }
+    }
+
+    fn push_log(&mut self, row: Row<'a>) {
+        let is_old = |before| row.written < before && row.ends.is_some_and(|ends| ends < before);
+        if !self.before.is_some_and(is_old) {
+            self.logs.push(row);
+        }
+    }
+
     /// A change by the active server: later than anything of this key in the file.
-    fn set(&mut self, class: Class, row: Row<'a>) {
-        match class {
+    fn set(&mut self, row: Row<'a>) {
+        match row.class {
             Class::Hot if row.body.is_none() => {
                 self.hot.insert(row.key, Hot::Gone);
             }
@@ -263,19 +371,15 @@ impl<'a> Plan<'a> {
                 self.hot.insert(row.key, Hot::Set(row));
             }
             Class::Table => self.tables.push(row),
-            Class::Log => self.logs.push(row),
+            Class::Log => self.push_log(row),
         }
     }
 
     /// A record of a catch-up: counts where its stamp is the later one.
     fn merge(&mut self, record: &'a Record, written: i64) {
         let age = i64::try_from(record.age.as_micros()).unwrap_or(i64::MAX);
-        let row = Row {
-            key: &record.key,
-            stamp: record.stamp,
-            written: written.saturating_sub(age),
-            body: record.body.as_deref(),
-        };
+        let (written, body) = (written.saturating_sub(age), record.body.as_deref());
+        let row = self.row(record.class, &record.key, record.stamp, written, body);
         match record.class {
             Class::Hot => {
                 let change = match self.hot.remove(row.key) {
@@ -287,7 +391,7 @@ impl<'a> Plan<'a> {
                 self.hot.insert(&record.key, change);
             }
             Class::Table => self.tables.push(row),
-            Class::Log => self.logs.push(row),
+            Class::Log => self.push_log(row),
         }
     }
 
@@ -309,6 +413,19 @@ impl<'a> Plan<'a> {
         self.learn(connection)
     }
 
+    /// What the caller says to know beyond a doubt it has fetched again.
+    fn end_doubts(&self, connection: &Connection, doubted: &BTreeSet<i64>) -> rusqlite::Result<()> {
+        let mut end =
+            connection.prepare_cached("DELETE FROM doubt WHERE reign = ? AND seq <= ?")?;
+        for stamp in self.told.iter() {
+            let reign = reign_of(stamp.epoch);
+            if !doubted.contains(&reign) {
+                end.execute([reign, seq_of(stamp.seq)])?;
+            }
+        }
+        Ok(())
+    }
+
     fn learn(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut learn = connection.prepare_cached(LEARN)?;
         for stamp in self.known.iter() {
@@ -320,27 +437,87 @@ impl<'a> Plan<'a> {
 
 fn put(statement: &mut CachedStatement<'_>, row: &Row<'_>) -> rusqlite::Result<()> {
     let (reign, seq) = (reign_of(row.stamp.epoch), seq_of(row.stamp.seq));
-    statement.execute(params![row.key, reign, seq, row.written, row.body]).map(|_| ())
+    let Row { class, key, written, ends, body, .. } = *row;
+    let sum = Sealed { class, key, reign, seq, written, ends, body }.sum();
+    match class {
+        Class::Hot | Class::Table => {
+            statement.execute(params![key, reign, seq, written, body, sum]).map(|_| ())
+        }
+        Class::Log => {
+            statement.execute(params![key, reign, seq, written, body, sum, ends]).map(|_| ())
+        }
+    }
 }
 
+/// What was set aside.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
+    pub(crate) damaged: Vec<Damaged>,
+    pub(crate) reigns: Vec<i64>,
+}
+
+/// Takes damaged records out of the way, and notes from where on the file does not know all any more. In a
+/// transaction of the caller's. One that was overwritten since is as it should be.
+pub(crate) fn set_aside(
+    connection: &Connection,
+    damaged: &[Damaged],
+    now_micros: i64,
+) -> rusqlite::Result<Aside> {
+    let mut aside = Aside::default();
+    for one in damaged {
+        let (class, table) = (format!("{:?}", one.class), table_of(one.class));
+        let select = format!("SELECT {} FROM {table} WHERE rowid = ?", columns(one.class));
+        let again = connection
+            .prepare_cached(&select)?
+            .query_row([one.row], |row| take(one.class, row))
+            .optional()?;
+        let Some(one) = again.and_then(|taken| taken.damaged) else { continue };
+        let keep = format!(
+            "INSERT INTO damaged_record SELECT ?1, key, reign, seq, written, body, sum, ?2 FROM {table}
+             WHERE rowid = ?3"
+        );
+        connection.prepare_cached(&keep)?.execute(params![class, now_micros, one.row])?;
+        let remove = format!("DELETE FROM {table} WHERE rowid = ?");
+        connection.prepare_cached(&remove)?.execute([one.row])?;
+        let (of, from) = match one.stamp {
+            Some(stamp) => (Some(reign_of(stamp.epoch)), seq_of(stamp.seq)),
+            // Whichever it was.
+            None => (None, 0),
+        };
+        let mut doubt = connection.prepare_cached(DOUBT)?;
+        let mut rows = doubt.query(params![of, from])?;
+        while let Some(row) = rows.next()? {
+            aside.reigns.push(row.get(0)?);
+        }
+        aside.damaged.push(one);
+    }
+    Ok(aside)
+}
+
+/// Of one reign, or of all.
+const DOUBT: &str = "INSERT INTO doubt AS old (reign, seq)
+    SELECT reign, ?2 FROM known WHERE ?1 IS NULL OR reign = ?1
+    ON CONFLICT (reign) DO UPDATE SET seq = min(old.seq, excluded.seq) RETURNING reign";
+
 const SET_HOT: &str =
-    "REPLACE INTO hot_record (key, reign, seq, written, body) VALUES (?, ?, ?, ?, ?)";
+    "REPLACE INTO hot_record (key, reign, seq, written, body, sum) VALUES (?, ?, ?, ?, ?, ?)";
 
 const DELETE_HOT: &str = "DELETE FROM hot_record WHERE key = ?";
 
-const MERGE_HOT: &str = "INSERT INTO hot_record AS old (key, reign, seq, written, body)
-    VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
-    seq = excluded.seq, written = excluded.written, body = excluded.body
+const MERGE_HOT: &str = "INSERT INTO hot_record AS old (key, reign, seq, written, body, sum)
+    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
+    seq = excluded.seq, written = excluded.written, body = excluded.body, sum = excluded.sum
     WHERE (excluded.reign, excluded.seq) > (old.reign, old.seq)";
 
-const MERGE_TABLE: &str = "INSERT INTO table_record AS old (key, reign, seq, written, body)
-    VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
-    seq = excluded.seq, written = excluded.written, body = excluded.body
+const MERGE_TABLE: &str = "INSERT INTO table_record AS old (key, reign, seq, written, body, sum)
+    VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
+    seq = excluded.seq, written = excluded.written, body = excluded.body, sum = excluded.sum
     WHERE (excluded.reign, excluded.seq) >= (old.reign, old.seq)";
 
-const MERGE_LOG: &str = "INSERT INTO log_record AS old (key, reign, seq, written, body)
-    VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
-    seq = excluded.seq, written = excluded.written, body = excluded.body
+const MERGE_LOG: &str = "INSERT INTO log_record AS old (key, reign, seq, written, body, sum, ends)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET reign = excluded.reign,
+    seq = excluded.seq, written = excluded.written, body = excluded.body, sum = excluded.sum,
+    ends = excluded.ends
     WHERE (excluded.reign, excluded.seq) >= (old.reign, old.seq)";
 
 const LEARN: &str = "INSERT INTO known AS old (reign, seq) VALUES (?, ?)

@@ -82,6 +82,8 @@ impl<'a> Script<'a> {
                 StoreEvent::Dropped { .. } => self.gaps += 1,
                 StoreEvent::Failing { .. } => self.failures += 1,
                 StoreEvent::Recovered
+                | StoreEvent::Deleted { .. }
+                | StoreEvent::Damaged { .. }
                 | StoreEvent::Fetched { .. }
                 | StoreEvent::Looked { .. }
                 | StoreEvent::FetchFailed { .. } => {}

@@ -20,9 +20,9 @@ const JUMP_BACK_MAX: u64 = 3_600_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rare {
     /// An operator orders this and that.
-    orders: bool,
+    pub(super) orders: bool,
     /// Clocks on the wall jump, machines sleep for long.
-    clocks: bool,
+    pub(super) clocks: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

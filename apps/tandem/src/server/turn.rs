@@ -183,7 +183,9 @@ impl<'a> Server<'a> {
             let id = self.next_answer;
             self.answers.insert(id, back);
             match wanted {
-                Wanted::Node(request) => self.node.handle(now, Input::Admin { id, request }),
+                Wanted::Node(request) => {
+                    self.node.handle(now, Input::Admin { id, request, by: author });
+                }
                 Wanted::Config(ask) => self.ask(id, ask, author),
             }
         }
@@ -221,8 +223,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn order(&mut self, now: Instant, id: u64, edit: Edit) {
-        let by = self.by(String::from("administrator"));
+    fn order(&mut self, now: Instant, id: u64, edit: Edit, by: String) {
+        let by = self.by(by);
         let ordered = self.settings.order(Order { id, work: Work::Edit(edit), by });
         if ordered == Err(Behind::Gone) {
             self.settings_behind(ordered);
@@ -268,6 +270,13 @@ impl<'a> Server<'a> {
                 "{writes} writes were dropped, the disk was away for too long: what they held is \
                  in memory here and on the twin"
             )),
+            StoreEvent::Deleted { records } => {
+                self.log.say(&format!("{records} old records of calls and their events are deleted"));
+            }
+            StoreEvent::Damaged { records } => {
+                let stamps = records.into_iter().map(|record| record.stamp).collect();
+                self.node.handle(now, Input::Damaged(stamps));
+            }
             StoreEvent::Fetched { read, records, next } => {
                 self.node.handle(now, Input::Fetched { read, records, next });
             }
@@ -332,7 +341,8 @@ impl<'a> Server<'a> {
                 }
                 Output::Fetch { lacking, after, read } => self.store.fetch(lacking, after, read),
                 Output::Look { key } => self.store.look(key),
-                Output::Edit { id, edit } => self.order(now, id, edit),
+                Output::Edit { id, edit, by } => self.order(now, id, edit, by),
+                Output::Retain(days) => self.store.retain(super::keep_for(days)),
                 Output::Serve(serving) => {
                     self.endpoints.serve(serving).await;
                     self.bind(now);
@@ -407,6 +417,7 @@ fn tell(log: &Log, fact: &Fact) {
         | Fact::LoginBlocked { .. }
         | Fact::CallBlocked { .. }
         | Fact::Disk { .. }
+        | Fact::RecordsDamaged { .. }
         | Fact::SameSeat
         | Fact::BadFrame { .. } => log.fact(fact),
     }

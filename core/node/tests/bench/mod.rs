@@ -259,6 +259,7 @@ impl Bench {
             }
             Output::Frame(_) => {}
             Output::Serve(serve) => self.serves.push((who, serve)),
+            Output::Retain(_) => {}
             Output::Store { write, ticket, .. } => {
                 self.servers[who].store(write);
                 if self.disk_frozen && who == self.active {
@@ -279,10 +280,11 @@ impl Bench {
                 self.servers[who].node.handle(now, Input::Looked { key, found });
             }
             Output::Edit { id, .. } if self.edits_frozen => self.edits.push((who, id)),
-            Output::Edit { id, edit } => {
+            Output::Edit { id, edit, .. } => {
                 let key = match &edit {
                     Edit::User { name, .. } => name.to_string(),
                     Edit::Emergency(_) => "Emergency".to_owned(),
+                    Edit::Retention(_) => "Retention".to_owned(),
                     Edit::Block { what, .. } => format!("Block {what}"),
                     Edit::Refused(refused) => format!("Refused {} {}", refused.what, refused.seat),
                 };
@@ -328,7 +330,7 @@ impl Bench {
             password: Some(password(name)),
         };
         let who = self.active;
-        self.input(who, Input::Admin { id: 1, request });
+        self.input(who, Input::Admin { id: 1, request, by: String::from("root") });
         assert_eq!(self.replies.pop(), Some(Reply::Done { password: None }));
     }
 
