@@ -9,10 +9,13 @@
 //!
 //! Where *everything* is older than the rule nothing is deleted: that is what a clock looks like that has jumped.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
-use tandem_journal::Class;
-use tandem_types::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tandem_journal::{Class, Known};
+use tandem_types::{Duration, Stamp};
+
+use crate::file::stamp_of;
 use crate::seal::{Damaged, columns, take};
 
 /// Records deleted in one transaction at most.
@@ -36,6 +39,21 @@ impl Retention {
     pub(crate) fn deleted_before(self, now_micros: u64) -> Option<i64> {
         let grace = i64::try_from(GRACE.as_micros()).unwrap_or(i64::MAX);
         self.shown_from(now_micros).map(|from| from.saturating_sub(grace))
+    }
+}
+
+/// What is somewhere else as well: no record is deleted that it does not cover. At first it covers nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere(Arc<Mutex<Known>>);
+
+impl Elsewhere {
+    /// Everything that `known` covers is there from now on.
+    pub fn learn(&self, known: &Known) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).merge(known);
+    }
+
+    fn has(&self, stamp: Stamp) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).covers(stamp)
     }
 }
 
@@ -64,8 +82,13 @@ pub(crate) struct Bitten {
     pub(crate) more: bool,
 }
 
-/// Deletes some of what ended and was written before `before`. In a transaction of the caller's.
-pub(crate) fn bite(connection: &Connection, before: i64) -> rusqlite::Result<Bitten> {
+/// Deletes some of what ended and was written before `before`, and is `elsewhere` too where there is such a
+/// place. In a transaction of the caller's.
+pub(crate) fn bite(
+    connection: &Connection,
+    before: i64,
+    elsewhere: Option<&Elsewhere>,
+) -> rusqlite::Result<Bitten> {
     let newest: Option<i64> =
         connection.prepare_cached(NEWEST)?.query_row([], |row| row.get(0)).optional()?.flatten();
     if newest.is_none_or(|newest| newest < before) {
@@ -79,15 +102,23 @@ pub(crate) fn bite(connection: &Connection, before: i64) -> rusqlite::Result<Bit
     let limit = i64::try_from(BITE).unwrap_or(i64::MAX);
     let rows = select.query_map(params![before, limit], |row| take(Class::Log, row))?;
     let found: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
-    let mut bitten = Bitten { more: found.len() == BITE, ..Bitten::default() };
+    let is_full = found.len() == BITE;
+    let mut bitten = Bitten::default();
     let mut delete = connection.prepare_cached("DELETE FROM log_record WHERE rowid = ?")?;
     for taken in found {
         match taken.damaged {
             // What says that it is old is perhaps not true.
             Some(damaged) => bitten.damaged.push(damaged),
-            None => bitten.deleted += delete.execute([taken.row])?,
+            None => {
+                let stamp = stamp_of(taken.reign, taken.seq);
+                if elsewhere.is_none_or(|there| stamp.is_some_and(|stamp| there.has(stamp))) {
+                    bitten.deleted += delete.execute([taken.row])?;
+                }
+            }
         }
     }
+    // Where all of them have to wait the next bite would be the same.
+    bitten.more = is_full && (bitten.deleted > 0 || !bitten.damaged.is_empty());
     Ok(bitten)
 }
 

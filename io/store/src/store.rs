@@ -17,7 +17,7 @@ use crate::beside::Beside;
 use crate::file::{self, FILE_NAME, OpenError};
 use crate::queue::{Chore, Fetch, QUEUE_BYTES_MAX, Queue, Refused};
 use crate::reader::{ReadError, Reader};
-use crate::retention::Retention;
+use crate::retention::{Elsewhere, Retention};
 use crate::seal::{Damaged, EndOf};
 use crate::writer::{Writer, set_aside};
 
@@ -63,6 +63,8 @@ pub struct Settings {
     /// Tells of a log record when what it tells ended, in microseconds since 1970; where that says `None`, the
     /// time counts at which it was written.
     pub end_of: EndOf,
+    /// Where log records must be before they are deleted here.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 impl Default for Settings {
@@ -72,6 +74,7 @@ impl Default for Settings {
             queue_bytes_max: QUEUE_BYTES_MAX,
             pages_max: None,
             end_of: |_, _| None,
+            elsewhere: None,
         }
     }
 }
@@ -318,6 +321,7 @@ pub(crate) fn prepare(
         wall_clock: settings.wall_clock.clone(),
         end_of: settings.end_of,
         retention,
+        elsewhere: settings.elsewhere.clone(),
         doubted: BTreeSet::new(),
         sabotage: None,
     };

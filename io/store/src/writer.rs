@@ -13,7 +13,7 @@ use tandem_types::{Duration, Stamp};
 use crate::beside::{Beside, casts_doubt};
 use crate::file::{reign_of, seq_of, table_of};
 use crate::queue::{Batch, Chore, Fetch, Queue};
-use crate::retention::{self, Retention};
+use crate::retention::{self, Elsewhere, Retention};
 use crate::seal::{Damaged, EndOf, Sealed, columns, end_of_row, take};
 use crate::store::{Report, StoreEvent, WallClock};
 
@@ -41,6 +41,7 @@ pub(crate) struct Writer {
     pub(crate) wall_clock: WallClock,
     pub(crate) end_of: EndOf,
     pub(crate) retention: Retention,
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// Reigns in which a record was found damaged since the file was opened: what is learned of them does
     /// not end the doubt before the file is opened again.
     pub(crate) doubted: BTreeSet<i64>,
@@ -119,7 +120,7 @@ impl Writer {
         let Some(before) = self.retention.deleted_before(now) else { return Ok(()) };
         self.let_go_of_syncs()?;
         let transaction = self.connection.unchecked_transaction()?;
-        let bitten = retention::bite(&transaction, before)?;
+        let bitten = retention::bite(&transaction, before, self.elsewhere.as_ref())?;
         transaction.commit()?;
         if bitten.deleted > 0 {
             let _ = self.checkpoints.try_send(());

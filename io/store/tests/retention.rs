@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::{Wait, entry, folder, hot, log, record, stamp};
 use rusqlite::Connection;
 use tandem_journal::{Class, Cursor, Known, Record, Write};
-use tandem_store::{BITE, FILE_NAME, GRACE, Retention, Settings, Store, StoreEvent, WallClock};
+use tandem_store::{
+    BITE, Elsewhere, FILE_NAME, GRACE, Retention, Settings, Store, StoreEvent, WallClock,
+};
 use tandem_types::{Duration, Seat};
 
 /// One day in microseconds.
@@ -105,6 +107,27 @@ fn what_is_older_by_its_end_and_by_its_writing_goes_after_a_day_of_grace() {
     assert_eq!(delete(&store, &mut wait, days(6), 3_000), 4, "two calls with their events");
     assert_eq!(keys(&store), ["cdr/3", "cdr/4", "cev/3", "cev/4"]);
     assert_eq!(GRACE.as_micros(), u128::from(DAY));
+}
+
+#[test]
+fn what_is_not_elsewhere_stays_however_old_it_is() {
+    let folder = folder("elsewhere");
+    let clock = Clock::at(100);
+    let elsewhere = Elsewhere::default();
+    let settings = Settings { elsewhere: Some(elsewhere.clone()), ..clock.settings() };
+    let (store, _, mut wait) = common::open(&folder, settings);
+    calls(&store, &mut wait, 1, &[100; 400]);
+    clock.set(200);
+    calls(&store, &mut wait, 401, &[200]);
+    assert_eq!(delete(&store, &mut wait, days(30), 1_000), 0, "nothing is known to be there");
+    let mut there = Known::new();
+    there.learn(stamp(1, Seat::Master, 150));
+    elsewhere.learn(&there);
+    assert_eq!(delete(&store, &mut wait, days(30), 2_000), 300, "150 calls with their events");
+    there.learn(stamp(1, Seat::Master, 401));
+    elsewhere.learn(&there);
+    assert_eq!(delete(&store, &mut wait, days(30), 3_000), 500);
+    assert_eq!(keys(&store), ["cdr/401", "cev/401"]);
 }
 
 #[test]
