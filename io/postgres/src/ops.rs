@@ -101,6 +101,32 @@ impl Database {
         Ok(digests.into_iter().map(|(table, digest)| (table, digest.finalize().into())).collect())
     }
 
+    /// Compares what is kept of every row there with what `here` keeps of it: how many rows there are, and what
+    /// differs, by table and key.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer, or `here` fails.
+    pub async fn compare_rows<E: core::fmt::Display>(
+        &self,
+        here: impl Fn(TableId, &[Value]) -> Result<Option<Row>, E>,
+    ) -> Result<(u64, Vec<String>), Trouble> {
+        let (mut count, mut differ) = (0, Vec::new());
+        let sql = "SELECT tab, key, body FROM row_version ORDER BY tab, key";
+        for ((table, key), row) in kept(self.client.query(sql, &[]).await?)? {
+            count += 1;
+            let name = self.setup.schema.table(table).map_or("a table of a newer version", |t| t.name);
+            let key = key_of(&key).unwrap_or_default();
+            let found = here(table, &key).map_err(|error| Trouble::Refused(error.to_string()))?;
+            if found.as_ref() != Some(&row) {
+                let what = if found.is_some() { "is another here" } else { "is not here" };
+                let key: Vec<String> = key.iter().map(ToString::to_string).collect();
+                differ.push(format!("row {} of {name} in the database {what}", key.join(", ")));
+            }
+        }
+        Ok((count, differ))
+    }
+
     /// How many ops and rows are there.
     ///
     /// # Errors

@@ -74,6 +74,11 @@ pub trait Spool: Send {
     /// It cannot be read.
     fn count(&mut self, known: &Known) -> Result<u64, String>;
 
+    /// Every record up to here is in the database: it may be deleted on this machine.
+    fn sent(&mut self, known: &Known) {
+        let _ = known;
+    }
+
     /// Wall time, microseconds since 1970.
     fn wall_micros(&self) -> i64;
 }
@@ -404,6 +409,7 @@ impl Work {
         };
         lock(&self.standing).shipped = shipped.clone();
         lock(&self.standing).host = Some(database.host().to_owned());
+        self.spool.sent(&shipped);
         self.shipped = Some(shipped);
         self.count();
         let mut life = Life {
@@ -586,6 +592,7 @@ impl Life {
             None => {
                 let shipped = work.shipped.get_or_insert_with(Known::new);
                 shipped.merge(&known);
+                work.spool.sent(shipped);
                 let mut standing = lock(&work.standing);
                 (standing.waiting, standing.shipped) = (Some(0), shipped.clone());
             }
