@@ -565,7 +565,12 @@ impl Node {
 
     #[cfg(feature = "sabotage")]
     fn throws_entries_away(&self) -> bool {
-        self.sabotage == Some(crate::ports::Sabotage::AcknowledgeWithoutKeeping)
+        self.breaks(crate::ports::Sabotage::AcknowledgeWithoutKeeping)
+    }
+
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn breaks(&self, rule: crate::ports::Sabotage) -> bool {
+        self.sabotage == Some(rule)
     }
 
     fn marks(&self) -> (tandem_types::Seq, tandem_types::Seq) {
@@ -581,6 +586,10 @@ impl Node {
     fn collect(&mut self, now: Instant) {
         let mut ops = core::mem::take(&mut self.ops);
         for key in self.calls.take_changed() {
+            #[cfg(feature = "sabotage")]
+            if self.breaks(crate::ports::Sabotage::WriteNothingAhead) {
+                continue;
+            }
             let finished = self.calls.get(&key).is_some_and(crate::live::Live::is_finished);
             if finished {
                 self.calls.remove(now, &key);

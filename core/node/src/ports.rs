@@ -69,6 +69,10 @@ pub enum Sabotage {
     AnswerBeforeCommit,
     /// Entries of the journal are acknowledged and thrown away.
     AcknowledgeWithoutKeeping,
+    /// Calls are not on record before they are over.
+    WriteNothingAhead,
+    /// A call that is taken over gets a record for what there was of it until then.
+    CloseAtTakeover,
 }
 
 impl Config {

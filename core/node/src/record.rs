@@ -107,3 +107,19 @@ pub fn read_events(body: &[u8]) -> Option<CallEvents> {
 pub fn is_newer(body: &[u8]) -> bool {
     body.first().is_some_and(|version| *version > RECORD_VERSION)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_behind_a_value_is_not_looked_for_by_the_version_before() {
+        let value = (7_u64, String::from("a user"));
+        let old = encode(&value);
+        let new = encode_with(&value, &"carla");
+        assert_eq!(decode::<(u64, String)>(&new), Some(value.clone()));
+        assert_eq!(decode_with::<_, String>(&new), Some((value.clone(), Some("carla".into()))));
+        assert_eq!(decode_with::<_, String>(&old), Some((value, None)));
+        assert_eq!(decode_with::<u64, String>(&[RECORD_VERSION + 1, 0]), None);
+    }
+}

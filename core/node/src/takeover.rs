@@ -75,6 +75,8 @@ impl Node {
                 self.rehome_ties(&mut saved.ties);
                 let mut live = Live::restore(now, *saved, age);
                 self.note_taken_over(now, &mut live);
+                #[cfg(feature = "sabotage")]
+                self.close_too_early(now, &key, &live);
                 self.calls.restore(key, live);
             }
             Read::Transaction(mut saved) => {
@@ -84,6 +86,20 @@ impl Node {
             }
             Read::Binding(user, saved) => self.registrar.restore(now, user, saved, age),
         }
+    }
+
+    /// Breaks a rule, where a test says so.
+    #[cfg(feature = "sabotage")]
+    fn close_too_early(&mut self, now: Instant, key: &str, live: &Live) {
+        if !self.breaks(crate::ports::Sabotage::CloseAtTakeover) || live.call.is_over() {
+            return;
+        }
+        let mut cdr = live.call.cdr().clone();
+        let cause = cdr.q850_cause;
+        cdr.call_id = format!("{key}-until-then");
+        cdr.close(self.wall(now), Outcome::Answered, Ending::Caller, cause);
+        let key = record::cdr_key(&cdr.call_id);
+        self.change(Class::Log, key, Some(record::encode(&cdr)));
     }
 
     /// Flows that end at the other machine's own address end at ours from now on.

@@ -61,6 +61,10 @@ pub(crate) struct Bench {
     /// What was sent to phones, by their address.
     pub(crate) sent: BTreeMap<String, VecDeque<Message>>,
     pub(crate) replies: Vec<Reply>,
+    /// Who made each change of the configuration.
+    pub(crate) authors: Vec<String>,
+    /// How long call records are kept, as was last said by each server.
+    pub(crate) kept_days: [Option<u32>; 2],
     pub(crate) facts: Vec<String>,
     /// Who was told to bind (true) or release the virtual address.
     pub(crate) serves: Vec<(usize, bool)>,
@@ -95,6 +99,8 @@ impl Bench {
             tell: false,
             sent: BTreeMap::new(),
             replies: Vec::new(),
+            authors: Vec::new(),
+            kept_days: [None; 2],
             facts: Vec::new(),
             serves: Vec::new(),
         };
@@ -259,7 +265,7 @@ impl Bench {
             }
             Output::Frame(_) => {}
             Output::Serve(serve) => self.serves.push((who, serve)),
-            Output::Retain(_) => {}
+            Output::Retain(days) => self.kept_days[who] = days,
             Output::Store { write, ticket, .. } => {
                 self.servers[who].store(write);
                 if self.disk_frozen && who == self.active {
@@ -280,7 +286,8 @@ impl Bench {
                 self.servers[who].node.handle(now, Input::Looked { key, found });
             }
             Output::Edit { id, .. } if self.edits_frozen => self.edits.push((who, id)),
-            Output::Edit { id, edit, .. } => {
+            Output::Edit { id, edit, by } => {
+                self.authors.push(by);
                 let key = match &edit {
                     Edit::User { name, .. } => name.to_string(),
                     Edit::Emergency(_) => "Emergency".to_owned(),
@@ -314,6 +321,17 @@ impl Bench {
         let records = self.servers[who].records.iter();
         let closed = records.filter(|(key, _)| key.starts_with(EVENTS_PREFIX));
         closed.map(|(_, record)| read_events(record.body.as_ref().unwrap()).unwrap()).collect()
+    }
+
+    /// All records on the disk of one server.
+    pub(crate) fn records(&self, who: usize) -> Vec<Record> {
+        self.servers[who].records.values().cloned().collect()
+    }
+
+    /// Puts records onto the disk of a server that is off.
+    pub(crate) fn put_records(&mut self, who: usize, records: Vec<Record>) {
+        let all = records.into_iter().map(|record| (record.key.clone(), record));
+        self.servers[who].records.extend(all);
     }
 
     /// The keys of hot records on the disk of one server.
