@@ -14,20 +14,28 @@
 //!
 //! Architecture invariant: this crate does not know what a table is about, nor where it is stored.
 
+mod check;
 mod clock;
+mod copy;
+mod fact;
+mod fetch;
+mod message;
 mod op;
 mod row;
 mod schema;
+mod skew;
 mod sync;
 
+pub use check::{BUCKETS, BucketDigest, Check, CheckEnd, Claim, Grade, Mended, decide};
 pub use clock::{Clock, HLC_COUNTER_MAX, HLC_MILLIS_MAX, Hlc};
+pub use copy::{CopyHash, CopyHeader, CopyItem, CopyPart, Progress, Staged};
+pub use fact::Fact;
+pub use message::{ABLE_VERSION, Message, SYNC_VERSION};
 pub use op::{
     Chain, Change, KEY_BYTES_MAX, OP_BYTES_MAX, OP_CHANGES_MAX, OP_VERSION, Op, OpError, OpId,
     Origin, Seen, Value, Written,
 };
 pub use row::{Cell, ROW_VERSION, Row, Took, Version};
 pub use schema::{Column, ColumnId, DELETED, Schema, SchemaFault, Table, TableId};
-pub use sync::{
-    CHAINS_MAX, Compared, Fact, Message, Output, PART_BYTES, SYNC_VERSION, Start, Sync,
-    WINDOW_BYTES,
-};
+pub use skew::{APART_MILLIS, CLOCK_PAUSE, FAR_MILLIS, Skew};
+pub use sync::{CHAINS_MAX, Compared, Output, PART_BYTES, Start, Sync, WINDOW_BYTES};

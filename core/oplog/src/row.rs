@@ -10,12 +10,12 @@
 //! So a value that lost can be found and restored for as long as nobody has decided about it, on both
 //! servers, whichever of the two came first there. To restore it or to dismiss it is an ordinary write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Hlc;
-use crate::op::{Change, Op, OpId, Value, Written};
+use crate::op::{Change, Op, OpId, Seen, Value, Written};
 use crate::schema::{ColumnId, DELETED};
 
 /// Version of a row's encoding: its first byte.
@@ -63,6 +63,37 @@ impl Cell {
         if at == 0 { Took::Won } else { Took::Lost }
     }
 
+    /// What is left when both states are known: a write that one side has and the other one has seen but
+    /// not kept was replaced there.
+    fn join(&self, seen: &Seen, other: &Self, theirs: &Seen) -> Self {
+        let stays = |version: &&Version, there: &Self, seen: &Seen| {
+            !seen.has(version.op) || there.0.iter().any(|kept| kept.op == version.op)
+        };
+        let mut all: Vec<Version> =
+            self.0.iter().filter(|version| stays(version, other, theirs)).cloned().collect();
+        for version in other.0.iter().filter(|version| stays(version, self, seen)) {
+            if !all.iter().any(|kept| kept.op == version.op) {
+                all.push(version.clone());
+            }
+        }
+        all.sort_by_key(|version| core::cmp::Reverse(version.rank()));
+        Self(all)
+    }
+
+    /// For what should be the same and is not: the writes that both have, otherwise those of the newer.
+    fn settle(&self, other: &Self) -> Self {
+        let both: Vec<Version> =
+            self.0.iter().filter(|version| other.0.contains(version)).cloned().collect();
+        if !both.is_empty() {
+            return Self(both);
+        }
+        let rank = |cell: &Self| {
+            let first = cell.winner().map(|first| (first.rank(), first.value.clone()));
+            (first, cell.0.len())
+        };
+        if rank(self) >= rank(other) { self.clone() } else { other.clone() }
+    }
+
     /// The value, and who wrote it.
     pub fn winner(&self) -> Option<&Version> {
         self.0.first()
@@ -98,6 +129,32 @@ impl Row {
             }
         }
         changed
+    }
+
+    /// The row of two servers together: `self` had `seen`, `other` had `theirs`. The same as taking all ops
+    /// of both.
+    pub fn join(&self, seen: &Seen, other: &Self, theirs: &Seen) -> Self {
+        self.both(other, |one, other| one.join(seen, other, theirs))
+    }
+
+    /// For two rows that should be the same and are not, when nothing else tells which of them is right. The
+    /// same whichever of the two comes first.
+    pub fn settle(&self, other: &Self) -> Self {
+        self.both(other, Cell::settle)
+    }
+
+    fn both(&self, other: &Self, of: impl Fn(&Cell, &Cell) -> Cell) -> Self {
+        let none = Cell::default();
+        let columns: BTreeSet<ColumnId> = self.0.keys().chain(other.0.keys()).copied().collect();
+        let cell = |row: &Self, column| row.0.get(&column).unwrap_or(&none).clone();
+        let both = |column| (column, of(&cell(self, column), &cell(other, column)));
+        Self(columns.into_iter().map(both).filter(|(_, cell)| !cell.0.is_empty()).collect())
+    }
+
+    /// Loses what lost; for the test that proves that this is noticed.
+    #[cfg(feature = "sabotage")]
+    pub fn drop_losers(&mut self) {
+        self.0.values_mut().for_each(|cell| cell.0.truncate(1));
     }
 
     /// Gives the writes of one op to another one that is the same but for its name; false where there
@@ -158,7 +215,7 @@ impl Row {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::op::{Origin, Seen};
+    use crate::op::Origin;
     use tandem_types::{Dice, Epoch};
 
     const COLUMNS: u64 = 3;
@@ -283,6 +340,52 @@ mod tests {
         assert_eq!(row.value(1), a.row.value(1));
         assert_eq!(Row::decode(&row.encode()), Some(row));
         assert_eq!(Row::decode(&[7, 0]), None);
+    }
+
+    /// As below, but at the end one is joined with the others instead of taking their ops.
+    #[test]
+    fn a_join_comes_to_what_taking_all_ops_comes_to() {
+        let mut replaced = 0;
+        for seed in 0..500 {
+            let mut dice = Dice::from_number(seed);
+            let mut servers = [Server::new(1), Server::new(2), Server::new(3)];
+            for step in 0..dice.below(40) {
+                let one = usize::try_from(dice.below(3)).unwrap();
+                if dice.chance(60) {
+                    let column = u16::try_from(dice.below(COLUMNS)).unwrap();
+                    let value = Value::Integer(i64::try_from(step).unwrap());
+                    servers[one].write(10_000 + dice.below(5_000), vec![(column, value)]);
+                } else {
+                    let from = servers[usize::try_from(dice.below(3)).unwrap()].clone();
+                    servers[one].pull(&from);
+                }
+            }
+            let [a, b, c] = &servers;
+            let mut wanted = a.clone();
+            for _ in 0..2 {
+                wanted.pull(b);
+                wanted.pull(c);
+            }
+            let ab = a.row.join(&a.seen, &b.row, &b.seen);
+            assert_eq!(ab, b.row.join(&b.seen, &a.row, &a.seen), "seed {seed}");
+            let mut seen = a.seen.clone();
+            b.seen.iter().for_each(|id| seen.learn(id));
+            let abc = c.row.join(&c.seen, &ab, &seen);
+            assert_eq!(abc, wanted.row, "seed {seed}");
+            assert_eq!(abc.join(&wanted.seen, &a.row, &a.seen), abc, "once more changes nothing");
+            replaced += usize::from(a.row.join(&Seen::new(), &b.row, &Seen::new()) != ab);
+        }
+        assert!(replaced > 100, "what was seen decides: {replaced}");
+    }
+
+    #[test]
+    fn two_rows_that_should_be_the_same_are_settled_alike_from_both_sides() {
+        let (mut a, mut b) = (Server::new(1), Server::new(2));
+        a.write(1, vec![(1, text("one")), (2, text("two"))]);
+        b.pull(&a);
+        b.write(2, vec![(1, text("three"))]);
+        assert_eq!(a.row.settle(&b.row), b.row.settle(&a.row));
+        assert_eq!(a.row.settle(&b.row).value(1), Some(&text("three")));
     }
 
     /// Up to three servers write and exchange in random order, with clocks that are seconds apart.

@@ -13,17 +13,19 @@
 //! it has written meanwhile, nobody can take both; so what it wrote since gets a new name and is merged
 //! like anything else that was written apart.
 //!
+//! What one lacks and the other does not keep any more comes with a copy of everything; see [`Message::AskCopy`].
+//!
+//! A server of the version before greets without [`Able`] and is told nothing that it does not know.
+//!
 //! Invariant: every message rests on what is on the disk of its sender.
 
-use core::fmt;
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
-use crate::op::{Chain, OpId, Origin, Seen};
-
-/// Version of [`Message`]'s encoding: its first byte.
-pub const SYNC_VERSION: u8 = 1;
+use crate::check::Check;
+use crate::copy::{CopyHeader, CopyPart, Getting, Giving, Progress, Staged};
+use crate::fact::Fact;
+use crate::message::{ABLE_VERSION, Message};
+use crate::op::{Chain, Op, OpId, Origin, Seen};
 
 /// Ops are read and sent in parts of so many bytes, or of one op that is longer.
 pub const PART_BYTES: usize = 256 * 1024;
@@ -33,52 +35,6 @@ pub const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// So many chains of one origin are told, the newest.
 pub const CHAINS_MAX: usize = 20_000;
-
-/// What the two say to each other.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Message {
-    /// What is here. Begins the exchange anew.
-    Hello {
-        /// The speaker in its own log.
-        origin: Origin,
-        /// The last op of each origin, and what stands for all up to it.
-        heads: Vec<(OpId, Chain)>,
-        /// The speaker begins anew in the middle of a link: the other one shall too.
-        anew: bool,
-    },
-    /// Ops that the other one lacks, encoded, in an order in which they can be taken.
-    Ops(Vec<Vec<u8>>),
-    /// All this is on disk here.
-    Taken(Seen),
-    /// What stands for the ops of one origin up to each of the last, newest first: they are not those
-    /// that the other one has.
-    Chains {
-        /// The origin.
-        origin: Origin,
-        /// Number and chain.
-        chains: Vec<(u64, Chain)>,
-    },
-    /// [`Message::Chains`] of our own origin, please.
-    AskChains(Origin),
-    /// What the other one lacks is not in the log here any more.
-    TooOld,
-}
-
-impl Message {
-    /// A version byte, then postcard.
-    pub fn encode(&self) -> Vec<u8> {
-        // Only a serialiser that refuses (maps of unknown length) can fail; ours has none.
-        postcard::to_extend(self, vec![SYNC_VERSION]).unwrap_or_default()
-    }
-
-    /// Reads a message; `None` for another version or bytes that are none.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        match bytes.split_first() {
-            Some((&SYNC_VERSION, rest)) => postcard::from_bytes(rest).ok(),
-            Some(_) | None => None,
-        }
-    }
-}
 
 /// What the caller must do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -110,71 +66,51 @@ pub enum Output {
     },
     /// Write to disk; answer by [`Sync::handle_here`] when it is there.
     Take(Vec<Vec<u8>>),
-    /// Read the chains of an origin, the newest [`CHAINS_MAX`]; send them as [`Message::Chains`].
-    TellChains(Origin),
+    /// Read the chains of an origin up to this one, the newest [`CHAINS_MAX`]; send them as
+    /// [`Message::Chains`].
+    TellChains(OpId),
     /// Find the last of our own ops with one of these chains, and give all later ones of ours a new
     /// name; then call [`Sync::handle_renamed`].
     Rename(Vec<(u64, Chain)>),
+    /// What is here of a copy? Answer by [`Sync::handle_staged`].
+    FindStaged {
+        /// As above.
+        round: u64,
+    },
+    /// Open a copy of what is here now, and skip of it what the other one has already, if it is the same;
+    /// answer by [`Sync::handle_copy_opened`].
+    OpenCopy {
+        /// As above.
+        round: u64,
+        /// What the other one has.
+        staged: Staged,
+    },
+    /// Read its next part; answer by [`Sync::handle_copy_read`].
+    ReadCopy {
+        /// As above.
+        round: u64,
+    },
+    /// A copy begins to come in. Throw away what is here of one, unless it is `from`.
+    StageBegin {
+        /// Of what.
+        header: CopyHeader,
+        /// What was here and is gone on with.
+        from: Staged,
+    },
+    /// Write a part of it to disk; answer by [`Sync::handle_part_staged`].
+    Stage(CopyPart),
+    /// All parts are there: join them with what is here; answer by [`Sync::handle_joined`].
+    Join,
+    /// The other one asks what time it is: answer by [`Sync::tell_clock`].
+    TellClock(u64),
+    /// What it says it is: number of the question, milliseconds since 1970.
+    Clock(u64, u64),
+    /// Read the digests of all tables and send them: a check begins.
+    BeginCheck,
+    /// Answer this.
+    Check(Check),
     /// For the log, and for whoever watches.
     Fact(Fact),
-}
-
-/// What happened.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fact {
-    /// The other one has ops of ours that we lack: a backup or a snapshot was put back here.
-    PutBack {
-        /// The last one here.
-        here: u64,
-        /// The last one there.
-        there: u64,
-    },
-    /// An origin has two pasts, and its owner is neither of us.
-    TwoPasts(Origin),
-    /// What one of us lacks is not in the log of the other: it needs a copy of everything.
-    TooOld {
-        /// We are the one.
-        here: bool,
-    },
-    /// Both have the same, for the first time on this link.
-    Equal,
-}
-
-impl Fact {
-    /// Its name in lists of events.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::PutBack { .. } => "config_put_back",
-            Self::TwoPasts(_) => "config_two_pasts",
-            Self::TooOld { .. } => "config_too_old",
-            Self::Equal => "config_equal",
-        }
-    }
-}
-
-impl fmt::Display for Fact {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PutBack { here, there } => write!(
-                f,
-                "an older copy of the configuration was put back here: it has {here} of {there} changes \
-                 that were made here; the other server sends the rest"
-            ),
-            Self::TwoPasts(origin) => {
-                write!(
-                    f,
-                    "the two servers remember different changes of {origin}: nothing is exchanged"
-                )
-            }
-            Self::TooOld { here: true } => f.write_str(
-                "what this server lacks of the configuration is not kept by the other one any more",
-            ),
-            Self::TooOld { here: false } => f.write_str(
-                "what the other server lacks of the configuration is not kept here any more",
-            ),
-            Self::Equal => f.write_str("both servers have the same configuration"),
-        }
-    }
 }
 
 /// Where in the log to begin.
@@ -195,13 +131,15 @@ pub enum Compared {
     Same,
     /// Two pasts.
     Differs,
+    /// It is so old that nothing is known of it any more.
+    Unknown,
 }
 
 /// The other one.
 #[derive(Clone, Debug)]
-struct Peer {
+pub(crate) struct Peer {
     /// On its disk.
-    has: Seen,
+    pub(crate) has: Seen,
     /// And what is on the way to it.
     told: Seen,
     /// Our log is read up to here.
@@ -214,6 +152,14 @@ struct Peer {
     ours: u64,
     /// Both had the same once; from then on each change follows at once.
     equal: bool,
+    /// See [`ABLE_VERSION`].
+    pub(crate) able: u32,
+    /// It lacks what is not kept here any more.
+    pub(crate) pruned: bool,
+    /// We lack what is not kept there any more.
+    pub(crate) too_old: bool,
+    pub(crate) giving: Option<Giving>,
+    pub(crate) getting: Option<Getting>,
 }
 
 /// A [`Message::Hello`] that is being compared.
@@ -221,8 +167,10 @@ struct Peer {
 struct Greeting {
     origin: Origin,
     heads: Vec<(OpId, Chain)>,
+    able: u32,
     /// What came after it.
     ops: Vec<Vec<u8>>,
+    too_old: bool,
 }
 
 /// The exchange with the other server, as one value.
@@ -230,15 +178,17 @@ struct Greeting {
 pub struct Sync {
     me: Origin,
     /// On our disk.
-    here: Seen,
+    pub(crate) here: Seen,
     chains: Vec<(OpId, Chain)>,
     link: bool,
     /// What the other one has was compared with what is here, on this link.
     compared: bool,
-    round: u64,
+    pub(crate) round: u64,
     greeting: Option<Greeting>,
-    peer: Option<Peer>,
-    outputs: VecDeque<Output>,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) outputs: VecDeque<Output>,
+    #[cfg(feature = "sabotage")]
+    writes_always: bool,
 }
 
 impl Sync {
@@ -255,12 +205,24 @@ impl Sync {
             greeting: None,
             peer: None,
             outputs: VecDeque::new(),
+            #[cfg(feature = "sabotage")]
+            writes_always: false,
         }
+    }
+
+    /// Writes although numbers may be given; for the test that proves that this is noticed.
+    #[cfg(feature = "sabotage")]
+    pub fn write_always(&mut self) {
+        self.writes_always = true;
     }
 
     /// Whether a change may be written: no op of ours is missing here, as far as anybody we could ask has
     /// said. A number is given once.
     pub fn may_write(&self) -> bool {
+        #[cfg(feature = "sabotage")]
+        if self.writes_always {
+            return true;
+        }
         let lacks = |peer: &Peer| peer.ours > self.here.up_to(self.me);
         (self.compared || !self.link) && !self.peer.as_ref().is_some_and(lacks)
     }
@@ -279,6 +241,61 @@ impl Sync {
     pub fn behind(&self) -> Option<u64> {
         let peer = self.peer.as_ref()?;
         Some(self.here.iter().map(|id| id.number.saturating_sub(peer.has.up_to(id.origin))).sum())
+    }
+
+    /// How far a copy of everything is, where one is under way. One that goes out is told first.
+    pub fn progress(&self) -> Option<Progress> {
+        let peer = self.peer.as_ref()?;
+        let giving = peer.giving.as_ref().filter(|giving| giving.opened);
+        let giving = giving.map(|giving| (false, giving.done, giving.total));
+        let getting = peer.getting.as_ref().map(|getting| (true, getting.done, getting.total));
+        let (here, done, total) = giving.or(getting)?;
+        Some(Progress { here, done, total })
+    }
+
+    /// Whether a copy goes out: what was opened for it is needed.
+    pub fn is_giving(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.giving.is_some())
+    }
+
+    /// Whether the other one understands copies, checks and clocks.
+    pub fn is_able(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.able >= ABLE_VERSION)
+    }
+
+    /// Whether both have the same ops, as far as the other one has said.
+    pub fn is_equal(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.has == self.here)
+    }
+
+    /// The two compare their rows now, if both have the same ops; false where they have not.
+    pub fn begin_check(&mut self) -> bool {
+        let begins = self.is_able() && self.is_equal();
+        if begins {
+            self.outputs.push_back(Output::BeginCheck);
+        }
+        begins
+    }
+
+    /// A part of a check goes to the other one.
+    pub fn tell_check(&mut self, check: Check) {
+        if self.is_able() {
+            self.send(Message::Check(check));
+        }
+    }
+
+    /// Asks the other one for the time.
+    pub fn ask_clock(&mut self, number: u64) {
+        if self.is_able() {
+            self.send(Message::AskClock(number));
+        }
+    }
+
+    /// Answers [`Output::TellClock`]; milliseconds since 1970.
+    pub fn tell_clock(&mut self, number: u64, wall_millis: u64) {
+        if self.is_able() {
+            self.send(Message::Clock(number, wall_millis));
+        }
     }
 
     /// The link is there.
@@ -329,18 +346,22 @@ impl Sync {
     /// Takes a message of the other one.
     pub fn handle_message(&mut self, message: Message) {
         match message {
-            Message::Hello { origin, heads, anew } => {
+            Message::Hello { origin, heads, anew, able } => {
                 self.forget();
                 if anew {
                     self.hello(false);
                 }
                 let round = self.round;
                 self.outputs.push_back(Output::Compare { round, heads: heads.clone() });
-                self.greeting = Some(Greeting { origin, heads, ops: Vec::new() });
+                let (ops, too_old) = (Vec::new(), false);
+                self.greeting = Some(Greeting { origin, heads, able, ops, too_old });
             }
             Message::Ops(ops) => match &mut self.greeting {
                 Some(greeting) => greeting.ops.extend(ops),
-                None if self.peer.is_some() => self.outputs.push_back(Output::Take(ops)),
+                None if self.peer.is_some() => {
+                    self.learn(&ops);
+                    self.outputs.push_back(Output::Take(ops));
+                }
                 // Of an exchange that has no future: our histories differ.
                 None => {}
             },
@@ -349,8 +370,38 @@ impl Sync {
                 self.outputs.push_back(Output::Rename(chains));
             }
             Message::Chains { .. } => {}
-            Message::AskChains(origin) => self.outputs.push_back(Output::TellChains(origin)),
-            Message::TooOld => self.fact(Fact::TooOld { here: true }),
+            Message::AskChains(origin) => {
+                let all = OpId { origin, number: u64::MAX };
+                self.outputs.push_back(Output::TellChains(all));
+            }
+            Message::TooOld => match (&mut self.greeting, &mut self.peer) {
+                (Some(greeting), _) => greeting.too_old = true,
+                (None, Some(peer)) => {
+                    peer.too_old = true;
+                    self.judge_too_old();
+                }
+                (None, None) => {}
+            },
+            Message::AskCopy(staged) => self.give(staged),
+            Message::CopyBegin { header, from } => self.copy_begins(header, from),
+            Message::CopyPart(part) => {
+                if self.getting().is_some() {
+                    self.outputs.push_back(Output::Stage(part));
+                }
+            }
+            Message::CopyGot(number) => self.copy_got(number),
+            Message::CopyEnd => {
+                if self.getting().is_some() {
+                    self.outputs.push_back(Output::Join);
+                }
+            }
+            Message::AskClock(number) => self.outputs.push_back(Output::TellClock(number)),
+            Message::Clock(number, wall) => self.outputs.push_back(Output::Clock(number, wall)),
+            Message::Check(check) => {
+                if self.peer.is_some() {
+                    self.outputs.push_back(Output::Check(check));
+                }
+            }
         }
     }
 
@@ -367,14 +418,29 @@ impl Sync {
         if round != self.round {
             return;
         }
-        let Some(Greeting { origin, heads, ops }) = self.greeting.take() else { return };
+        let Some(Greeting { origin, heads, able, ops, too_old }) = self.greeting.take() else {
+            return;
+        };
+        if origin == self.me {
+            // Two who write under one name would each take the other's work for their own. Until both have
+            // another one nothing is exchanged, and nothing is written.
+            self.fact(Fact::Copied);
+            self.send(Message::AskChains(origin));
+            return;
+        }
         self.compared = true;
-        let differs = heads.iter().zip(compared).find(|(_, what)| **what == Compared::Differs);
+        // One that knows less of its own work than we do, and so old that nobody can tell whether it has
+        // written since, is taken for one that has.
+        let differs = heads.iter().zip(compared).find(|((id, _), what)| match what {
+            Compared::Same => false,
+            Compared::Differs => true,
+            Compared::Unknown => id.origin == origin,
+        });
         if let Some(((id, _), _)) = differs {
             if id.origin == self.me {
                 self.send(Message::AskChains(id.origin));
             } else if id.origin == origin {
-                self.outputs.push_back(Output::TellChains(id.origin));
+                self.outputs.push_back(Output::TellChains(*id));
             } else {
                 self.fact(Fact::TwoPasts(id.origin));
             }
@@ -385,6 +451,7 @@ impl Sync {
         if ours > here {
             self.fact(Fact::PutBack { here, there: ours });
         }
+        let early = ops.clone();
         if !ops.is_empty() {
             self.outputs.push_back(Output::Take(ops));
         }
@@ -398,8 +465,15 @@ impl Sync {
             sent: VecDeque::new(),
             ours,
             equal: false,
+            able,
+            pruned: false,
+            too_old,
+            giving: None,
+            getting: None,
         });
+        self.learn(&early);
         self.judge_equal();
+        self.judge_too_old();
     }
 
     /// Answers [`Output::Begin`]; `end` is the position of the last op of our log.
@@ -409,9 +483,14 @@ impl Sync {
             Start::After(position) => peer.position = Some(position),
             Start::Nothing => peer.position = Some(end),
             Start::Pruned => {
+                peer.pruned = true;
+                // It asks for a copy, if it knows how to.
+                let asks = peer.able >= ABLE_VERSION;
                 self.send(Message::TooOld);
-                self.fact(Fact::TooOld { here: false });
-                return;
+                if !asks {
+                    self.fact(Fact::TooOld { here: false });
+                }
+                return self.judge_too_old();
             }
         }
         self.read();
@@ -437,16 +516,17 @@ impl Sync {
     }
 
     fn hello(&mut self, anew: bool) {
-        self.send(Message::Hello { origin: self.me, heads: self.chains.clone(), anew });
+        let (origin, heads, able) = (self.me, self.chains.clone(), ABLE_VERSION);
+        self.send(Message::Hello { origin, heads, anew, able });
     }
 
-    fn send(&mut self, message: Message) {
+    pub(crate) fn send(&mut self, message: Message) {
         if self.link {
             self.outputs.push_back(Output::Send(message));
         }
     }
 
-    fn fact(&mut self, fact: Fact) {
+    pub(crate) fn fact(&mut self, fact: Fact) {
         self.outputs.push_back(Output::Fact(fact));
     }
 
@@ -454,6 +534,15 @@ impl Sync {
     fn forget(&mut self) {
         self.round += 1;
         (self.peer, self.greeting) = (None, None);
+    }
+
+    /// What the other one sends is on its disk: it need not be sent back.
+    fn learn(&mut self, ops: &[Vec<u8>]) {
+        let Some(peer) = &mut self.peer else { return };
+        for id in ops.iter().filter_map(|op| Op::id_of(op)) {
+            peer.has.learn(id);
+            peer.told.learn(id);
+        }
     }
 
     fn taken(&mut self, seen: &Seen) {
@@ -468,6 +557,7 @@ impl Sync {
         }
         self.read();
         self.judge_equal();
+        self.judge_too_old();
     }
 
     /// Reads on where there is something, nothing is being read, and the window has room.

@@ -53,6 +53,8 @@ pub enum Ask {
         /// Which of [`ConflictRow::lost`], from 1 on.
         which: usize,
     },
+    /// Whether the file is what was written into it, and both servers hold the same. What differs is put right.
+    Verify,
 }
 
 impl Ask {
@@ -61,6 +63,7 @@ impl Ask {
         match self {
             Self::Changes { .. }
             | Self::Conflicts
+            | Self::Verify
             | Self::Export { .. }
             | Self::Import { apply: false, .. } => false,
             Self::Import { apply: true, .. }
@@ -83,10 +86,40 @@ pub enum Told {
     Document(String),
     /// What a document would change, a line each.
     Difference(Vec<String>),
+    /// The answer to [`Ask::Verify`].
+    Verified(Verified),
     /// It is done, and safe.
     Decided,
     /// It is not; why.
     NotDecided(String),
+}
+
+/// Whether all is well.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Verified {
+    /// What is wrong with the file here, a sentence each; none where all is well.
+    pub faults: Vec<String>,
+    /// The comparison with the other server.
+    pub twin: TwinCheck,
+}
+
+/// A comparison with the other server.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TwinCheck {
+    /// There is no link to it.
+    Alone,
+    /// Both hold the same.
+    Equal,
+    /// Both hold the same now: so many rows were different and were put right.
+    Mended {
+        /// Rows.
+        rows: u64,
+    },
+    /// Rows differ, and could not be put right.
+    Differs,
+    /// They could not be compared; why.
+    NotCompared(String),
 }
 
 /// A change as listed.
@@ -134,7 +167,8 @@ pub(crate) fn tell(tables: &Tables, ask: &Ask) -> rusqlite::Result<Option<Told>>
             let rows = undecided.iter().map(|one| conflict(tables, &people, one));
             Ok(Some(Told::ConflictList(rows.collect::<rusqlite::Result<_>>()?)))
         }
-        Ask::Export { .. }
+        Ask::Verify
+        | Ask::Export { .. }
         | Ask::Import { .. }
         | Ask::Undo { .. }
         | Ask::Keep { .. }
@@ -152,7 +186,11 @@ pub(crate) fn carry_out(
         Ask::Undo { id } => undo(batch, by, id),
         Ask::Keep { name } => decide(batch, by, name, None),
         Ask::Restore { name, which } => decide(batch, by, name, Some(*which)),
-        Ask::Changes { .. } | Ask::Conflicts | Ask::Export { .. } | Ask::Import { .. } => Ok(None),
+        Ask::Changes { .. }
+        | Ask::Conflicts
+        | Ask::Verify
+        | Ask::Export { .. }
+        | Ask::Import { .. } => Ok(None),
     }
 }
 

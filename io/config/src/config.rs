@@ -6,10 +6,10 @@ use std::path::Path;
 use rusqlite::Connection;
 use tandem_dialplan::Edit;
 use tandem_oplog::{
-    CHAINS_MAX, Chain, Compared, Fact, Message, OpId, Origin, PART_BYTES, Seen, Start, Sync,
+    Chain, Check, Compared, Fact, Message, OpId, Origin, PART_BYTES, Progress, Seen, Start,
 };
 use tandem_store::OpenError;
-use tandem_store::tables::{By, ChangeError, Setup, Tables, TakeError, Touched};
+use tandem_store::tables::{By, ChangeError, Deed, Exchange, Setup, Tables, TakeError, Touched};
 use tandem_types::{Dice, Duration, Instant, Seat};
 
 use crate::asks::{self, Ask, Told};
@@ -17,6 +17,7 @@ use crate::authority::{Authority, Unwritten};
 use crate::document;
 use crate::edits::{self, UserId};
 use crate::schema::{MIGRATIONS, SCHEMA};
+use crate::upkeep::Upkeep;
 use crate::view::View;
 
 /// Name of the file in its folder.
@@ -92,11 +93,12 @@ type Done = Result<Option<OpId>, String>;
 /// The tables, the exchange with the twin, and who waits for what.
 #[derive(Debug)]
 pub struct Config {
-    tables: Tables,
-    sync: Sync,
+    pub(crate) tables: Tables,
+    pub(crate) exchange: Exchange,
+    pub(crate) upkeep: Upkeep,
     view: View,
     dice: Dice,
-    linked: bool,
+    pub(crate) linked: bool,
     waiting: VecDeque<Waiting>,
     /// Orders that wait until something may be written, and until when.
     held: Vec<(Instant, Order)>,
@@ -108,7 +110,7 @@ pub struct Config {
     failed: Option<String>,
     /// Asked before anything is written, where there is one.
     authority: Option<Box<dyn Authority>>,
-    outputs: VecDeque<Output>,
+    pub(crate) outputs: VecDeque<Output>,
 }
 
 impl Config {
@@ -139,12 +141,13 @@ impl Config {
     pub fn on(tables: Tables, dice: Dice) -> rusqlite::Result<Self> {
         let mut view = View::default();
         let all = view.all(tables.reader())?;
-        let sync = Sync::new(tables.me(), tables.heads().collect());
+        let exchange = Exchange::new(&tables);
         let outputs = VecDeque::from([Output::Changed(all)]);
         let (waiting, held) = (VecDeque::new(), Vec::new());
         Ok(Self {
             tables,
-            sync,
+            exchange,
+            upkeep: Upkeep::default(),
             view,
             dice,
             linked: false,
@@ -187,7 +190,7 @@ impl Config {
         if !ops.is_empty() {
             let touched = self.take(ops).map_err(|error| error.to_string())?;
             self.changed(&touched, &[]);
-            self.sync.handle_here(self.tables.heads().collect());
+            self.exchange.handle_written(&self.tables);
             self.work(now);
         }
         let has: Seen = heads.iter().map(|(id, _)| *id).collect();
@@ -215,10 +218,22 @@ impl Config {
         self.tables
     }
 
+    /// How far a copy of everything is, where one is under way.
+    pub fn progress(&self) -> Option<Progress> {
+        self.exchange.sync().progress()
+    }
+
+    /// Changes that the twin does not have yet, as far as it has said; `None` without it.
+    pub fn behind(&self) -> Option<u64> {
+        self.exchange.sync().behind()
+    }
+
     /// Orders, in one transaction.
     pub fn handle_orders(&mut self, now: Instant, orders: Vec<Order>) {
         for order in orders {
             match &order.work {
+                Work::Ask(Ask::Verify) => self.verify(now, order.id),
+                Work::Edit(edit) if self.is_untimely(now, edit) => self.done(order.id, false),
                 Work::Ask(ask) if !ask.changes() => self.tell(order.id, ask),
                 Work::Ask(_) | Work::Edit(_) => self.held.push((now + TWIN_WAIT, order)),
             }
@@ -244,7 +259,7 @@ impl Config {
                         Err(why) => self.refuse(order, why),
                     }
                 }
-                self.sync.handle_here(self.tables.heads().collect());
+                self.exchange.handle_written(&self.tables);
             }
             Err(Unwritten::Refused(why)) => {
                 orders.iter().for_each(|order| self.refuse(order, why.clone()));
@@ -318,18 +333,25 @@ impl Config {
         self.linked = up;
         (self.retry, self.failed) = (None, None);
         self.greeting_until = up.then_some(now + TWIN_WAIT);
+        let sync = self.exchange.sync_mut();
         if up {
-            self.sync.handle_link_up()
+            sync.handle_link_up()
         } else {
-            self.sync.handle_link_down()
+            sync.handle_link_down()
         }
+        self.upkeep_link();
         self.work(now);
     }
 
     /// Messages of the twin.
     pub fn handle_message(&mut self, now: Instant, bytes: &[u8]) {
         match Message::decode(bytes) {
-            Some(message) => self.sync.handle_message(message),
+            Some(message) => {
+                if matches!(message, Message::Check(Check::Digests { .. })) {
+                    self.check_later(now);
+                }
+                self.exchange.sync_mut().handle_message(message);
+            }
             None => self.fail(NOT_KNOWN.to_owned()),
         }
         self.work(now);
@@ -339,7 +361,7 @@ impl Config {
     pub fn next_timeout(&self) -> Option<Instant> {
         let held = self.held.first().map(|(until, _)| *until);
         let waiting = self.waiting.front().map(|waiting| waiting.until);
-        [waiting, held, self.retry].into_iter().flatten().min()
+        [waiting, held, self.retry, self.upkeep_timeout()].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -356,17 +378,11 @@ impl Config {
         if self.linked && self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
             self.greeting_until = Some(now + TWIN_WAIT);
-            self.sync.restart();
+            self.exchange.sync_mut().restart();
         }
+        self.keep_up(now);
         loop {
-            while let Some(output) = self.sync.poll_output() {
-                if let Err(what) = self.exchange(output) {
-                    // What is here is as it was.
-                    self.sync.handle_link_down();
-                    self.retry = Some(now + RETRY);
-                    self.fail(what);
-                }
-            }
+            self.exchange(now);
             if self.held.is_empty() || !self.may_write(now) {
                 break;
             }
@@ -382,7 +398,8 @@ impl Config {
             self.refuse(&order, PUT_BACK.to_owned());
         }
         while let Some(waiting) = self.waiting.front() {
-            let there = self.sync.there().is_some_and(|there| there.has(waiting.op));
+            let there = self.exchange.sync().there();
+            let there = there.is_some_and(|there| there.has(waiting.op));
             if self.linked && !there && now < waiting.until {
                 break;
             }
@@ -396,58 +413,59 @@ impl Config {
     /// should it have ops of ours that are missing here, what is written gets a new name later.
     fn may_write(&self, now: Instant) -> bool {
         let waited = self.greeting_until.is_none_or(|until| until <= now);
-        self.sync.may_write() || (waited && !self.sync.is_compared())
+        let sync = self.exchange.sync();
+        sync.may_write() || (waited && !sync.is_compared())
     }
 
-    fn fail(&mut self, what: String) {
+    pub(crate) fn fail(&mut self, what: String) {
         if self.failed.as_ref() != Some(&what) {
             self.failed = Some(what.clone());
             self.outputs.push_back(Output::Failed(what));
         }
     }
 
-    fn exchange(&mut self, output: tandem_oplog::Output) -> Result<(), String> {
-        use tandem_oplog::Output as Wanted;
-        let sqlite = |error: rusqlite::Error| error.to_string();
-        match output {
-            Wanted::Send(message) => self.outputs.push_back(Output::Send(message.encode())),
-            Wanted::Compare { round, heads } => {
-                let compared = self.tables.compare(&heads).map_err(sqlite)?;
-                self.sync.handle_compared(round, &compared);
+    /// Does what the exchange with the twin asks for.
+    fn exchange(&mut self, now: Instant) {
+        loop {
+            let dice = &mut self.dice;
+            let polled = self.exchange.poll(&mut self.tables, &mut || Origin(dice.next_u64()));
+            match polled {
+                Ok(None) => return,
+                Ok(Some(deed)) => self.deed(now, deed),
+                Err(what) => {
+                    // What is here is as it was.
+                    self.exchange.sync_mut().handle_link_down();
+                    self.retry = Some(now + RETRY);
+                    self.fail(what);
+                }
             }
-            Wanted::Begin { round, lacking } => {
-                let (start, end) = self.tables.start(&lacking).map_err(sqlite)?;
-                self.sync.handle_begin(round, start, end);
-            }
-            Wanted::Read { round, after, lacking } => {
-                let page = self.tables.log(after, &lacking, PART_BYTES).map_err(sqlite)?;
-                let ops = page.ops.into_iter().map(|op| (op.id, op.bytes)).collect();
-                self.sync.handle_page(round, ops, page.next, page.more);
-            }
-            Wanted::Take(ops) => {
-                let touched = self.take(&ops).map_err(|error| error.to_string())?;
+        }
+    }
+
+    fn deed(&mut self, now: Instant, deed: Deed) {
+        match deed {
+            Deed::Send(message) => self.outputs.push_back(Output::Send(message.encode())),
+            Deed::Changed(touched) => {
                 self.failed = None;
                 self.changed(&touched, &[]);
-                self.sync.handle_here(self.tables.heads().collect());
-                self.sync.handle_taken();
+                self.judge_stamps(now);
             }
-            Wanted::TellChains(origin) => {
-                let chains = self.tables.chains(origin, CHAINS_MAX).map_err(sqlite)?;
-                let message = Message::Chains { origin, chains };
-                self.outputs.push_back(Output::Send(message.encode()));
-            }
-            Wanted::Rename(chains) => {
-                let new = Origin(self.dice.next_u64());
-                self.tables.rename(&chains, new).map_err(|error| error.to_string())?;
+            Deed::Renamed => {
                 // Nobody waits for the old names.
                 while let Some(waiting) = self.waiting.pop_front() {
                     self.done(waiting.id, waiting.asked);
                 }
-                self.sync.handle_renamed(new, self.tables.heads().collect());
             }
-            Wanted::Fact(fact) => self.outputs.push_back(Output::Fact(fact)),
+            Deed::Fact(fact) => {
+                if fact == Fact::Equal {
+                    self.upkeep_equal(now);
+                }
+                self.outputs.push_back(Output::Fact(fact));
+            }
+            Deed::TellClock(number) => self.tell_clock(now, number),
+            Deed::Clock(number, theirs) => self.compare_clocks(now, number, theirs),
+            Deed::Checked(end) => self.checked(now, end),
         }
-        Ok(())
     }
 
     fn take(&mut self, ops: &[Vec<u8>]) -> Result<Touched, TakeError> {
@@ -480,7 +498,8 @@ impl Config {
             | Ask::Conflicts
             | Ask::Undo { .. }
             | Ask::Keep { .. }
-            | Ask::Restore { .. } => asks::tell(&self.tables, ask)?.unwrap_or(Told::Decided),
+            | Ask::Restore { .. }
+            | Ask::Verify => asks::tell(&self.tables, ask)?.unwrap_or(Told::Decided),
         })
     }
 

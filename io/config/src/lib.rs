@@ -18,10 +18,14 @@ mod document;
 mod edits;
 mod kinds;
 mod schema;
+mod upkeep;
 mod view;
 
-pub use asks::{Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, ValueRow};
+pub use asks::{
+    Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, TwinCheck, ValueRow, Verified,
+};
 pub use authority::Authority;
 pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT, Work};
 pub use kinds::{ColumnKind, column_kinds};
 pub use schema::{MIGRATIONS, SCHEMA};
+pub use upkeep::{CHECK_PAUSE, VERIFY_WAIT};

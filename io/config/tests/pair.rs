@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
-use tandem_config::{Ask, ChangeRow, Config, ConflictRow, Order, Output, TWIN_WAIT, Told, Work};
+use tandem_config::{
+    Ask, CHECK_PAUSE, ChangeRow, Config, ConflictRow, Order, Output, TWIN_WAIT, Told, Work,
+};
 use tandem_dialplan::{
     Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Emergency, Number, Refused,
     User, UserName,
@@ -206,7 +208,7 @@ fn without_a_twin_the_own_disk_is_enough_and_a_silent_twin_is_waited_for_a_secon
     a.config.handle_timeout(due);
     a.drain();
     assert_eq!(a.answers.len(), 2);
-    assert_eq!(a.config.next_timeout(), None);
+    assert!(a.config.next_timeout() >= Some(Instant::ZERO + CHECK_PAUSE));
 }
 
 #[test]
@@ -373,7 +375,7 @@ fn a_message_that_was_lost_is_noticed_and_the_exchange_begins_anew() {
     assert_eq!(b.accounts.len(), 2);
     assert_same(&a, &b);
     assert_eq!(a.answers.len(), 2);
-    assert_eq!(b.config.next_timeout(), None);
+    assert!(b.config.next_timeout() >= Some(Instant::ZERO + CHECK_PAUSE));
 }
 
 #[test]

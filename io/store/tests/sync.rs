@@ -1,186 +1,14 @@
-//! Two real databases and the exchange between them: writes on both sides, a link that is cut at any
-//! message, crashes, and backups put back. All end equal, and what was on both disks stays.
+//! Two real databases and the exchange between them, case by case: backups put back, a log that is shortened,
+//! copies of everything, rows that are not what they should be, a server of the version before.
 
-// What fails here fails the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+mod pair;
 
-use rusqlite::Connection;
-use rusqlite::backup::Backup;
-use tandem_oplog::{
-    CHAINS_MAX, Chain, Column, Fact, Message, OpId, Origin, Output, PART_BYTES, Schema, Sync, Table,
-};
-use tandem_store::tables::{By, Setup, Tables};
-use tandem_types::{Dice, Epoch};
-
-const ITEM: Table = Table {
-    id: 1,
-    name: "item",
-    key: &["id"],
-    columns: &[Column::new(1, "one"), Column::new(2, "two")],
-};
-static SCHEMA: Schema = Schema { version: 1, tables: &[ITEM] };
-const SQL: &str = "CREATE TABLE item (
-    id INTEGER NOT NULL PRIMARY KEY, one INTEGER NOT NULL, two INTEGER NOT NULL,
-    deleted INTEGER NOT NULL DEFAULT 0) STRICT";
-
-fn setup(node: u8) -> Setup {
-    Setup { schema: &SCHEMA, migrations: &[SQL], node, origin: Origin(u64::from(node) + 1) }
-}
-
-fn copy(tables: &Tables, node: u8) -> Tables {
-    let mut to = Connection::open_in_memory().unwrap();
-    Backup::new(tables.reader(), &mut to).unwrap().step(-1).unwrap();
-    Tables::on(to, Path::new("copy"), &setup(node)).unwrap()
-}
-
-struct Server {
-    node: u8,
-    tables: Tables,
-    sync: Sync,
-    facts: Vec<Fact>,
-    backup: Option<Tables>,
-    /// Origins that were given to it, for new ones.
-    names: u64,
-}
-
-impl Server {
-    fn new(node: u8) -> Self {
-        let connection = Connection::open_in_memory().unwrap();
-        let tables = Tables::on(connection, Path::new("memory"), &setup(node)).unwrap();
-        let sync = Sync::new(tables.me(), tables.heads().collect());
-        Self { node, tables, sync, facts: Vec::new(), backup: None, names: 0 }
-    }
-
-    /// Its process begins anew.
-    fn restart(&mut self) {
-        self.sync = Sync::new(self.tables.me(), self.tables.heads().collect());
-    }
-
-    fn write(&mut self, wall: u64, sql: &str) -> Option<OpId> {
-        let by = By { author: String::new(), wall_millis: wall, epoch: Epoch::NEVER };
-        let done = self.tables.change(&by, |connection| connection.execute_batch(sql)).unwrap().1;
-        self.sync.handle_here(self.tables.heads().collect());
-        done
-    }
-
-    /// Does what the exchange asks for; what is sent goes into `line`.
-    fn work(&mut self, line: &mut VecDeque<Vec<u8>>) {
-        while let Some(output) = self.sync.poll_output() {
-            match output {
-                Output::Send(message) => line.push_back(message.encode()),
-                Output::Compare { round, heads } => {
-                    let compared = self.tables.compare(&heads).unwrap();
-                    self.sync.handle_compared(round, &compared);
-                }
-                Output::Begin { round, lacking } => {
-                    let (start, end) = self.tables.start(&lacking).unwrap();
-                    self.sync.handle_begin(round, start, end);
-                }
-                Output::Read { round, after, lacking } => {
-                    let page = self.tables.log(after, &lacking, PART_BYTES).unwrap();
-                    let ops = page.ops.into_iter().map(|op| (op.id, op.bytes)).collect();
-                    self.sync.handle_page(round, ops, page.next, page.more);
-                }
-                Output::Take(ops) => {
-                    self.tables.take(ops.iter().map(Vec::as_slice)).unwrap();
-                    self.sync.handle_here(self.tables.heads().collect());
-                    self.sync.handle_taken();
-                }
-                Output::TellChains(origin) => {
-                    let chains = self.tables.chains(origin, CHAINS_MAX).unwrap();
-                    line.push_back(Message::Chains { origin, chains }.encode());
-                }
-                Output::Rename(chains) => {
-                    self.names += 1;
-                    let new = Origin(1_000 * self.names + u64::from(self.node));
-                    self.tables.rename(&chains, new).unwrap();
-                    self.sync.handle_renamed(new, self.tables.heads().collect());
-                }
-                Output::Fact(fact) => self.facts.push(fact),
-            }
-        }
-    }
-}
-
-struct World {
-    servers: [Server; 2],
-    /// From each to the other.
-    lines: [VecDeque<Vec<u8>>; 2],
-    up: bool,
-}
-
-impl World {
-    fn new() -> Self {
-        Self { servers: [Server::new(0), Server::new(1)], lines: Default::default(), up: false }
-    }
-
-    fn link(&mut self, up: bool) {
-        self.lines = Default::default();
-        self.up = up;
-        for server in &mut self.servers {
-            if up { server.sync.handle_link_up() } else { server.sync.handle_link_down() }
-        }
-        self.work();
-    }
-
-    fn work(&mut self) {
-        for (server, line) in self.servers.iter_mut().zip(&mut self.lines) {
-            server.work(line);
-        }
-        if !self.up {
-            self.lines = Default::default();
-        }
-    }
-
-    /// Delivers one message; false when there is none.
-    fn deliver(&mut self, from: usize) -> bool {
-        let Some(bytes) = self.lines[from].pop_front() else { return false };
-        self.servers[1 - from].sync.handle_message(Message::decode(&bytes).unwrap());
-        self.work();
-        true
-    }
-
-    fn settle(&mut self) {
-        if !self.up {
-            self.link(true);
-        }
-        self.work();
-        for step in 0.. {
-            assert!(step < 100_000, "they never come to an end");
-            if !self.deliver(0) && !self.deliver(1) {
-                return;
-            }
-        }
-    }
-
-    fn assert_equal(&self, what: &str) {
-        let [one, other] = &self.servers;
-        assert_eq!(one.tables.seen(), other.tables.seen(), "{what}");
-        assert_eq!(one.tables.digests().unwrap(), other.tables.digests().unwrap(), "{what}");
-        assert_eq!(one.tables.undecided().unwrap(), other.tables.undecided().unwrap(), "{what}");
-        assert_eq!(rows(&one.tables), rows(&other.tables), "{what}");
-        for server in &self.servers {
-            assert!(server.sync.may_write() && server.sync.behind() == Some(0), "{what}");
-        }
-    }
-}
-
-fn rows(tables: &Tables) -> Vec<[i64; 4]> {
-    let sql = "SELECT id, one, two, deleted FROM item ORDER BY id";
-    let mut statement = tables.reader().prepare(sql).unwrap();
-    let row = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
-    statement.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
-}
-
-fn insert(id: u64, value: u64) -> String {
-    format!(
-        "INSERT INTO item (id, one, two) VALUES ({id}, {value}, 0)
-         ON CONFLICT (id) DO UPDATE SET one = excluded.one"
-    )
-}
+use pair::{ITEM, SCHEMA, SQL, Server, World, copy, insert, memory, rows, setup};
+use tandem_oplog::{Chain, CheckEnd, Column, Fact, Message, Origin, Schema, Seen, Table};
+use tandem_store::tables::{Keep, SHORTEN_OPS, Setup, Tables};
+use tandem_types::Dice;
 
 #[test]
 fn what_is_written_while_linked_is_on_the_other_disk_at_once() {
@@ -188,7 +16,7 @@ fn what_is_written_while_linked_is_on_the_other_disk_at_once() {
     world.settle();
     let id = world.servers[0].write(1_000, &insert(1, 7)).unwrap();
     world.settle();
-    assert!(world.servers[0].sync.there().unwrap().has(id));
+    assert!(world.servers[0].exchange.sync().there().unwrap().has(id));
     assert_eq!(world.servers[0].facts, [Fact::Equal]);
     world.assert_equal("live");
 }
@@ -222,7 +50,7 @@ fn a_backup_that_is_put_back_gets_its_own_changes_again_before_it_writes() {
     world.link(true);
     // As soon as it has heard the other one, until it has everything.
     assert!(world.deliver(1));
-    assert!(!world.servers[0].sync.may_write());
+    assert!(!world.servers[0].exchange.sync().may_write());
     world.settle();
     assert!(world.servers[0].facts.contains(&Fact::PutBack { here: 1, there: 21 }));
     assert_eq!(world.servers[0].tables.me(), Origin(1), "nothing was written meanwhile");
@@ -268,24 +96,9 @@ fn a_backup_that_has_written_since_goes_on_under_a_new_name_and_nothing_is_lost(
 }
 
 #[test]
-fn a_log_that_was_shortened_says_so_and_sends_nothing_wrong() {
-    let mut world = World::new();
-    for number in 0..5 {
-        world.servers[0].write(1_000 + number, &insert(number, number));
-    }
-    let prune = "DELETE FROM op_log WHERE number < 3";
-    world.servers[0].tables.reader().execute_batch(prune).unwrap();
-    world.settle();
-    assert!(world.servers[0].facts.contains(&Fact::TooOld { here: false }));
-    assert!(world.servers[1].facts.contains(&Fact::TooOld { here: true }));
-    assert!(rows(&world.servers[1].tables).is_empty());
-}
-
-#[test]
 fn damaged_messages_are_no_messages() {
     let mut dice = Dice::from_number(3);
-    let message =
-        Message::Chains { origin: Origin(5), chains: vec![(1, tandem_oplog::Chain([3; 16]))] };
+    let message = Message::Chains { origin: Origin(5), chains: vec![(1, Chain([3; 16]))] };
     assert_eq!(Message::decode(&message.encode()), Some(message.clone()));
     for _ in 0..20_000 {
         let mut bytes = message.encode();
@@ -297,93 +110,316 @@ fn damaged_messages_are_no_messages() {
     assert_eq!(Message::decode(&[]), None);
 }
 
-/// A random step; what is on both disks is promised.
-fn step(world: &mut World, dice: &mut Dice, wall: u64, promised: &mut BTreeMap<OpId, Chain>) {
-    let one = usize::from(dice.chance(50));
-    match dice.below(100) {
-        0..40 => {
-            let server = &mut world.servers[one];
-            if server.sync.may_write() {
-                let (id, value, skew) = (dice.below(6), dice.below(1_000), dice.below(3_000));
-                let sql = match dice.below(4) {
-                    0 => format!("UPDATE item SET two = {value} WHERE id = {id}"),
-                    1 => format!("UPDATE item SET deleted = {} WHERE id = {id}", value % 2),
-                    _ => insert(id, value),
-                };
-                server.write(wall + skew, &sql);
-            }
+/// Old ops go at once, as soon as both have them.
+const SHORT: Keep = Keep { millis: 1, ops: u64::MAX, both_millis: 1, alone_millis: 1_000_000 };
+
+/// Deletes all ops that may go.
+fn shorten(server: &mut Server, wall: u64) -> usize {
+    let there = server.exchange.sync().there().cloned();
+    let mut gone = 0;
+    loop {
+        match server.tables.shorten(wall, there.as_ref(), &SHORT).unwrap() {
+            0 => return gone,
+            ops => gone += ops,
         }
-        40..85 => drop(world.deliver(one)),
-        85..90 => world.link(!world.up),
-        90..93 => {
-            // A process is killed: the link goes with it.
-            world.link(false);
-            world.servers[one].restart();
-        }
-        93..96 => {
-            let server = &mut world.servers[one];
-            server.backup = Some(copy(&server.tables, server.node));
-        }
-        96..98 => {
-            if let Some(backup) = world.servers[one].backup.take() {
-                world.link(false);
-                world.servers[one].tables = backup;
-                world.servers[one].restart();
-                // What only this disk had may be gone with it.
-                let other = &world.servers[1 - one].tables;
-                promised.retain(|id, chain| other.chain_at(*id).unwrap() == Some(*chain));
-            }
-        }
-        _ => {}
     }
+}
+
+/// Twenty rows and a conflict, on both; what was written is not in any log any more.
+fn old_pair() -> World {
+    let mut world = World::new();
+    world.settle();
+    for number in 0..20 {
+        world.servers[0].write(1_000 + number, &insert(number, number));
+    }
+    world.settle();
+    world.link(false);
+    world.servers[0].write(2_000, "UPDATE item SET two = 7 WHERE id = 3");
+    world.servers[1].write(2_001, "UPDATE item SET two = 8 WHERE id = 3");
+    world.settle();
+    for server in &mut world.servers {
+        assert_eq!(shorten(server, 9_000), 22);
+        assert_eq!(server.tables.logged().unwrap(), 0);
+    }
+    world
+}
+
+#[test]
+fn the_log_is_shortened_in_bites_by_what_is_old_and_on_both_disks() {
+    let mut world = World::new();
+    for number in 0..700 {
+        world.servers[0].write(1_000 + number, &insert(number, number));
+    }
+    let keep = Keep { millis: 5_000, ops: 100, both_millis: 1_000, alone_millis: 4_000 };
+    let tables = &mut world.servers[0].tables;
+    let seen = tables.seen().clone();
+    assert_eq!(tables.shorten(1_100, Some(&seen), &keep).unwrap(), 0, "all are young");
+    assert_eq!(
+        tables.shorten(5_000, None, &keep).unwrap(),
+        0,
+        "alone, and not old enough for that"
+    );
+    assert_eq!(tables.shorten(5_003, None, &keep).unwrap(), 3, "alone, and very old");
+    assert_eq!(tables.shorten(3_000, Some(&Seen::new()), &keep).unwrap(), 0, "not on both");
+    assert_eq!(tables.shorten(3_000, Some(&seen), &keep).unwrap(), SHORTEN_OPS);
+    assert_eq!(tables.shorten(3_000, Some(&seen), &keep).unwrap(), 97, "the newest hundred stay");
+    assert_eq!(tables.shorten(3_000, Some(&seen), &keep).unwrap(), 0);
+    assert_eq!(tables.shorten(6_690, Some(&seen), &keep).unwrap(), 90, "those are too old");
+    assert_eq!((tables.logged().unwrap(), tables.faults().unwrap()), (10, vec![]));
+    // It goes on as before, and stamps and numbers are not given again when it is opened anew.
+    let (latest, again) = (tables.latest(), copy(tables, 0));
+    assert_eq!((again.latest(), again.seen()), (latest, &seen));
+    world.settle();
+    world.assert_equal("the rest of the log goes over, with a copy of everything");
+}
+
+#[test]
+fn who_lacks_what_is_not_kept_any_more_gets_a_copy_of_everything() {
+    let mut world = old_pair();
+    world.link(false);
+    let wanted = rows(&world.servers[0].tables);
+    world.servers[1] = Server::on(1, memory(&Setup { origin: Origin(77), ..setup(1) }));
+    // It has written meanwhile: that is joined.
+    world.servers[1].write(9_500, &insert(50, 5));
+    world.settle();
+    world.assert_equal("copied");
+    assert_eq!(rows(&world.servers[1].tables)[..20], wanted[..]);
+    assert_eq!(rows(&world.servers[1].tables).len(), 21);
+    assert_eq!(world.servers[1].tables.undecided().unwrap().len(), 1, "the drawer comes along");
+    let facts = &world.servers[1].facts;
+    assert!(
+        facts.iter().any(|fact| matches!(fact, Fact::CopyEnds { here: true, .. })),
+        "{facts:?}"
+    );
+    assert!(!facts.iter().any(|fact| matches!(fact, Fact::TooOld { .. })));
+    // Afterwards changes go as before.
+    for at in 0..2 {
+        world.servers[at].write(10_000, &insert(60 + at as u64, 1));
+    }
+    world.settle();
+    world.assert_equal("after the copy");
+}
+
+#[test]
+fn a_backup_older_than_the_log_gets_its_own_changes_again_and_gives_no_number_twice() {
+    for writes_first in [false, true] {
+        let mut world = World::new();
+        world.settle();
+        world.servers[0].write(1_000, &insert(1, 1));
+        world.settle();
+        let old = copy(&world.servers[0].tables, 0);
+        for number in 0..30 {
+            world.servers[0].write(2_000 + number, &insert(number + 100, number));
+        }
+        world.settle();
+        assert_eq!(shorten(&mut world.servers[1], 9_000), 31);
+        world.link(false);
+        world.servers[0].tables = old;
+        world.servers[0].restart();
+        if writes_first {
+            world.servers[0].write(9_000, &insert(90, 9));
+        }
+        world.link(true);
+        assert!(world.deliver(1));
+        assert!(!world.servers[0].exchange.sync().may_write() || writes_first);
+        world.settle();
+        world.assert_equal("put back");
+        let me = world.servers[0].tables.me();
+        assert_eq!(me, if writes_first { Origin(1_000) } else { Origin(1) });
+        let next = world.servers[0].write(9_500, &insert(91, 1)).unwrap();
+        assert_eq!(next.number, if writes_first { 2 } else { 32 });
+        world.settle();
+        world.assert_equal("and goes on");
+        assert_eq!(rows(&world.servers[1].tables).len(), 32 + usize::from(writes_first));
+    }
+}
+
+#[test]
+fn a_copy_that_is_cut_off_goes_on_where_it_was_or_begins_anew() {
+    for changed in [false, true] {
+        let mut world = World::new();
+        world.settle();
+        let many: Vec<String> = (0..9_000).map(|id| insert(id, id)).collect();
+        world.servers[0].write(30_000, &many.join(";"));
+        let keep = Keep { alone_millis: 1, ..SHORT };
+        while world.servers[0].tables.shorten(90_000, None, &keep).unwrap() > 0 {}
+        world.link(true);
+        let staged = |world: &World| world.servers[1].tables.staged().unwrap().parts;
+        while staged(&world) < 2 {
+            assert!(world.deliver(0) | world.deliver(1), "the copy has more parts");
+        }
+        let before = staged(&world);
+        assert!(world.servers[1].exchange.sync().progress().unwrap().done > 0);
+        assert!(rows(&world.servers[1].tables).is_empty(), "nothing of it shows yet");
+        world.link(false);
+        world.servers[1].restart();
+        if changed {
+            world.servers[0].write(95_000, &insert(1, 999));
+        }
+        world.settle();
+        world.assert_equal("after the cut");
+        let facts = &world.servers[1].facts;
+        let begins = |fact: &&Fact| matches!(fact, Fact::Copying { here: true, done: 0, .. });
+        assert!(before >= 2);
+        assert_eq!(facts.iter().filter(begins).count(), 1 + usize::from(changed));
+        assert_eq!(world.servers[1].tables.staged().unwrap().parts, 0, "nothing is left of it");
+    }
+}
+
+#[test]
+fn both_lack_what_the_other_one_does_not_keep_any_more() {
+    let mut world = World::new();
+    for at in 0..2 {
+        for number in 0..9 {
+            world.servers[at].write(1_000 + number, &insert(number, number + at as u64));
+        }
+        let keep = Keep { alone_millis: 1, ..SHORT };
+        assert_eq!(world.servers[at].tables.shorten(9_000, None, &keep).unwrap(), 9);
+    }
+    world.settle();
+    world.assert_equal("joined both ways");
+    assert_eq!(world.servers[0].tables.undecided().unwrap().len(), 9);
+}
+
+#[test]
+fn a_server_of_the_version_before_is_told_nothing_that_it_does_not_know() {
+    let mut world = old_pair();
+    world.link(false);
+    world.servers[1] = Server::on(1, memory(&Setup { origin: Origin(77), ..setup(1) }));
+    world.link(true);
+    // Its greeting says nothing of what it understands.
+    let plain = |bytes: &Vec<u8>| {
+        let mut message = Message::decode(bytes).unwrap();
+        if let Message::Hello { able, .. } = &mut message {
+            *able = 0;
+        }
+        message.encode()
+    };
+    world.lines[1] = world.lines[1].iter().map(plain).collect();
+    assert!(world.deliver(1));
+    assert!(!world.servers[0].exchange.sync_mut().begin_check());
+    world.servers[0].exchange.sync_mut().ask_clock(1);
     world.work();
-    let [a, b] = &world.servers;
-    for (server, other) in [(a, b), (b, a)] {
-        let there = server.sync.there().cloned().unwrap_or_default();
-        for id in there.iter().filter(|id| server.tables.seen().has(*id)) {
-            let chain = server.tables.chain_at(id).unwrap();
-            assert_eq!(other.tables.chain_at(id).unwrap(), chain, "{id} is not on the other disk");
-            promised.insert(id, chain.unwrap());
+    let told: Vec<Message> =
+        world.lines[0].iter().map(|bytes| Message::decode(bytes).unwrap()).collect();
+    assert!(matches!(told[..], [Message::Hello { .. }, Message::TooOld]), "{told:?}");
+    assert!(world.servers[0].facts.contains(&Fact::TooOld { here: false }));
+    // And the other way round: one that does not know copies lacks nothing of what it is asked for.
+    world.link(false);
+    world.link(true);
+    world.lines[0] = world.lines[0].iter().map(plain).collect();
+    while world.deliver(0) || world.deliver(1) {}
+    assert!(world.servers[1].facts.contains(&Fact::TooOld { here: true }));
+    assert!(rows(&world.servers[1].tables).is_empty());
+}
+
+/// Damages a row on one server behind its back: what, and in which table of the file.
+const DAMAGE: [&str; 6] = [
+    "UPDATE row_version SET body = x'00ff' WHERE tab = 1 AND key = (SELECT key FROM row_version LIMIT 1)",
+    "UPDATE row_version SET body = (SELECT body FROM row_version ORDER BY key DESC LIMIT 1)
+     WHERE key = (SELECT key FROM row_version LIMIT 1)",
+    "DELETE FROM row_version WHERE key IN (SELECT key FROM row_version LIMIT 3)",
+    "UPDATE item SET one = 4711 WHERE id < 5",
+    "DELETE FROM item WHERE id IN (1, 2)",
+    "INSERT INTO item (id, one, two) VALUES (4000, 1, 1)",
+];
+
+#[test]
+fn rows_that_are_not_what_was_written_are_found_put_right_and_told() {
+    for shortened in [false, true] {
+        for (number, damage) in DAMAGE.iter().enumerate() {
+            for (damaged, asks) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let mut world = World::new();
+                world.settle();
+                for number in 0..20 {
+                    world.servers[0].write(1_000 + number, &insert(number, number));
+                }
+                world.settle();
+                if shortened {
+                    assert_eq!(
+                        world.servers.each_mut().map(|server| shorten(server, 1_011)),
+                        [10; 2]
+                    );
+                }
+                let good = rows(&world.servers[0].tables);
+                let digests = world.servers[0].tables.digests().unwrap();
+                assert_eq!(world.check(asks), Ok(1), "nothing is wrong");
+                world.servers[damaged].tables.write_behind(damage).unwrap();
+                let what =
+                    format!("damage {number} of {damaged}, {asks} asks, shortened: {shortened}");
+                assert!(!world.servers[damaged].tables.faults().unwrap().is_empty(), "{what}");
+                let checks = world.check(asks).unwrap_or_else(|why| panic!("{what}: {why}"));
+                world.assert_equal(&what);
+                let told =
+                    |fact: &Fact| matches!(fact, Fact::Mended { table, .. } if table == "item");
+                assert!(world.servers[damaged].facts.iter().any(told), "{what}");
+                assert!(checks <= 2, "{what}");
+                assert_eq!(rows(&world.servers[1].tables), good, "{what}");
+                assert_eq!(world.servers[1].tables.digests().unwrap(), digests, "{what}");
+            }
         }
     }
 }
 
 #[test]
-fn whatever_is_cut_killed_and_put_back_both_end_equal() {
-    let (kept, put_back, renamed) = run(0..runs());
-    assert!(kept > 1_500 && put_back > 100 && renamed > 30);
+fn a_comparison_while_changes_are_on_their_way_says_nothing() {
+    let mut world = World::new();
+    world.settle();
+    world.servers[0].write(1_000, &insert(1, 1));
+    world.settle();
+    assert!(world.servers[0].exchange.sync_mut().begin_check());
+    world.work();
+    world.servers[1].write(1_001, &insert(2, 2));
+    world.settle();
+    assert_eq!(world.servers[0].ends, [CheckEnd::Apart]);
+    assert!(!World::new().servers[0].exchange.sync_mut().begin_check(), "without a link");
+    assert_eq!(world.check(0), Ok(1));
 }
 
-/// 500, or as many as are asked for: `TANDEM_RUNS=10000 cargo test --release -p tandem-store` for a
-/// night.
-fn runs() -> u64 {
-    std::env::var("TANDEM_RUNS").map_or(500, |runs| runs.parse().unwrap())
-}
+/// The next version: a column and a table more.
+const WIDE: Table = Table {
+    columns: &[Column::new(1, "one"), Column::new(2, "two"), Column::new(3, "three")],
+    ..ITEM
+};
+const OTHER: Table =
+    Table { id: 2, name: "other", key: &["name"], columns: &[Column::new(1, "value")] };
+static SECOND: Schema = Schema { version: 2, tables: &[WIDE, OTHER] };
+const SECOND_SQL: &str = "ALTER TABLE item ADD COLUMN three INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE other (
+        name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL, deleted INTEGER NOT NULL DEFAULT 0) STRICT";
 
-/// Promises kept, backups noticed, new names.
-fn run(seeds: std::ops::Range<u64>) -> (u64, usize, u64) {
-    let (mut put_back, mut renamed, mut kept) = (0, 0, 0);
-    for seed in seeds {
-        let mut dice = Dice::from_number(seed);
-        let mut world = World::new();
-        let mut promised = BTreeMap::new();
-        for number in 0..dice.below(300) {
-            step(&mut world, &mut dice, 10_000 + number * 10, &mut promised);
-        }
-        world.settle();
-        world.assert_equal(&format!("seed {seed}"));
-        for (id, chain) in &promised {
-            let found = world.servers[0].tables.chain_at(*id).unwrap();
-            assert_eq!(found, Some(*chain), "seed {seed}: {id} is lost");
-            kept += 1;
-        }
-        for server in &world.servers {
-            let facts = server.facts.iter().filter(|fact| matches!(fact, Fact::PutBack { .. }));
-            put_back += facts.count();
-            renamed += server.names;
-            assert!(!server.facts.iter().any(|fact| matches!(fact, Fact::TooOld { .. })));
-        }
-    }
-    println!("{kept} promises, {put_back} put back, {renamed} renamed");
-    (kept, put_back, renamed)
+#[test]
+fn a_copy_from_a_newer_server_keeps_unread_what_an_older_one_does_not_know() {
+    let folder = std::env::temp_dir().join(format!("tandem-copy-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (file, first) = (folder.join("config.db"), setup(1));
+    let second = |node| Setup { schema: &SECOND, migrations: &[SQL, SECOND_SQL], ..setup(node) };
+    assert_eq!(SCHEMA.version, 1);
+    let old = Tables::open(&file, &first).unwrap();
+    let mut world = World::of([Server::on(0, memory(&second(0))), Server::on(1, old)]);
+    world.servers[0].write(1_000, "INSERT INTO item (id, one, two, three) VALUES (1, 1, 1, 3)");
+    world.servers[0].write(1_001, "INSERT INTO other (name, value) VALUES ('x', 9)");
+    let keep = Keep { alone_millis: 1, ..SHORT };
+    assert_eq!(world.servers[0].tables.shorten(9_000, None, &keep).unwrap(), 2);
+    world.settle();
+    assert_eq!(rows(&world.servers[1].tables), [[1, 1, 1, 0]]);
+    assert_eq!(world.check(1), Ok(1), "rows are compared with what nobody reads");
+    // From a file too: a copy goes the other way, from a connection of its own.
+    world.servers[1].write(9_500, "UPDATE item SET one = 2");
+    world.settle();
+    assert!(shorten(&mut world.servers[1], 99_000) > 0);
+    world.link(false);
+    world.servers[0] = Server::on(0, memory(&Setup { origin: Origin(78), ..second(0) }));
+    world.settle();
+    let value = |tables: &Tables| -> (i64, i64) {
+        let sql = "SELECT three, (SELECT value FROM other) FROM item WHERE one = 2";
+        tables.reader().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    assert_eq!(value(&world.servers[0].tables), (3, 9));
+    drop(world);
+    let upgraded = Tables::open(&file, &Setup { origin: Origin(2), ..second(1) }).unwrap();
+    assert_eq!(value(&upgraded), (3, 9));
+    assert_eq!(upgraded.faults().unwrap(), Vec::<String>::new());
+    drop(upgraded);
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -167,6 +167,7 @@ fn told(config: &Config, question: &Ask) -> Result<Told, Failure> {
         | Told::ConflictList(_)
         | Told::Document(_)
         | Told::Difference(_)
+        | Told::Verified(_)
         | Told::Decided) => Ok(told),
     }
 }

@@ -81,6 +81,7 @@ impl Drop for ConfigThread {
 }
 
 fn work(mut config: Config, inbox: &Receiver<Wish>, report: &dyn Fn(Output)) {
+    config.handle_wall(clock::now(), clock::wall_micros() / 1_000);
     loop {
         while let Some(output) = config.poll_output() {
             report(output);
@@ -90,6 +91,7 @@ fn work(mut config: Config, inbox: &Receiver<Wish>, report: &dyn Fn(Output)) {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let now = clock::now();
+        config.handle_wall(now, clock::wall_micros() / 1_000);
         match first {
             Ok(first) => {
                 let mut orders = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
 use tandem_oplog::{
-    Chain, Change, Column, ColumnId, Op, OpError, OpId, Origin, Row, TableId, Value,
+    Chain, Change, Column, ColumnId, Op, OpError, OpId, Origin, Row, Table, TableId, Value,
 };
 
 use super::capture::Capture;
@@ -17,7 +17,7 @@ use super::{By, Heads, Tables};
 /// [`Batch::commit`].
 #[derive(Debug)]
 pub struct Batch<'a> {
-    tables: &'a mut Tables,
+    pub(super) tables: &'a mut Tables,
     /// As it was: what a rollback returns to.
     before: Heads,
     touched: Touched,
@@ -241,16 +241,17 @@ impl<'a> Batch<'a> {
         if seen.has(op.id) {
             return self.is_same(op.id, bytes);
         }
-        if !seen.is_next(op.id) {
-            return Err(TakeError::Gap(OpId { number: op.id.number - 1, ..op.id }));
-        }
-        if let Some(missing) = op.seen.iter().find(|id| !seen.has(*id)) {
+        let gap = if seen.is_next(op.id) {
+            op.seen.iter().find(|id| !seen.has(*id))
+        } else {
+            Some(OpId { number: op.id.number - 1, ..op.id })
+        };
+        #[cfg(feature = "sabotage")]
+        let gap = gap.filter(|_| self.tables.broken != Some(super::Broken::SkipGapCheck));
+        if let Some(missing) = gap {
             return Err(TakeError::Gap(missing));
         }
-        capture(self.tables).off = true;
-        let taken = self.write(&op);
-        capture(self.tables).off = false;
-        taken?;
+        self.uncaptured(|batch| batch.write(&op))?;
         self.tables.heads.clock.saw(op.hlc);
         self.log(&op, bytes, op.hlc.millis())?;
         Ok(Taken::New)
@@ -280,20 +281,69 @@ impl<'a> Batch<'a> {
             if columns.is_empty() && !row.is_new() {
                 continue;
             }
-            let connection = &self.tables.connection;
-            match write_row(connection, table, &change.key, &columns, &row.row) {
-                Ok(()) => {}
-                // What a newer server allows may be refused here; replication goes on.
-                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                    let mut park = connection
-                        .prepare_cached("REPLACE INTO parked (tab, key, why) VALUES (?, ?, ?)")?;
-                    let key = key_bytes(&change.key);
-                    park.execute(params![change.table, key, error.to_string()])?;
-                }
-                Err(error) => return Err(error),
-            }
+            self.write_or_park(table, &change.key, &columns, &row.row)?;
         }
         Ok(())
+    }
+
+    /// Writes columns of a row into its table.
+    pub(super) fn write_or_park(
+        &self,
+        table: &Table,
+        key: &[Value],
+        columns: &[(Column, Value)],
+        row: &Row,
+    ) -> rusqlite::Result<()> {
+        let connection = &self.tables.connection;
+        match write_row(connection, table, key, columns, row) {
+            // What a newer server allows may be refused here; replication goes on.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                let mut park = connection
+                    .prepare_cached("REPLACE INTO parked (tab, key, why) VALUES (?, ?, ?)")?;
+                park.execute(params![table.id, key_bytes(key), error.to_string()]).map(|_| ())
+            }
+            written => written,
+        }
+    }
+
+    /// Puts a row in the place of what is kept of it, and into its table.
+    pub(super) fn put(&mut self, id: TableId, key: &[Value], row: &Row) -> rusqlite::Result<()> {
+        self.keep_row(id, key, row)?;
+        let Some(table) = self.tables.schema.table(id) else { return Ok(()) };
+        if key.len() != table.key.len() {
+            return Ok(());
+        }
+        let columns: Vec<(Column, Value)> = table
+            .changing()
+            .filter_map(|column| Some((column, row.value(column.id)?.clone())))
+            .collect();
+        self.write_or_park(table, key, &columns, row)
+    }
+
+    fn keep_row(&mut self, table: TableId, key: &[Value], row: &Row) -> rusqlite::Result<()> {
+        let mut keep = self.tables.connection.prepare_cached(
+            "REPLACE INTO row_version (tab, key, undecided, body) VALUES (?, ?, ?, ?)",
+        )?;
+        keep.execute(params![table, key_bytes(key), row.has_losers(), row.encode()])?;
+        drop(keep);
+        self.touch(table, key);
+        Ok(())
+    }
+
+    /// A row is another now.
+    pub(super) fn touch(&mut self, table: TableId, key: &[Value]) {
+        let place = (table, key.to_vec());
+        if self.touched.insert(place.clone()) {
+            self.fresh.push(place);
+        }
+    }
+
+    /// Within `body` nothing that is written is captured.
+    pub(super) fn uncaptured<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> T {
+        capture(self.tables).off = true;
+        let done = body(self);
+        capture(self.tables).off = false;
+        done
     }
 
     /// Takes a change into what is kept of its row; the columns whose value is another now.
@@ -307,15 +357,11 @@ impl<'a> Batch<'a> {
         let is_new = found.is_none();
         let mut row = found.unwrap_or_default();
         let changed = row.take(op, change);
-        let mut keep = connection.prepare_cached(
-            "REPLACE INTO row_version (tab, key, undecided, body) VALUES (?, ?, ?, ?)",
-        )?;
-        let key = key_bytes(&change.key);
-        keep.execute(params![change.table, key, row.has_losers(), row.encode()])?;
-        let place = (change.table, change.key.clone());
-        if self.touched.insert(place.clone()) {
-            self.fresh.push(place);
+        #[cfg(feature = "sabotage")]
+        if self.tables.broken == Some(super::Broken::DropLosers) {
+            row.drop_losers();
         }
+        self.keep_row(change.table, &change.key, &row)?;
         Ok((KeptRow { row, is_new }, changed))
     }
 

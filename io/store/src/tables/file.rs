@@ -35,6 +35,17 @@ const OWN: &str = "
         PRIMARY KEY (tab, key)) STRICT, WITHOUT ROWID;
 ";
 
+/// What came to our own tables since, beside the steps of [`Setup::migrations`], which are counted by the
+/// file's version; a released one never changes.
+const OWN_SINCE: [&str; 1] = ["
+    CREATE TABLE passed (
+        origin INTEGER NOT NULL, number INTEGER NOT NULL, chain BLOB NOT NULL,
+        PRIMARY KEY (origin, number)) STRICT, WITHOUT ROWID;
+    CREATE TABLE staged (
+        number INTEGER PRIMARY KEY, items INTEGER NOT NULL, hash BLOB NOT NULL,
+        body BLOB NOT NULL) STRICT;
+"];
+
 /// Pages in the write-ahead log from which on a commit brings them into the file: 4 MiB.
 const WAL_PAGES: u32 = 1_000;
 
@@ -82,6 +93,9 @@ impl Tables {
         let sqlite = |error| OpenError::of_sqlite(path, &error);
         setup.schema.check().map_err(|fault| unusable(path, &fault.to_string()))?;
         migrate(&connection, path, setup)?;
+        add_own(&connection, path)?;
+        // Sorting is rare here, and needs no file.
+        connection.pragma_update(None, "temp_store", "MEMORY").map_err(sqlite)?;
         let me = state(&connection, "me").map_err(sqlite)?;
         let me = me.ok_or_else(|| broken(path, "it does not say who we are"))?;
         let me = Origin(me.cast_unsigned());
@@ -95,7 +109,15 @@ impl Tables {
             hooked.lock().unwrap_or_else(PoisonError::into_inner).saw(table, case);
         };
         connection.preupdate_hook(Some(hook)).map_err(sqlite)?;
-        Ok(Self { connection, schema: setup.schema, me, heads, capture })
+        Ok(Self {
+            connection,
+            schema: setup.schema,
+            me,
+            heads,
+            capture,
+            #[cfg(feature = "sabotage")]
+            broken: None,
+        })
     }
 }
 
@@ -157,6 +179,27 @@ fn migrate(connection: &Connection, path: &Path, setup: &Setup) -> Result<(), Op
         transaction.commit()
     };
     bring().map_err(sqlite)
+}
+
+/// Brings our own tables up to date.
+fn add_own(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |error| OpenError::of_sqlite(path, &error);
+    let version = state(connection, "own").map_err(sqlite)?.unwrap_or(0);
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    let Some(steps) = OWN_SINCE.get(done..) else {
+        let version = i32::try_from(version).unwrap_or(i32::MAX);
+        return Err(OpenError::Newer { path: path.to_owned(), version, known: OWN_SINCE.len() });
+    };
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let add = || -> rusqlite::Result<()> {
+        let transaction = connection.unchecked_transaction()?;
+        transaction.execute_batch(&steps.concat())?;
+        set_state(&transaction, "own", i64::try_from(OWN_SINCE.len()).unwrap_or(i64::MAX))?;
+        transaction.commit()
+    };
+    add().map_err(sqlite)
 }
 
 /// Writes what newer servers sent before this one knew the table or the column.

@@ -89,7 +89,7 @@ impl Tables {
         statement.query_row(params![origin_of(id.origin), number_of(id)], logged).optional()
     }
 
-    /// What stands for all ops of an origin up to this one; `None` where it is not kept any more.
+    /// What stands for all ops of an origin up to this one; `None` where even that is not kept any more.
     ///
     /// # Errors
     ///
@@ -98,9 +98,10 @@ impl Tables {
         if id.number == 0 {
             return Ok(Some(Chain::START));
         }
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT chain FROM op_log WHERE origin = ? AND number = ?")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT chain FROM op_log WHERE origin = ?1 AND number = ?2
+             UNION ALL SELECT chain FROM passed WHERE origin = ?1 AND number = ?2",
+        )?;
         let chain: Option<[u8; 16]> = statement
             .query_row(params![origin_of(id.origin), number_of(id)], |row| row.get(0))
             .optional()?;
@@ -114,10 +115,15 @@ impl Tables {
     /// The file cannot be read.
     pub fn compare(&self, heads: &[(OpId, Chain)]) -> rusqlite::Result<Vec<Compared>> {
         let compare = |(id, theirs): &(OpId, Chain)| {
-            // What is not here, or not here any more, cannot be another.
-            let ours = if self.seen().has(*id) { self.chain_at(*id)? } else { None };
-            let same = ours.is_none_or(|ours| ours == *theirs);
-            Ok(if same { Compared::Same } else { Compared::Differs })
+            // What is not here cannot be another.
+            if !self.seen().has(*id) {
+                return Ok(Compared::Same);
+            }
+            Ok(match self.chain_at(*id)? {
+                Some(ours) if ours == *theirs => Compared::Same,
+                Some(_) => Compared::Differs,
+                None => Compared::Unknown,
+            })
         };
         heads.iter().map(compare).collect()
     }
@@ -148,19 +154,23 @@ impl Tables {
         Ok((start, end.unwrap_or(0)))
     }
 
-    /// Number and chain of the newest ops of an origin, newest first, `max` at most.
+    /// Number and chain of the newest ops of an origin up to this one, newest first, `max` at most; also of
+    /// ops that are not kept any more.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn chains(&self, origin: Origin, max: usize) -> rusqlite::Result<Vec<(u64, Chain)>> {
+    pub fn chains(&self, up_to: OpId, max: usize) -> rusqlite::Result<Vec<(u64, Chain)>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT number, chain FROM op_log WHERE origin = ? ORDER BY number DESC LIMIT ?",
+            "SELECT number, chain FROM op_log WHERE origin = ?1 AND number <= ?2
+             UNION ALL SELECT number, chain FROM passed WHERE origin = ?1 AND number <= ?2
+             ORDER BY number DESC LIMIT ?3",
         )?;
         let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let rows = statement.query_map([origin_of(origin), max], |row| {
-            Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), Chain(row.get(1)?)))
-        })?;
+        let rows = statement
+            .query_map([origin_of(up_to.origin), number_of(up_to), max], |row| {
+                Ok((u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), Chain(row.get(1)?)))
+            })?;
         rows.collect()
     }
 }

@@ -15,11 +15,17 @@
 
 mod batch;
 mod capture;
+mod check;
 mod conflict;
+mod copy;
 mod digest;
+mod exchange;
 mod file;
+mod join;
 mod log;
+mod mend;
 mod rename;
+mod shorten;
 mod sql;
 mod verify;
 
@@ -35,10 +41,14 @@ use capture::Capture;
 
 pub use batch::{Batch, ChangeError, TakeError, Taken, Touched};
 pub use conflict::{Conflict, Undecided};
+pub use copy::Copy;
 pub use digest::Digest;
+pub use exchange::{Deed, Exchange};
 pub use file::Setup;
+pub use join::JoinError;
 pub use log::{Logged, Page};
 pub use rename::RenameError;
+pub use shorten::{KEEP, Keep, PASSED_MAX, SHORTEN_OPS};
 pub use sql::set;
 
 /// Who changes something, and when.
@@ -67,9 +77,47 @@ pub struct Tables {
     me: Origin,
     heads: Heads,
     capture: Arc<Mutex<Capture>>,
+    #[cfg(feature = "sabotage")]
+    broken: Option<Broken>,
+}
+
+/// A rule that is broken on purpose, for the test that proves that this is noticed.
+#[cfg(feature = "sabotage")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Broken {
+    /// A value that lost is not kept.
+    DropLosers,
+    /// An op is taken although one before it is missing.
+    SkipGapCheck,
+    /// Ops are thrown away that the other one does not have.
+    ShortenTooFar,
+    /// Two states are joined without looking at what each had seen.
+    JoinBlindly,
+    /// The other one hears that ops are on disk before they are.
+    AcknowledgeEarly,
+    /// A number is given again after a backup was put back.
+    ReuseNumbers,
 }
 
 impl Tables {
+    /// Breaks a rule from now on.
+    #[cfg(feature = "sabotage")]
+    pub const fn sabotage(&mut self, rule: Option<Broken>) {
+        self.broken = rule;
+    }
+
+    /// Writes as if by another program, unseen.
+    ///
+    /// # Errors
+    ///
+    /// SQLite refuses.
+    #[cfg(feature = "sabotage")]
+    pub fn write_behind(&mut self, sql: &str) -> rusqlite::Result<()> {
+        let mut batch = self.begin()?;
+        batch.uncaptured(|batch| batch.reader().execute_batch(sql))?;
+        batch.commit().map(|_| ())
+    }
+
     /// Who we are in the log.
     pub const fn me(&self) -> Origin {
         self.me

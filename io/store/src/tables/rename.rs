@@ -71,10 +71,11 @@ impl Tables {
         for (number, chain) in theirs {
             let id = OpId { origin: self.me, number: *number };
             if self.heads.seen.has(id) && self.chain_at(id)? == Some(*chain) {
-                return Ok(*number);
+                return Ok((*number).max(self.floor(self.me)?));
             }
         }
-        Ok(0)
+        // What is not kept any more cannot get another name: it was on both disks, or is very old.
+        self.floor(self.me)
     }
 
     fn rename_after(&mut self, common: u64, new: Origin) -> Result<u64, RenameError> {

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension as _, params_from_iter};
-use tandem_oplog::{Chain, Op, Origin, Row, TableId};
+use tandem_oplog::{Chain, Op, Origin, Row, Seen, TableId};
 
 use super::Tables;
+use super::check::FromLog;
 use super::sql::{Sql, key_bytes, key_of, value_of};
 
 /// Faults of each kind that are told at most.
 const FAULTS_MAX: usize = 20;
 
 /// What the log says of each row.
-type Rows = BTreeMap<(TableId, Vec<u8>), Row>;
+pub(super) type Rows = BTreeMap<(TableId, Vec<u8>), Row>;
 
 impl Tables {
     /// Reads everything and compares: the log with its chains, what is kept of the rows with the log, the
@@ -31,20 +32,29 @@ impl Tables {
                 faults.push(what);
             }
         }
-        let (from_log, is_whole) = self.read_log(&mut faults)?;
-        self.read_rows(&from_log, is_whole, &mut faults)?;
+        let from_log = self.read_log(&mut faults)?;
+        self.read_rows(&from_log, &mut faults)?;
+        for table in self.schema.tables {
+            let strangers = self.strangers(table)?.len();
+            if strangers > 0 {
+                faults.push(format!("{strangers} rows of {} were written by nobody", table.name));
+            }
+        }
         Ok(faults)
     }
 
-    /// The rows as the log makes them, and whether it is there from its beginning.
-    fn read_log(&self, faults: &mut Vec<String>) -> rusqlite::Result<(Rows, bool)> {
+    /// The rows as the log makes them, from where it begins.
+    pub(super) fn read_log(&self, faults: &mut Vec<String>) -> rusqlite::Result<FromLog> {
         let mut faults = Told { faults, left: FAULTS_MAX };
         let mut statement = self
             .connection
             .prepare("SELECT origin, number, hlc, chain, body FROM op_log ORDER BY position")?;
         let mut log = statement.query([])?;
-        let (mut chains, mut rows) = (BTreeMap::<Origin, (u64, Chain)>::new(), Rows::new());
-        let mut is_whole = true;
+        let floors = self.floors()?;
+        let is_whole = floors.is_empty();
+        let floor = |(id, chain): &(tandem_oplog::OpId, Chain)| (id.origin, (id.number, *chain));
+        let mut chains: BTreeMap<Origin, (u64, Chain)> = floors.iter().map(floor).collect();
+        let mut rows = Rows::new();
         while let Some(row) = log.next()? {
             let (origin, number, hlc): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let chain: Option<[u8; 16]> = row.get(3).ok();
@@ -57,13 +67,8 @@ impl Tables {
             let named = (op.id.origin.0.cast_signed(), op.hlc.to_bits()) == (origin, hlc)
                 && i64::try_from(op.id.number) == Ok(number);
             let before = chains.get(&op.id.origin).copied();
-            is_whole &= before.is_some() || op.id.number == 1;
-            // Where the log was shortened its first chain is taken as it is.
-            let (last, linked) = match before {
-                Some((last, before)) => (last, before.link(bytes)),
-                None if op.id.number == 1 => (0, Chain::START.link(bytes)),
-                None => (op.id.number.saturating_sub(1), chain),
-            };
+            let (last, before) = before.unwrap_or((0, Chain::START));
+            let linked = before.link(bytes);
             if !named || linked != chain || last + 1 != op.id.number {
                 faults.tell(format!("{name} in the log is not the one that was written"));
             }
@@ -74,22 +79,16 @@ impl Tables {
             }
         }
         for (id, chain) in self.heads() {
-            if id.number > 0
-                && chains.get(&id.origin).is_some_and(|last| *last != (id.number, chain))
-            {
+            if id.number > 0 && chains.get(&id.origin) != Some(&(id.number, chain)) {
                 faults.tell(format!("the log of {} does not end where it says", id.origin));
             }
         }
-        Ok((rows, is_whole))
+        let floors: Seen = floors.iter().map(|(id, _)| *id).collect();
+        Ok(FromLog { rows, is_whole, floors })
     }
 
     /// What is kept of the rows, and the tables.
-    fn read_rows(
-        &self,
-        from_log: &Rows,
-        is_whole: bool,
-        faults: &mut Vec<String>,
-    ) -> rusqlite::Result<()> {
+    fn read_rows(&self, from_log: &FromLog, faults: &mut Vec<String>) -> rusqlite::Result<()> {
         let mut faults = Told { faults, left: FAULTS_MAX };
         let mut statement =
             self.connection.prepare("SELECT tab, key, undecided, body FROM row_version")?;
@@ -100,27 +99,36 @@ impl Tables {
                 (row.get(0)?, row.get(1)?, row.get(2)?);
             let table = TableId::try_from(table).unwrap_or(0);
             let body = row.get_ref(3)?.as_blob().unwrap_or_default();
-            let logged = from_log.get(&(table, key.clone()));
+            let logged = from_log.rows.get(&(table, key.clone()));
             count += 1;
             let Some(row) = Row::decode(body).filter(|row| row.has_losers() == undecided) else {
                 faults.tell(format!("what is kept of a row of table {table} cannot be read"));
                 continue;
             };
-            if is_whole && logged.is_none_or(|logged| logged.encode() != body) {
+            let is_other = match (from_log.is_whole, logged) {
+                (true, logged) => logged.is_none_or(|logged| logged.encode() != body),
+                (false, logged) => from_log.contradicts(&row, logged),
+            };
+            if is_other {
                 faults.tell(format!("what is kept of a row of table {table} is not in the log"));
             }
             if let Some(what) = self.differs(table, &key, &row)? {
                 faults.tell(what);
             }
         }
-        if is_whole && count != from_log.len() {
-            faults.tell(format!("{count} rows are kept, the log has {}", from_log.len()));
+        if from_log.is_whole && count != from_log.rows.len() {
+            faults.tell(format!("{count} rows are kept, the log has {}", from_log.rows.len()));
         }
         Ok(())
     }
 
     /// Whether a table has something else than what is kept of the row.
-    fn differs(&self, id: TableId, key: &[u8], row: &Row) -> rusqlite::Result<Option<String>> {
+    pub(super) fn differs(
+        &self,
+        id: TableId,
+        key: &[u8],
+        row: &Row,
+    ) -> rusqlite::Result<Option<String>> {
         // What only a newer server knows is not in any table here.
         let (Some(table), Some(key)) = (self.schema.table(id), key_of(key)) else {
             return Ok(None);

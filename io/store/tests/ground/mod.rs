@@ -10,11 +10,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use tandem_faultfs::{Disk, Files};
-use tandem_oplog::{
-    CHAINS_MAX, Chain, Column, Message, OpId, Origin, Output, PART_BYTES, Schema, Seen, Sync, Table,
-};
+use tandem_oplog::{CHAINS_MAX, Chain, Column, Message, OpId, Origin, Schema, Seen, Table};
 use tandem_store::OpenError;
-use tandem_store::tables::{Batch, By, ChangeError, Setup, Tables};
+use tandem_store::tables::{Batch, By, ChangeError, Deed, Exchange, Setup, Tables};
 use tandem_types::Epoch;
 
 pub const FILE: &str = "config.db";
@@ -80,7 +78,8 @@ pub fn print(tables: &Tables) -> String {
     let mut text = format!("{:?} {:?} {}\n", tables.me(), tables.heads().collect::<Vec<_>>(), {
         tables.latest()
     });
-    for table in ["item", "row_version", "op_log", "origin", "parked", "state"] {
+    for table in ["item", "row_version", "op_log", "origin", "parked", "state", "passed", "staged"]
+    {
         let mut statement =
             tables.reader().prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
         let columns = statement.column_count();
@@ -120,49 +119,28 @@ pub fn assert_equal(one: &Tables, other: &Tables, what: &str) {
 }
 
 /// What a server does when its exchange asks for it.
-fn work(tables: &mut Tables, sync: &mut Sync, line: &mut VecDeque<Message>) {
-    let heads = |tables: &Tables| tables.heads().collect::<Vec<_>>();
-    while let Some(output) = sync.poll_output() {
-        match output {
-            Output::Send(message) => line.push_back(message),
-            Output::Compare { round, heads } => {
-                sync.handle_compared(round, &tables.compare(&heads).unwrap());
-            }
-            Output::Begin { round, lacking } => {
-                let (start, end) = tables.start(&lacking).unwrap();
-                sync.handle_begin(round, start, end);
-            }
-            Output::Read { round, after, lacking } => {
-                let page = tables.log(after, &lacking, PART_BYTES).unwrap();
-                let ops = page.ops.into_iter().map(|op| (op.id, op.bytes)).collect();
-                sync.handle_page(round, ops, page.next, page.more);
-            }
-            Output::Take(ops) => {
-                tables.take(ops.iter().map(Vec::as_slice)).unwrap();
-                sync.handle_here(heads(tables));
-                sync.handle_taken();
-            }
-            Output::TellChains(origin) => {
-                let chains = tables.chains(origin, CHAINS_MAX).unwrap();
-                line.push_back(Message::Chains { origin, chains });
-            }
-            Output::Rename(chains) => {
-                let new = Origin(tables.me().0 + 1_000);
-                tables.rename(&chains, new).unwrap();
-                sync.handle_renamed(new, heads(tables));
-            }
-            Output::Fact(_) => {}
+fn work(tables: &mut Tables, exchange: &mut Exchange, line: &mut VecDeque<Message>) {
+    let new = Origin(tables.me().0 + 1_000);
+    while let Some(deed) = exchange.poll(tables, &mut || new).unwrap() {
+        match deed {
+            Deed::Send(message) => line.push_back(message),
+            Deed::Fact(_)
+            | Deed::Changed(_)
+            | Deed::Renamed
+            | Deed::TellClock(_)
+            | Deed::Clock(..)
+            | Deed::Checked(_) => {}
         }
     }
 }
 
 /// Links two servers until both have everything.
 pub fn converge(one: &mut Tables, other: &mut Tables) {
-    let mut syncs = [&*one, &*other].map(|t| Sync::new(t.me(), t.heads().collect()));
-    let [first, second] = &mut syncs;
+    let mut exchanges = [&*one, &*other].map(Exchange::new);
+    let [first, second] = &mut exchanges;
     let (mut there, mut back) = (VecDeque::new(), VecDeque::new());
-    first.handle_link_up();
-    second.handle_link_up();
+    first.sync_mut().handle_link_up();
+    second.sync_mut().handle_link_up();
     for step in 0.. {
         assert!(step < 10_000, "they never come to an end");
         work(one, first, &mut there);
@@ -170,8 +148,8 @@ pub fn converge(one: &mut Tables, other: &mut Tables) {
         match (there.pop_front(), back.pop_front()) {
             (None, None) => return,
             (there, back) => {
-                there.into_iter().for_each(|message| second.handle_message(message));
-                back.into_iter().for_each(|message| first.handle_message(message));
+                there.into_iter().for_each(|message| second.sync_mut().handle_message(message));
+                back.into_iter().for_each(|message| first.sync_mut().handle_message(message));
             }
         }
     }
@@ -275,7 +253,8 @@ impl<'a> Script<'a> {
             let ops = uncommitted(&batch, before);
             self.twin.take(ops.iter().map(Vec::as_slice)).unwrap();
             let at = self.disk.now();
-            let chains = self.twin.chains(me, ops.len()).unwrap();
+            let last = OpId { origin: me, number: u64::MAX };
+            let chains = self.twin.chains(last, ops.len()).unwrap();
             let shown = chains
                 .iter()
                 .map(|(number, chain)| (at, OpId { origin: me, number: *number }, *chain));
@@ -336,7 +315,8 @@ impl<'a> Script<'a> {
         self.change(&["UPDATE item SET one = 800 WHERE id = 1"]);
         self.change(&["INSERT INTO item (id, one) VALUES (90, 1)", "UPDATE item SET two = 'z'"]);
         let old = self.tables.me();
-        let theirs = self.twin.chains(old, CHAINS_MAX).unwrap();
+        let last = OpId { origin: old, number: u64::MAX };
+        let theirs = self.twin.chains(last, CHAINS_MAX).unwrap();
         assert_eq!(self.tables.rename(&theirs, Origin(1_001)).unwrap(), 3);
         self.kept();
     }

@@ -1,0 +1,142 @@
+//! Rows that are not what was written are put right: from what is kept of them, or from the other server.
+
+use rusqlite::{params, params_from_iter};
+use tandem_oplog::{Fact, Mended, Row, Table, TableId, Value};
+
+use super::sql::{Sql, key_bytes, key_of, value_of};
+use super::{Batch, Tables, Touched};
+
+/// What was put right.
+#[derive(Debug, Default)]
+pub(super) struct Put {
+    pub(super) touched: Touched,
+    pub(super) facts: Vec<Fact>,
+}
+
+impl Tables {
+    /// Compares the tables with what is kept of their rows, and writes what is different.
+    pub(super) fn mend_tables(&mut self) -> rusqlite::Result<Put> {
+        let mut put = Put::default();
+        for table in self.schema.tables {
+            let wrong = self.wrong_rows(table)?;
+            if wrong.is_empty() {
+                continue;
+            }
+            let mut batch = self.begin()?;
+            let rows = wrong.len() as u64;
+            batch.uncaptured(|batch| {
+                wrong.iter().try_for_each(|(key, row)| batch.set_right(table, key, row.as_ref()))
+            })?;
+            put.touched.extend(batch.commit()?);
+            put.facts.push(Fact::Mended { table: table.name.to_owned(), rows, table_only: true });
+        }
+        Ok(put)
+    }
+
+    /// Rows of a table that are not what is kept of them: key, and what is kept.
+    fn wrong_rows(&self, table: &Table) -> rusqlite::Result<Vec<(Vec<Value>, Option<Row>)>> {
+        let mut wrong = Vec::new();
+        let mut kept = self
+            .connection
+            .prepare_cached("SELECT key, undecided, body FROM row_version WHERE tab = ?")?;
+        let mut rows = kept.query([table.id])?;
+        while let Some(found) = rows.next()? {
+            let bytes: Vec<u8> = found.get(0)?;
+            let undecided: bool = found.get(1)?;
+            let row = Row::decode(found.get_ref(2)?.as_blob().unwrap_or_default());
+            // What cannot be read is for the other server to mend.
+            let (Some(row), Some(key)) = (row, key_of(&bytes)) else { continue };
+            if row.has_losers() != undecided || self.differs(table.id, &bytes, &row)?.is_some() {
+                wrong.push((key, Some(row)));
+            }
+        }
+        wrong.extend(self.strangers(table)?.into_iter().map(|key| (key, None)));
+        Ok(wrong)
+    }
+
+    /// Rows of a table that nobody ever wrote.
+    pub(super) fn strangers(&self, table: &Table) -> rusqlite::Result<Vec<Vec<Value>>> {
+        let mut strangers = Vec::new();
+        let mut all = self.connection.prepare_cached(&format!(
+            "SELECT {} FROM {}",
+            table.key.join(", "),
+            table.name
+        ))?;
+        let mut is_kept = self
+            .connection
+            .prepare_cached("SELECT 1 FROM row_version WHERE tab = ? AND key = ?")?;
+        let mut rows = all.query([])?;
+        while let Some(found) = rows.next()? {
+            let value = |at| found.get_ref(at).ok().and_then(value_of);
+            let key: Option<Vec<Value>> = (0..table.key.len()).map(value).collect();
+            // A key that no op can carry is left for an administrator to find.
+            let Some(key) = key else { continue };
+            if !is_kept.exists(params![table.id, key_bytes(&key)])? {
+                strangers.push(key);
+            }
+        }
+        Ok(strangers)
+    }
+
+    /// Writes rows as both servers have them from now on.
+    pub(super) fn mend(&mut self, rows: &[Mended]) -> rusqlite::Result<Put> {
+        let mut put = Put::default();
+        let mut counts = std::collections::BTreeMap::<TableId, u64>::new();
+        let mut batch = self.begin()?;
+        batch.uncaptured(|batch| rows.iter().try_for_each(|row| batch.mend_row(row)))?;
+        put.touched = batch.commit()?;
+        for row in rows {
+            *counts.entry(row.table).or_default() += 1;
+        }
+        for (id, rows) in counts {
+            let table =
+                self.schema.table(id).map_or_else(|| id.to_string(), |table| table.name.into());
+            put.facts.push(Fact::Mended { table, rows, table_only: false });
+        }
+        Ok(put)
+    }
+}
+
+impl Batch<'_> {
+    fn set_right(
+        &mut self,
+        table: &Table,
+        key: &[Value],
+        row: Option<&Row>,
+    ) -> rusqlite::Result<()> {
+        match row {
+            Some(row) => self.put(table.id, key, row),
+            None => self.remove(table, key),
+        }
+    }
+
+    fn mend_row(&mut self, Mended { table: id, key, body }: &Mended) -> rusqlite::Result<()> {
+        let row = body.as_deref().and_then(Row::decode);
+        let values = key_of(key);
+        if let (Some(row), Some(values)) = (row, &values) {
+            return self.put(*id, values, &row);
+        }
+        self.tables
+            .connection
+            .prepare_cached("DELETE FROM row_version WHERE tab = ? AND key = ?")?
+            .execute(params![id, key])?;
+        match (self.tables.schema.table(*id), values) {
+            (Some(table), Some(values)) if values.len() == table.key.len() => {
+                self.remove(table, &values)
+            }
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// A row that nobody ever wrote.
+    fn remove(&mut self, table: &Table, key: &[Value]) -> rusqlite::Result<()> {
+        let keys: Vec<String> = table.key.iter().map(|name| format!("{name} = ?")).collect();
+        let sql = format!("DELETE FROM {} WHERE {}", table.name, keys.join(" AND "));
+        self.tables
+            .connection
+            .prepare_cached(&sql)?
+            .execute(params_from_iter(key.iter().map(Sql)))?;
+        self.touch(table.id, key);
+        Ok(())
+    }
+}
