@@ -147,6 +147,16 @@ impl Server {
         format!("postgresql://tandem@{}/postgres", hosts.join(","))
     }
 
+    /// The lines that a query gives.
+    pub(crate) fn query(&self, sql: &str) -> Vec<String> {
+        let mut psql = command("psql");
+        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--username=tandem"]);
+        psql.args(["--dbname=postgres", "--set=ON_ERROR_STOP=1", "--command", sql, "--host"]);
+        let output = psql.arg(&self.folder).output().unwrap();
+        assert!(output.status.success(), "{sql}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
     fn processes(&self) -> Vec<Pid> {
         let Some(child) = &self.child else { return Vec::new() };
         let number = child.id();
