@@ -83,6 +83,12 @@ enum Command {
     /// What both machines changed while they were apart, and which value is in force
     #[command(subcommand)]
     Conflict(ConflictCommand),
+    /// Copy everything of this machine to a folder or file, while calls go on
+    Backup(commands::BackupArgs),
+    /// Put a backup in place on this machine, or bring back the configuration of that day on both
+    Restore(commands::RestoreArgs),
+    /// Check every file of this machine, and both machines against each other; or a backup
+    Verify(commands::VerifyArgs),
     /// The configuration: of this machine (its file), and of the pair as one document
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -285,7 +291,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Demo(args) => return Ok(demo::run(args)?),
         Command::Init(args) => init::run(args)?,
         Command::Keeper => keeper::run(&cli.config, &load()?)?,
-        Command::Server(args) => server::run(&load()?, &args)?,
+        Command::Server(args) => server::run(&cli.config, &load()?, &args)?,
         Command::Status(json) => commands::status(&load()?, json)?,
         Command::Why(json) => commands::why(&load()?, json)?,
         Command::Events(args) => commands::events(&load()?, &args)?,
@@ -298,6 +304,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Emergency(command) => commands::emergency(&load()?, command)?,
         Command::Change(command) => commands::changes(&load()?, command)?,
         Command::Conflict(command) => commands::conflicts(&load()?, command)?,
+        Command::Backup(args) => commands::backup(&cli.config, &load()?, &args)?,
+        Command::Verify(args) => commands::verify(load, &args)?,
+        Command::Restore(args) => commands::restore(&cli.config, &args)?,
         Command::Config(ConfigCommand::Check) => {
             let config = load()?;
             config.pair_secret().map_err(Failure::Config)?;

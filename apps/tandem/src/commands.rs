@@ -1,11 +1,14 @@
 //! The operator's commands: ask a service, print its answer.
 
+mod backup;
 mod block;
 mod cdr;
 mod changes;
 mod events;
+mod restore;
 mod status;
 mod table;
+mod verify;
 mod why;
 
 use std::io::BufRead as _;
@@ -19,12 +22,18 @@ use crate::cli::{Failure, Json, UserCommand};
 use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
+#[cfg(test)]
+pub(crate) use backup::Good as GoodBackup;
+pub(crate) use backup::{BackupArgs, Last as LastBackup, Order as BackupOrder};
+pub(crate) use backup::{backup, make as make_backup, size};
 pub(crate) use block::{block, emergency};
 pub(crate) use cdr::{CdrCommand, cdr, is_zone};
 pub(crate) use changes::{ChangeCommand, ConflictCommand, changes, conflicts, export, import};
 pub(crate) use events::{EventsArgs, events};
+pub(crate) use restore::{RestoreArgs, check_finished, restore};
 pub(crate) use status::{lock, status, switch};
 pub(crate) use table::Table;
+pub(crate) use verify::{VerifyArgs, verify};
 pub(crate) use why::why;
 
 /// `tandem user ...`.

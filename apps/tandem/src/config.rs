@@ -6,6 +6,7 @@
 //!
 //! Invariant: a [`Config`] that exists is complete and consistent; whoever holds one need not check.
 
+mod backup;
 mod read;
 mod service;
 mod third;
@@ -22,6 +23,7 @@ pub use tandem_pair::Profile;
 use tandem_pair::{Healing, Timings};
 use tandem_types::Seat;
 
+pub use backup::BackupTable;
 pub use third::ThirdVote;
 
 pub use read::{Problem, Problems};
@@ -90,6 +92,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The programs beside the server.
     pub services: Vec<ServiceTable>,
+    /// When and where this machine makes backups by itself; `None`: it does not.
+    pub backup: Option<BackupTable>,
     /// Who is answered 503 is told to wait so long, or up to twice as long, in seconds.
     pub retry_after_seconds: u32,
     /// The time zone in which commands show and take times; `None`: the machine's.
@@ -533,6 +537,10 @@ pub fn reference() -> String {
     for key in KEYS {
         explain(&mut page, key.name, key.default, key.optional, key.expected, key.doc);
     }
+    page += "A backup every day, by a table [backup]:\n\n";
+    for key in backup::BACKUP_KEYS {
+        explain(&mut page, key.name, key.default, false, key.expected, key.doc);
+    }
     page += "Programs beside the server, each with a table [[service]] at the end of the file:\n\n";
     for key in service::SERVICE_KEYS {
         explain(&mut page, key.name, key.default, key.optional, key.expected, key.doc);
@@ -636,6 +644,7 @@ fn blank() -> Config {
         devices_per_user: 1,
         metrics: None,
         services: Vec::new(),
+        backup: None,
         retry_after_seconds: 1,
         time_zone: None,
     }

@@ -289,6 +289,27 @@ fn write_all(
     })
 }
 
+/// Writes the file of a machine that was there before, and the pair secret where it is given.
+///
+/// # Errors
+///
+/// Files that are already there or cannot be written.
+pub(crate) fn put_back(
+    path: &Path,
+    text: &str,
+    config: &Config,
+    secret: Option<&str>,
+) -> anyhow::Result<()> {
+    let owner = owner(None)?;
+    for folder in path.parent().into_iter().chain([config.state.as_path()]) {
+        make_folder(folder, owner)?;
+    }
+    if let Some(secret) = secret {
+        create(&config.secret, secret, 0o600, owner)?;
+    }
+    create(path, text, 0o644, owner)
+}
+
 fn make_folder(folder: &Path, owner: Owner) -> anyhow::Result<()> {
     if folder.is_dir() {
         return Ok(());

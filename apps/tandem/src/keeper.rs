@@ -46,6 +46,7 @@ use network::Network;
 use operators::Operators;
 use recorder::Recorder;
 use saver::Saver;
+pub(crate) use saver::leap_epoch;
 use service::Service;
 use services::Extras;
 use turn::Turner;
@@ -71,7 +72,7 @@ pub(crate) fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     let recorder = Recorder::start(&events, seat, &key, network.ways()?, &log)?;
     let service = Service::listen(std::path::absolute(path)?, &service_socket(config))?;
     let operators = Operators::listen(&config.keeper_socket())?;
-    let exhibit = Exhibit::open(config.metrics, &log)?;
+    let exhibit = Exhibit::open(config.metrics, &config.state, &log)?;
     let extras = Extras::start(&config.services, &log)?;
 
     let voter = Voter::start(config, &secret.witness_key(), saved.boot)?;

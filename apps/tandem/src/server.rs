@@ -12,15 +12,18 @@
 //! of its own, and sending is now or never. A loop that hangs stops telling its progress; the
 //! keeper then kills the process and the twin takes over.
 
+mod backup;
 mod commands;
 mod endpoints;
 mod events;
 mod keeper_line;
+mod lost;
 mod settings;
 mod told;
 mod turn;
+mod twins;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -36,9 +39,14 @@ use crate::config::Config;
 use crate::logging::Log;
 use endpoints::{Endpoints, SipSplit};
 use events::{Disks, Events};
+use backup::BackupThread;
 use keeper_line::KeeperLine;
+pub(crate) use lost::LOST;
+use lost::Lost;
 use settings::ConfigThread;
 use turn::{Parts, Server};
+use twins::{Aside, Twins};
+pub(crate) use twins::{Records as TwinRecords, TwinAsk, TwinTold};
 
 /// Messages that wait between the sockets and the loop, at most; then the kernel's buffers fill.
 const NET_EVENTS_MAX: usize = 4096;
@@ -51,8 +59,8 @@ pub(crate) struct ServerArgs {
     keeper: PathBuf,
 }
 
-/// Serves until the keeper says to stop, or is gone.
-pub(crate) fn run(config: &Config, args: &ServerArgs) -> anyhow::Result<()> {
+/// Serves until the keeper says to stop, or is gone. `path` is the file of this machine.
+pub(crate) fn run(path: &Path, config: &Config, args: &ServerArgs) -> anyhow::Result<()> {
     // What `ps` and `top` call it; a refusal costs nothing else.
     let _ = rustix::thread::set_name(c"tandem-server");
     // Before the first thread: threads inherit what is blocked.
@@ -62,7 +70,7 @@ pub(crate) fn run(config: &Config, args: &ServerArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let result = runtime.block_on(serve(config, args, signals, &log));
+    let result = runtime.block_on(serve(path, config, args, signals, &log));
     if let Err(error) = &result {
         log.say(&format!("the server stops: {error:#}"));
     }
@@ -75,24 +83,30 @@ fn keep_for(days: Option<u32>) -> Retention {
 }
 
 async fn serve(
+    path: &Path,
     config: &Config,
     args: &ServerArgs,
     signals: Signals,
     log: &Log,
 ) -> anyhow::Result<()> {
     let secret = config.pair_secret()?;
+    crate::commands::check_finished(config)?;
     let (stored, store_events) = mpsc::unbounded_channel();
     let report = move |event| {
         // The loop is gone only when the process ends.
         let _ = stored.send(event);
     };
-    let settings = Settings { end_of: tandem_node::end_of_record, ..Settings::default() };
-    let (store, loaded) = Store::open(&config.state, settings, report)
-        .map_err(|error| anyhow!("{error}"))?;
+    let mut said = Vec::new();
+    let (store, loaded) = lost::journal(&mut said, || {
+        let settings = Settings { end_of: tandem_node::end_of_record, ..Settings::default() };
+        Store::open(&config.state, settings, report.clone())
+    })?;
     // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
     let seed = entropy::seed().context("the system gives no random numbers")?;
-    let mut tables = tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
-        .map_err(|error| anyhow!("{error}"))?;
+    let mut tables = lost::configuration(&config.state, &mut said, || {
+        tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
+    })?;
+    let mut lost = Lost::find(&config.state);
     let (own, peer) = config.link_ends();
     let link = tandem_link::Config::new(config.seat, own, peer, secret.clone());
     let (link, link_events) = Link::start(link).map_err(|error| anyhow!("{error}"))?;
@@ -122,6 +136,8 @@ async fn serve(
     }
     // All of it is known before the first lease: nobody is told that there is no such user.
     while let Some(output) = tables.poll_output() {
+        // There is nobody yet to whom it could be equal.
+        let _ = lost.hear(&output);
         if let tandem_config::Output::Changed(edits) = output {
             node.handle(now, Input::Changed(edits));
         }
@@ -131,8 +147,14 @@ async fn serve(
         let _ = changed.send(output);
     });
     let settings = settings.context("cannot start a thread")?;
-    let disks = Disks { store: store_events, config: config_events };
+    let (asides, aside_events) = mpsc::unbounded_channel();
+    let twins = Twins::new(&config.state, asides.clone());
+    let backup = BackupThread::start(config, path, move |said| {
+        let _ = asides.send(Aside::Said(said));
+    });
+    let backup = backup.context("cannot start a thread")?;
+    let disks = Disks { store: store_events, config: config_events, asides: aside_events };
     let events = Events::new(net_events, link_events, disks, questions, keeper, signals)?;
-    let parts = Parts { node, endpoints, link, store, settings };
+    let parts = Parts { node, endpoints, link, store, settings, backup, twins, lost, said };
     Server::new(parts, log, config.timings()).run(events).await
 }

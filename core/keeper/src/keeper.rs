@@ -304,6 +304,8 @@ impl Keeper {
                 self.server.progressed(now, progress.counter);
                 self.progress = Some((now, progress));
             }
+            // It is as good as one that is still starting: it has not told what it holds.
+            ServerMessage::Waiting(counter) => self.server.progressed(now, counter),
             // It says why it will be gone; that it is gone tells its exit.
             ServerMessage::Stopping => {}
             ServerMessage::Fact(fact) => self.fact(Fact::Server(fact)),

@@ -33,6 +33,9 @@ pub enum ServerMessage {
     Fact(ServerFact),
     /// Where a few registered phones are, to be asked whether this machine reaches them.
     Phones(Vec<SocketAddr>),
+    /// In place of `Progress`, with its counter: it lives, and must not serve, because its configuration is
+    /// lost and the twin has not brought it yet.
+    Waiting(u64),
 }
 
 /// Something that the server tells operators.

@@ -205,6 +205,16 @@ pub fn tables(path: &Path, setup: &Setup) -> Result<Tables, OpenError> {
     Tables::on(begin_reading(Kind::Tables, path)?, path, setup)
 }
 
+/// Makes this process the one that may write in a folder, until the file is dropped: a server does not begin
+/// meanwhile.
+///
+/// # Errors
+///
+/// One runs, or the folder cannot be written.
+pub fn lock(folder: &Path) -> Result<File, OpenError> {
+    crate::file::lock(folder)
+}
+
 /// What was in a journal before [`prepare_journal`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Prepared {

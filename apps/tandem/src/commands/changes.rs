@@ -139,7 +139,16 @@ pub(crate) fn import(config: &Config, path: &Path, apply: bool) -> Result<(), Fa
         true => std::io::read_to_string(std::io::stdin()).with_context(what)?,
         false => std::fs::read_to_string(path).with_context(what)?,
     };
-    let question = |apply| Ask::Import { document: document.clone(), apply };
+    import_document(config, &document, apply)
+}
+
+/// Shows what a document would change, and with `apply` makes it so.
+pub(crate) fn import_document(
+    config: &Config,
+    document: &str,
+    apply: bool,
+) -> Result<(), Failure> {
+    let question = |apply| Ask::Import { document: document.to_owned(), apply };
     let Told::Difference(lines) = told(config, &question(false))? else {
         return Err(unexpected());
     };

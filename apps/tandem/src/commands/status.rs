@@ -12,11 +12,12 @@ use tandem_node::BlockRow;
 use tandem_types::{Role, Seat};
 
 use super::block::{known_here, words};
-use super::{print_json, unexpected};
+use super::{LastBackup, print_json, unexpected};
 use crate::cli::{Failure, Json, SwitchArgs};
 use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
+use crate::server::LOST;
 
 /// Changes of state that are shown to people; `--json` has all.
 const HISTORY_SHOWN: usize = 5;
@@ -29,10 +30,14 @@ pub(crate) fn status(config: &Config, json: Json) -> Result<(), Failure> {
     if json.json {
         let mut value = serde_json::json!(status);
         value["blocks"] = serde_json::json!(blocks);
+        value["backup"] = serde_json::json!(LastBackup::read(&config.state));
+        value["configuration_lost"] = serde_json::json!(config.state.join(LOST).exists());
         return print_json(&value);
     }
     let paint = Paint { on: std::io::stdout().is_terminal() };
-    print!("{}{}", blocked(blocks.as_deref(), paint), page(&status, Time::now(), paint));
+    let now = Time::now();
+    print!("{}{}", lost(config, paint), blocked(blocks.as_deref(), paint));
+    print!("{}{}", page(&status, now, paint), backups(config, now, paint));
     Ok(())
 }
 
@@ -100,6 +105,33 @@ fn blocked(blocks: Option<&[BlockRow]>, paint: Paint) -> String {
     };
     let line = |block: &BlockRow| format!("{:<12}{}\n", "BLOCKED", paint.bad(&words(block)));
     blocks.iter().map(line).collect()
+}
+
+/// Why nothing is served here, where the configuration is lost.
+fn lost(config: &Config, paint: Paint) -> String {
+    if !config.state.join(LOST).exists() {
+        return String::new();
+    }
+    let what = "the file was damaged, and the other machine has not brought it back: nothing is served here. \
+                Start the other machine, or put a backup in place with `tandem restore`";
+    format!("{:<12}{}\n", "CONFIG LOST", paint.bad(what))
+}
+
+/// How the last backup of this machine went.
+fn backups(config: &Config, now: Time, paint: Paint) -> String {
+    let last = LastBackup::read(&config.state);
+    let mut words = match (last.as_ref().and_then(|last| last.good.as_ref()), &config.backup) {
+        (Some(good), _) => {
+            let age = now.micros().saturating_sub(good.micros).max(0).unsigned_abs() / 1_000;
+            format!("{} ago: {}", span(age), good.path)
+        }
+        (None, Some(_)) => paint.bad("none yet"),
+        (None, None) => String::from("none: `tandem backup`, or a table [backup] in the file"),
+    };
+    if let Some(error) = last.and_then(|last| last.error) {
+        words += &format!("; {}", paint.bad(&format!("the last try FAILED: {error}")));
+    }
+    format!("{:<12}{words}\n", "backup")
 }
 
 fn page(status: &Status, now: Time, paint: Paint) -> String {

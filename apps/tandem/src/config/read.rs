@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ADDRESSES_MAX, Config, KEYS, Key, blank, service};
+use super::{ADDRESSES_MAX, Config, KEYS, Key, backup, blank, service};
 
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -131,6 +131,10 @@ impl Reader<'_> {
             let name = name.get_ref().as_ref();
             if name == "service" {
                 config.services = service::read(self, line, value.get_ref());
+                continue;
+            }
+            if name == "backup" {
+                config.backup = backup::read(self, line, value.get_ref());
                 continue;
             }
             let Some(key) = KEYS.iter().find(|key| key.name == name) else {

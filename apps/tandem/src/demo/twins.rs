@@ -284,7 +284,8 @@ impl Twins {
             Reply::Users { .. }
             | Reply::Calls { .. }
             | Reply::Blocks { .. }
-            | Reply::Emergency { .. } => {
+            | Reply::Emergency { .. }
+            | Reply::Retention { .. } => {
                 bail!("the server answered something else")
             }
         }
@@ -305,7 +306,8 @@ impl Twins {
             Reply::Users { .. }
             | Reply::Done { .. }
             | Reply::Blocks { .. }
-            | Reply::Emergency { .. } => bail!("the server answered something else"),
+            | Reply::Emergency { .. }
+            | Reply::Retention { .. } => bail!("the server answered something else"),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tandem_keeper::{Fact, ServiceState, ServiceStatus, Status, case_name};
@@ -10,7 +11,8 @@ use tandem_pair::State;
 use tandem_types::{Duration, Instant, Role};
 
 use super::http::{self, Shared};
-use crate::logging::Log;
+use crate::commands::LastBackup;
+use crate::logging::{Log, Time};
 
 /// Upper ends of the takeover histogram, in milliseconds.
 const TAKEOVER_BUCKETS_MS: [u32; 11] = [10, 20, 50, 100, 150, 200, 300, 500, 1_000, 3_000, 10_000];
@@ -49,16 +51,23 @@ pub(super) struct Exhibit {
     shown: Option<Shared>,
     next: Instant,
     tally: Tally,
+    /// Where the server says how its backups go.
+    state: Arc<Path>,
 }
 
 impl Exhibit {
     /// Starts the thread, if there is an address.
-    pub(super) fn open(address: Option<SocketAddr>, log: &Arc<Log>) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        address: Option<SocketAddr>,
+        state: &Path,
+        log: &Arc<Log>,
+    ) -> anyhow::Result<Self> {
         let shown = address.map(|address| {
             let shown = Shared::default();
             http::start(address, Arc::clone(&shown), Arc::clone(log)).map(|()| shown)
         });
-        Ok(Self { shown: shown.transpose()?, next: Instant::ZERO, tally: Tally::default() })
+        let (next, tally) = (Instant::ZERO, Tally::default());
+        Ok(Self { shown: shown.transpose()?, next, tally, state: state.into() })
     }
 
     /// Counts a fact.
@@ -75,7 +84,8 @@ impl Exhibit {
     pub(super) fn lay_down(&mut self, now: Instant, status: Status) {
         let Some(shown) = &self.shown else { return };
         if let Ok(mut place) = shown.try_lock() {
-            *place = Some(Snapshot { at: now, status, tally: self.tally.clone() });
+            let (tally, state) = (self.tally.clone(), Arc::clone(&self.state));
+            *place = Some(Snapshot { at: now, status, tally, state });
             self.next = now + LAY_DOWN_PAUSE;
         }
     }
@@ -90,6 +100,8 @@ pub(super) struct Snapshot {
     pub(super) at: Instant,
     pub(super) status: Status,
     pub(super) tally: Tally,
+    /// The state folder.
+    pub(super) state: Arc<Path>,
 }
 
 /// A snapshot older than this tells that the loop stands still.
@@ -113,6 +125,7 @@ impl Snapshot {
         self.pair(&mut page);
         self.server(&mut page);
         self.keeper(&mut page, now);
+        self.disk(&mut page);
         for (name, kind, what, figure) in SERVICE_COLUMNS {
             page.kind(name, kind, what);
             for service in &self.status.services {
@@ -172,6 +185,22 @@ impl Snapshot {
         page.gauge("calls_active", "Calls that are up.", report.calls);
         page.gauge("registrations_active", "Contacts that are registered.", report.bindings);
         page.gauge("journal_seq", "Newest entry of the server's journal.", report.last_seq.0);
+    }
+
+    /// What is looked up when somebody asks, by the thread that answers.
+    fn disk(&self, page: &mut Page) {
+        let lost = self.state.join(crate::server::LOST).exists();
+        let what = "The configuration of this machine was damaged and has not come back.";
+        page.gauge("configuration_lost", what, flag(lost));
+        let Some(last) = LastBackup::read(&self.state) else { return };
+        let what = "The last try to make a backup of this machine failed.";
+        page.gauge("backup_failed", what, flag(last.error.is_some()));
+        if let Some(good) = &last.good {
+            let age = Time::now().micros().saturating_sub(good.micros).max(0).unsigned_abs();
+            let age = Duration::from_micros(age).as_secs();
+            page.gauge("backup_age_seconds", "Age of the last complete backup.", age);
+            page.gauge("backup_bytes", "Length of the files in it.", good.bytes);
+        }
     }
 
     fn keeper(&self, page: &mut Page, now: Instant) {
@@ -278,7 +307,8 @@ pub(super) mod tests {
             paths: 1,
         };
         let keeper = Keeper::new(at(0), config, Start { boot: 1, saved: Epoch::NEVER });
-        Snapshot { at: at(1_000), status: keeper.status(at(1_000)), tally }
+        let state = Path::new("/nonexistent").into();
+        Snapshot { at: at(1_000), status: keeper.status(at(1_000)), tally, state }
     }
 
     fn begun(unserved: Option<u64>) -> Fact {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tandem_keeper::Standing;
 use tandem_os::clock;
 use tandem_os::durable::SlotFile;
-use tandem_types::{Duration, Epoch};
+use tandem_types::{Duration, Epoch, Seat};
 
 /// What the file holds, after a version byte.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -60,6 +60,15 @@ impl Saved {
 
 const VERSION: u8 = 2;
 
+/// What a new file holds.
+const FRESH: Saved = Saved {
+    boot: 0,
+    epoch: Epoch::NEVER,
+    locked: false,
+    lock_until: None,
+    switch_when_idle: false,
+};
+
 /// What the thread is to write.
 enum Order {
     Epoch(Epoch),
@@ -86,14 +95,7 @@ impl Saver {
     /// Opens the file, begins a new life in it, and starts the thread.
     pub(super) fn start(path: &Path) -> anyhow::Result<(Self, Saved)> {
         let what = || format!("cannot use the epoch file {}", path.display());
-        let fresh = Saved {
-            boot: 0,
-            epoch: Epoch::NEVER,
-            locked: false,
-            lock_until: None,
-            switch_when_idle: false,
-        };
-        let mut file = SlotFile::open(path, &encode(&fresh)).with_context(what)?;
+        let mut file = SlotFile::open(path, &encode(&FRESH)).with_context(what)?;
         let before = decode(file.value()).ok_or_else(|| {
             anyhow!("{}: it was written by another version of Tandem", path.display())
         })?;
@@ -169,6 +171,21 @@ fn work(
     }
 }
 
+/// A machine that was put back to an earlier day begins its next reign so far above every one that is known
+/// of then: reigns that came after that day are not begun twice.
+const EPOCH_LEAP: u32 = 10_000;
+
+/// Leaps ahead of what is in the file and of `seen`.
+pub(crate) fn leap_epoch(path: &Path, seat: Seat, seen: Option<Epoch>) -> anyhow::Result<()> {
+    let what = || format!("cannot use the epoch file {}", path.display());
+    let mut file = SlotFile::open(path, &encode(&FRESH)).with_context(what)?;
+    let saved = decode(file.value()).with_context(what)?;
+    let highest = seen.map_or(saved.epoch.number, |seen| seen.number.max(saved.epoch.number));
+    let epoch = Epoch { number: highest.saturating_add(EPOCH_LEAP), seat };
+    file.save(&encode(&Saved { epoch, ..saved })).with_context(what)?;
+    file.settle().with_context(what)
+}
+
 fn encode(saved: &Saved) -> Vec<u8> {
     // Only a serialiser that refuses (maps of unknown length) can fail; this is plain data.
     postcard::to_extend(saved, vec![VERSION]).unwrap_or_default()
@@ -185,7 +202,6 @@ fn decode(bytes: &[u8]) -> Option<Saved> {
 mod tests {
     use super::*;
     use tandem_os::poll::{Want, poll};
-    use tandem_types::Seat;
 
     #[test]
     fn an_epoch_and_orders_are_found_again_and_lives_count_up() {
@@ -212,6 +228,10 @@ mod tests {
         assert!(left <= hour && left + Duration::from_secs(60) > hour, "{left:?}");
         let over = Saved { lock_until: Some(1), ..second };
         assert!(!over.orders().locked, "its time is over");
+        leap_epoch(&path, Seat::Master, Some(Epoch { number: 9, seat: Seat::Standby })).unwrap();
+        let (_, third) = Saver::start(&path).unwrap();
+        let leapt = Epoch { number: 9 + EPOCH_LEAP, seat: Seat::Master };
+        assert_eq!((third.epoch, third.orders().locked), (leapt, true));
         assert!(second.boot > first.boot);
         std::fs::remove_file(&path).unwrap();
     }

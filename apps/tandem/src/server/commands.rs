@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, timeout};
 
+use super::twins::{TwinAsk, TwinTold};
 use crate::control::{self, REQUEST_MAX, Refusal, WAITING_MAX};
 
 /// How long a request may take to arrive, and its answer to be made.
@@ -26,6 +27,8 @@ pub(super) enum Wanted {
     Node(Request),
     /// Of the configuration.
     Config(Ask),
+    /// About the twin.
+    Twin(TwinAsk),
 }
 
 /// The answer.
@@ -34,6 +37,7 @@ pub(super) enum Wanted {
 pub(super) enum Answer {
     Node(Reply),
     Config(Told),
+    Twin(TwinTold),
 }
 
 /// A request with the way back.

@@ -22,6 +22,7 @@ use tokio::time::{Instant as TokioInstant, Sleep, sleep};
 
 use super::commands::Question;
 use super::keeper_line::{Heard, KeeperLine};
+use super::twins::Aside;
 
 /// Inputs taken from one source before the outputs get their turn.
 pub(super) const BATCH_MAX: usize = 256;
@@ -32,6 +33,7 @@ pub(super) struct Events {
     link: LinkEvents,
     store: mpsc::UnboundedReceiver<StoreEvent>,
     config: mpsc::UnboundedReceiver<tandem_config::Output>,
+    asides: mpsc::UnboundedReceiver<Aside>,
     questions: mpsc::Receiver<Question>,
     keeper: KeeperLine,
     signals: AsyncFd<Signals>,
@@ -44,6 +46,7 @@ pub(super) struct Events {
 pub(super) struct Disks {
     pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
     pub(super) config: mpsc::UnboundedReceiver<tandem_config::Output>,
+    pub(super) asides: mpsc::UnboundedReceiver<Aside>,
 }
 
 /// Has the event loop watch a descriptor.
@@ -63,6 +66,7 @@ pub(super) struct Batch {
     pub(super) link: Vec<LinkEvent>,
     pub(super) store: Vec<StoreEvent>,
     pub(super) config: Vec<tandem_config::Output>,
+    pub(super) asides: Vec<Aside>,
     pub(super) questions: Vec<Question>,
     pub(super) terminate: bool,
 }
@@ -80,8 +84,8 @@ impl Events {
         let signals = watch(signals).context("cannot wait for signals")?;
         let timer = Box::pin(sleep(std::time::Duration::ZERO));
         let timer_at = Instant::ZERO;
-        let Disks { store, config } = disks;
-        Ok(Self { net, link, store, config, questions, keeper, signals, timer, timer_at })
+        let Disks { store, config, asides } = disks;
+        Ok(Self { net, link, store, config, asides, questions, keeper, signals, timer, timer_at })
     }
 
     /// The line to the keeper, for speaking.
@@ -119,6 +123,7 @@ impl Events {
         any |= self.net.poll_recv_many(cx, &mut batch.net, BATCH_MAX).is_ready();
         any |= self.store.poll_recv_many(cx, &mut batch.store, BATCH_MAX).is_ready();
         any |= self.config.poll_recv_many(cx, &mut batch.config, BATCH_MAX).is_ready();
+        any |= self.asides.poll_recv_many(cx, &mut batch.asides, BATCH_MAX).is_ready();
         any |= self.questions.poll_recv_many(cx, &mut batch.questions, BATCH_MAX).is_ready();
         for _ in 0..BATCH_MAX {
             // Dropping the future loses nothing (its documentation says so).

@@ -15,12 +15,15 @@ use tandem_store::{Store, StoreEvent};
 use tandem_types::{Duration, Instant, Role};
 use tokio::sync::oneshot;
 
+use super::backup::{BackupThread, Said};
 use super::commands::{Answer, Question, Wanted};
 use super::endpoints::{Endpoints, Sent};
 use super::events::{Batch, Events};
 use super::keeper_line::Heard;
+use super::lost::Lost;
 use super::settings::{Behind, ConfigThread};
 use super::told::Told;
+use super::twins::{self, Aside, TwinAsk, Twins};
 use crate::logging::Log;
 
 /// How often the keeper is told where a few phones are.
@@ -35,6 +38,11 @@ pub(super) struct Parts {
     pub(super) link: Link,
     pub(super) store: Store,
     pub(super) settings: ConfigThread,
+    pub(super) backup: Option<BackupThread>,
+    pub(super) twins: Twins,
+    pub(super) lost: Lost,
+    /// What happened before the keeper was there to hear it.
+    pub(super) said: Vec<Said>,
 }
 
 /// Told to whoever wants a change while the disk does not keep up.
@@ -47,6 +55,10 @@ pub(super) struct Server<'a> {
     link: Link,
     store: Store,
     settings: ConfigThread,
+    /// It works for as long as this is here.
+    _backup: Option<BackupThread>,
+    twins: Twins,
+    lost: Lost,
     log: &'a Log,
     progress_pause: Duration,
     next_progress: Instant,
@@ -67,13 +79,16 @@ pub(super) struct Server<'a> {
 impl<'a> Server<'a> {
     /// Ready for its first turn.
     pub(super) fn new(parts: Parts, log: &'a Log, timings: Timings) -> Self {
-        let Parts { node, endpoints, link, store, settings } = parts;
-        Self {
+        let Parts { node, endpoints, link, store, settings, backup, twins, lost, said } = parts;
+        let mut server = Self {
             node,
             endpoints,
             link,
             store,
             settings,
+            _backup: backup,
+            twins,
+            lost,
             log,
             progress_pause: timings.progress,
             next_progress: Instant::ZERO,
@@ -85,7 +100,15 @@ impl<'a> Server<'a> {
             answers: BTreeMap::new(),
             next_answer: 0,
             stop: None,
-        }
+        };
+        said.into_iter().for_each(|said| server.say(clock::now(), said));
+        server
+    }
+
+    /// For the log, and for whoever asks what happened.
+    fn say(&mut self, now: Instant, (kind, sentence): Said) {
+        self.log.say(&sentence);
+        self.facts.tell(now, kind, sentence);
     }
 
     /// Turns until there is a reason to stop.
@@ -152,6 +175,9 @@ impl<'a> Server<'a> {
                     self.node.handle(now, Input::LinkUp);
                 }
                 LinkEvent::Frame(Class::Hot, bytes) => self.node.handle(now, Input::Frame(bytes)),
+                LinkEvent::Frame(Class::Ops, bytes) if twins::is_ours(&bytes) => {
+                    self.twins.hear(&bytes);
+                }
                 LinkEvent::Frame(Class::Ops, bytes) => {
                     let told = self.settings.message(bytes);
                     self.settings_behind(told);
@@ -164,6 +190,7 @@ impl<'a> Server<'a> {
                     self.facts.tell(now, "server_link_down", down);
                     // Where it hears that too late, the next connection begins the exchange anew.
                     let _ = self.settings.link(false);
+                    self.twins.cut();
                     self.node.handle(now, Input::LinkDown);
                 }
                 LinkEvent::Foreign { address, why } => {
@@ -177,6 +204,13 @@ impl<'a> Server<'a> {
         for output in batch.config.drain(..) {
             self.configured(now, output);
         }
+        for aside in batch.asides.drain(..) {
+            match aside {
+                Aside::Said(said) => self.say(now, said),
+                // Where the link refuses it, whoever asked hears nothing.
+                Aside::ToTwin(message) => drop(self.link.send(Class::Ops, message)),
+            }
+        }
         for Question { wanted, author, back } in batch.questions.drain(..) {
             self.answers.retain(|_, back| !back.is_closed());
             self.next_answer += 1;
@@ -187,6 +221,7 @@ impl<'a> Server<'a> {
                     self.node.handle(now, Input::Admin { id, request, by: author });
                 }
                 Wanted::Config(ask) => self.ask(id, ask, author),
+                Wanted::Twin(ask) => self.ask_twin(id, &ask),
             }
         }
     }
@@ -202,6 +237,12 @@ impl<'a> Server<'a> {
 
     fn configured(&mut self, now: Instant, output: tandem_config::Output) {
         use tandem_config::Output as Said;
+        match self.lost.hear(&output) {
+            None => {}
+            Some(Ok(said)) => self.say(now, said),
+            // The next time that both are equal it is tried again.
+            Some(Err(error)) => self.log.say(&format!("{}: {error}", super::LOST)),
+        }
         match output {
             Said::Send(message) => match self.link.send(Class::Ops, message) {
                 // A link that is down says so.
@@ -244,6 +285,14 @@ impl<'a> Server<'a> {
         if ordered.is_err() {
             self.answer(id, Answer::Config(ConfigTold::NotDecided(TOO_MANY.to_owned())));
         }
+    }
+
+    fn ask_twin(&mut self, id: u64, ask: &TwinAsk) {
+        let (told, message) = self.twins.ask(ask);
+        if message.is_some_and(|message| self.link.send(Class::Ops, message).is_err()) {
+            self.twins.cut();
+        }
+        self.answer(id, Answer::Twin(told));
     }
 
     fn by(&self, author: String) -> By {
@@ -373,7 +422,10 @@ impl<'a> Server<'a> {
         }
         self.next_progress = now + self.progress_pause;
         self.told = standing;
-        events.keeper().say(&ServerMessage::Progress(self.progress(now)))
+        events.keeper().say(&match self.lost.is() {
+            true => ServerMessage::Waiting(self.turns),
+            false => ServerMessage::Progress(self.progress(now)),
+        })
     }
 
     fn progress(&self, now: Instant) -> Progress {

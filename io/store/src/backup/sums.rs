@@ -11,7 +11,7 @@ use super::{Kind, begin_reading};
 use crate::file::{FILE_NAME, OpenError};
 
 /// Positions of a reign whose log records are summed up together.
-const POSITIONS: i64 = 65_536;
+const POSITIONS: i64 = 8_192;
 
 /// Log records that are summed up together: those of a part of a reign. On both servers a record has the
 /// same stamp.
@@ -41,12 +41,14 @@ impl Sums {
     }
 }
 
-/// Reads the tables at `tables` and the journal in `folder`, each as it is at one moment.
+/// Reads the tables at `tables` and the journal in `folder`, each as it is at one moment. Of the log records
+/// only those that ended at `since` (microseconds since 1970) or later: older ones may be deleted by now, on
+/// one server before the other.
 ///
 /// # Errors
 ///
 /// One of the files cannot be read.
-pub fn sums(tables: &Path, folder: &Path) -> Result<Sums, OpenError> {
+pub fn sums(tables: &Path, folder: &Path, since: Option<i64>) -> Result<Sums, OpenError> {
     let mut sums = Sums::default();
     let connection = begin_reading(Kind::Tables, tables)?;
     sum_tables(&connection, &mut sums).map_err(|error| OpenError::of_sqlite(tables, &error))?;
@@ -57,29 +59,39 @@ pub fn sums(tables: &Path, folder: &Path) -> Result<Sums, OpenError> {
         *count += 1;
         sum.iter_mut().zip(hash).for_each(|(sum, byte)| *sum ^= byte);
     };
-    let every = "SELECT reign, seq, key, body FROM log_record";
-    let read = read_log(&connection, every, &[], &mut each);
+    let read = young(&connection, since).and_then(|young| {
+        let every = format!("SELECT reign, seq, key, body FROM log_record WHERE {young}");
+        read_log(&connection, &every, &[], &mut each)
+    });
     read.map_err(|error| OpenError::of_sqlite(&path, &error))?;
     Ok(sums)
 }
 
-/// Every log record of one part: its key, and what stands for it.
+/// Every log record of one part that is as young: its key, and what stands for it.
 ///
 /// # Errors
 ///
 /// The journal cannot be read.
-pub fn log_part(folder: &Path, part: LogPart) -> Result<BTreeMap<Vec<u8>, [u8; 16]>, OpenError> {
+pub fn log_part(
+    folder: &Path,
+    part: LogPart,
+    since: Option<i64>,
+) -> Result<BTreeMap<Vec<u8>, [u8; 16]>, OpenError> {
     let path = folder.join(FILE_NAME);
     let connection = begin_reading(Kind::Journal, &path)?;
     let mut records = BTreeMap::new();
-    let sql = "SELECT reign, seq, key, body FROM log_record
-               WHERE reign = ? AND seq >= ? AND seq < ?";
     let first = part.part.saturating_mul(POSITIONS);
     let values = [part.reign, first, first.saturating_add(POSITIONS)];
     let mut each = |_: LogPart, key: &[u8], hash: [u8; 16]| {
         records.insert(key.to_vec(), hash);
     };
-    let read = read_log(&connection, sql, &values, &mut each);
+    let read = young(&connection, since).and_then(|young| {
+        let sql = format!(
+            "SELECT reign, seq, key, body FROM log_record
+             WHERE reign = ? AND seq >= ? AND seq < ? AND {young}"
+        );
+        read_log(&connection, &sql, &values, &mut each)
+    });
     read.map_err(|error| OpenError::of_sqlite(&path, &error))?;
     Ok(records)
 }
@@ -103,6 +115,17 @@ fn sum_tables(connection: &Connection, sums: &mut Sums) -> rusqlite::Result<()> 
     let digests = digests.into_iter().map(|(table, digest)| (table, digest.finalize().into()));
     sums.tables = digests.collect();
     Ok(())
+}
+
+/// What to ask of a record so that only young ones are read. What never ended is as young as any.
+fn young(connection: &Connection, since: Option<i64>) -> rusqlite::Result<String> {
+    let sql = "SELECT count(*) FROM pragma_table_info('log_record') WHERE name = 'ends'";
+    let told: bool = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(match since.filter(|_| told) {
+        Some(since) => format!("(ends IS NULL OR ends >= {since})"),
+        // In a file of the first version nothing is ever deleted.
+        None => String::from("true"),
+    })
 }
 
 /// Takes a log record: where it is, its key, what stands for it.

@@ -1,0 +1,273 @@
+//! `tandem verify`: whether everything is as it was written, here and against the other machine.
+//!
+//! It counts what it looks at: what was not looked at is not well.
+
+mod pair;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+use tandem_journal::Record;
+use tandem_node::{CDR_PREFIX, EVENTS_PREFIX, is_newer, read_cdr, read_events};
+use tandem_os::entropy;
+use tandem_store::backup::{self, Kind};
+use tandem_store::{Reader, WallClock};
+use tandem_types::{Dice, Seat};
+
+use super::backup::{CONTENTS, Shown};
+use super::print_json;
+use super::restore::Opened;
+use crate::cli::Failure;
+use crate::config::Config;
+
+/// Records that are read in one go.
+const PAGE: usize = 1_000;
+/// Faults of one thing that are told, at most; the others are counted.
+const FAULTS_MAX: usize = 20;
+
+/// The options of `tandem verify`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VerifyArgs {
+    /// Check a backup instead of this machine
+    #[arg(long, value_name = "BACKUP")]
+    backup: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found about one thing.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    /// The file, the folder, or the other machine.
+    what: String,
+    /// How many of what were looked at; empty: it was not looked at.
+    looked_at: String,
+    /// What is wrong.
+    faults: Vec<String>,
+    /// Faults beyond those.
+    more: usize,
+    /// What to do about it.
+    advice: &'static str,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, advice: &'static str) -> Self {
+        let what = what.into();
+        Self { what, looked_at: String::new(), faults: Vec::new(), more: 0, advice }
+    }
+
+    fn fault(&mut self, what: impl Into<String>) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(what.into());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        self.faults.is_empty() && !self.looked_at.is_empty()
+    }
+}
+
+/// What to do about a damaged file of this machine.
+const REBUILD: &str = "stop this machine (`systemctl stop tandem-keeper`), rename the file, start it again: \
+                       everything comes back from the other machine; where there is none, `tandem restore`";
+/// About files that are missing or wrong.
+const REFETCH: &str =
+    "rename the file: it comes back from the other machine; where that lacks it, from a backup";
+/// About a damaged backup.
+const DISCARD: &str = "make another one; do not rely on this one";
+
+/// `tandem verify`.
+pub(crate) fn verify(
+    load: impl Fn() -> Result<Config, Failure>,
+    args: &VerifyArgs,
+) -> Result<(), Failure> {
+    let findings = match &args.backup {
+        Some(from) => of_backup(from)?,
+        None => of_machine(&load()?),
+    };
+    let good = findings.iter().filter(|finding| finding.is_good()).count();
+    if args.json {
+        print_json(&serde_json::json!({ "good": good == findings.len(), "findings": findings }))?;
+    } else {
+        findings.iter().for_each(print);
+    }
+    if good < findings.len() {
+        let (bad, all) = (findings.len() - good, findings.len());
+        return Err(Failure::Other(anyhow!("{bad} of {all} are not known to be right")));
+    }
+    if !args.json {
+        println!("everything is right: {good} of {good} looked at");
+    }
+    Ok(())
+}
+
+fn print(finding: &Finding) {
+    let state = match (finding.looked_at.is_empty(), finding.faults.is_empty()) {
+        (true, _) => "NOT LOOKED AT",
+        (false, true) => "right",
+        (false, false) => "WRONG",
+    };
+    println!("{:<14}{state:<7}{}", finding.what, finding.looked_at);
+    for fault in &finding.faults {
+        println!("{:<14}- {fault}", "");
+    }
+    if finding.more > 0 {
+        println!("{:<14}- and {} more", "", finding.more);
+    }
+    if !finding.is_good() {
+        println!("{:<14}do: {}", "", finding.advice);
+    }
+}
+
+fn of_machine(config: &Config) -> Vec<Finding> {
+    let mut shown = Shown::on_terminal();
+    let mut findings = of_folder(&config.state, config.seat, REBUILD, &mut shown);
+    shown.show("the other machine");
+    findings.push(pair::compare(config));
+    shown.clear();
+    findings
+}
+
+fn of_backup(from: &Path) -> Result<Vec<Finding>, Failure> {
+    let mut shown = Shown::on_terminal();
+    shown.show("reading the backup");
+    let opened = Opened::open(from)?;
+    let mut list = Finding::new("manifest.json", DISCARD);
+    let (files, bytes) = (opened.manifest.files.len(), opened.manifest.bytes());
+    list.looked_at = format!("{files} files, {}", super::backup::size(bytes));
+    let mut findings = vec![list];
+    findings.extend(of_folder(&opened.folder, opened.manifest.seat, DISCARD, &mut shown));
+    shown.clear();
+    Ok(findings)
+}
+
+/// The databases and the contents in a folder.
+fn of_folder(folder: &Path, seat: Seat, advice: &'static str, shown: &mut Shown) -> Vec<Finding> {
+    shown.show("config.db");
+    let tables = tables(folder, seat, advice);
+    let journal = journal(folder, advice, shown);
+    shown.show("contents");
+    vec![tables, journal, contents(&folder.join(CONTENTS))]
+}
+
+fn tables(folder: &Path, seat: Seat, advice: &'static str) -> Finding {
+    let mut finding = Finding::new(tandem_config::FILE_NAME, advice);
+    let path = folder.join(tandem_config::FILE_NAME);
+    let look = || -> anyhow::Result<(Vec<String>, u64)> {
+        let setup = tandem_config::Config::setup(seat, &mut Dice::from_seed(entropy::seed()?));
+        let tables = backup::tables(&path, &setup)?;
+        let count = "SELECT count(*) FROM row_version";
+        let rows: i64 = tables.reader().query_row(count, (), |row| row.get(0))?;
+        Ok((tables.faults()?, rows.unsigned_abs()))
+    };
+    match look() {
+        Ok((faults, rows)) => {
+            faults.into_iter().for_each(|fault| finding.fault(fault));
+            finding.looked_at = format!("{rows} rows, each against the log of changes");
+        }
+        Err(error) => finding.fault(format!("{error:#}")),
+    }
+    finding
+}
+
+fn journal(folder: &Path, advice: &'static str, shown: &mut Shown) -> Finding {
+    let mut finding = Finding::new(tandem_store::FILE_NAME, advice);
+    let path = folder.join(tandem_store::FILE_NAME);
+    shown.show(tandem_store::FILE_NAME);
+    match backup::check(Kind::Journal, &path) {
+        Ok(faults) => faults.into_iter().for_each(|fault| finding.fault(fault)),
+        Err(error) => {
+            finding.fault(error.to_string());
+            return finding;
+        }
+    }
+    let mut look = || -> anyhow::Result<u64> {
+        let reader = Reader::open(folder, WallClock::system())?;
+        // The steps first: a record that is written meanwhile has its own then.
+        let (mut steps, mut alone) = (BTreeSet::new(), Vec::new());
+        let mut count = 0;
+        each(&reader, EVENTS_PREFIX, &mut |record| {
+            let body = record.body.as_deref().unwrap_or_default();
+            if is_newer(body) || read_events(body).is_some() {
+                steps.insert(record.key[EVENTS_PREFIX.len()..].to_vec());
+            } else {
+                finding.fault(format!("{}: the steps of this call cannot be read", name(record)));
+            }
+        })?;
+        each(&reader, CDR_PREFIX, &mut |record| {
+            count += 1;
+            if count % 10_000 == 0 {
+                shown.show(&format!("{}: {count} calls", tandem_store::FILE_NAME));
+            }
+            let body = record.body.as_deref().unwrap_or_default();
+            let call = &record.key[CDR_PREFIX.len()..];
+            match read_cdr(body) {
+                None if is_newer(body) => {}
+                None => finding.fault(format!("{}: the record cannot be read", name(record))),
+                Some(cdr) if cdr.call_id.as_bytes() != call => {
+                    finding.fault(format!("{}: it is the record of another call", name(record)));
+                }
+                Some(_) if !steps.contains(call) => alone.push(call.to_vec()),
+                Some(_) => {}
+            }
+        })?;
+        for call in alone {
+            // Not of a call that ended since the steps were read.
+            if reader.get(&[EVENTS_PREFIX, &call].concat())?.is_none() {
+                let call = String::from_utf8_lossy(&call).into_owned();
+                finding.fault(format!("{call}: the steps of this call are missing"));
+            }
+        }
+        Ok(count)
+    };
+    match look() {
+        Ok(count) => finding.looked_at = format!("{count} calls, each with its steps"),
+        Err(error) => finding.fault(format!("{error:#}")),
+    }
+    finding
+}
+
+fn name(record: &Record) -> String {
+    String::from_utf8_lossy(&record.key).into_owned()
+}
+
+/// Every record whose key begins so, the last written first.
+fn each(reader: &Reader, prefix: &[u8], then: &mut dyn FnMut(&Record)) -> anyhow::Result<()> {
+    let mut last: Option<Record> = None;
+    loop {
+        let page = reader.log(prefix, PAGE, last.as_ref())?;
+        page.iter().for_each(&mut *then);
+        match page.into_iter().next_back() {
+            Some(record) => last = Some(record),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn contents(folder: &Path) -> Finding {
+    let mut finding = Finding::new("contents", REFETCH);
+    if !folder.exists() {
+        finding.looked_at = String::from("none");
+        return finding;
+    }
+    match tandem_files::verify_all(folder, []) {
+        Ok(report) => {
+            for content in &report.damaged {
+                finding.fault(format!("{content}: it is not what its name says"));
+            }
+            let bytes = super::backup::size(report.whole.values().sum());
+            finding.looked_at = match report.whole.len() + report.damaged.len() {
+                0 => String::from("none"),
+                count => format!("{count}, each against its name; {bytes}"),
+            };
+        }
+        Err(error) => finding.fault(format!("{}: {error}", folder.display())),
+    }
+    finding
+}

@@ -1,0 +1,206 @@
+//! The backup of every day: a thread that waits for the time, and makes one at the lowest priority.
+//!
+//! Each machine makes its own. A time that was missed is made up for at start; one that failed is tried again
+//! after an hour. The loop of the server only hears how it went.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+
+use crate::commands::{BackupOrder, LastBackup, make_backup, size};
+use crate::config::{BackupTable, Config};
+use crate::logging::Time;
+
+/// A backup that failed is tried again after this.
+const RETRY: Duration = Duration::from_secs(3_600);
+
+/// The clock on the wall is looked at so often: it may be set.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Pause after every part that is copied (1 MiB): others have the disk meanwhile.
+const PART_PAUSE: Duration = Duration::from_millis(10);
+
+/// How nice the thread is to others: most.
+pub(super) const NICE: i32 = 19;
+
+/// What is to be told: a name that stays, and a sentence.
+pub(super) type Said = (&'static str, String);
+
+/// The thread. What it is making is dropped when this is.
+pub(super) struct BackupThread {
+    stop: Option<Sender<()>>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl BackupThread {
+    /// Waits for the time, where the configuration names one. `report` is called from the thread.
+    pub(super) fn start(
+        config: &Config,
+        path: &Path,
+        report: impl Fn(Said) + Send + 'static,
+    ) -> std::io::Result<Option<Self>> {
+        let Some(table) = config.backup.clone() else { return Ok(None) };
+        let (stop, inbox) = channel();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let daily = Daily {
+            config: config.clone(),
+            path: path.to_owned(),
+            table,
+            stopping: Arc::clone(&stopping),
+        };
+        let work = move || {
+            // Of this thread only; a refusal costs nothing else.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            loop {
+                if daily.is_due() {
+                    report(daily.make());
+                }
+                match inbox.recv_timeout(LOOK) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name(String::from("backup")).spawn(work)?;
+        Ok(Some(Self { stop: Some(stop), stopping, thread: Some(thread) }))
+    }
+}
+
+impl Drop for BackupThread {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Daily {
+    config: Config,
+    path: PathBuf,
+    table: BackupTable,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Daily {
+    fn is_due(&self) -> bool {
+        let zone = match &self.config.time_zone {
+            Some(name) => TimeZone::get(name),
+            None => TimeZone::try_system(),
+        };
+        let zone = zone.unwrap_or(TimeZone::UTC);
+        let last = LastBackup::read(&self.config.state);
+        is_due(Time::now().micros(), last.as_ref(), self.table.at_minutes, &zone)
+    }
+
+    fn make(&self) -> Said {
+        let order = BackupOrder {
+            config: &self.config,
+            path: &self.path,
+            with_secret: self.table.with_secret,
+            keep: Some(self.table.keep),
+        };
+        let made = make_backup(order, &self.table.folder, &mut |_, _, _| {
+            std::thread::sleep(PART_PAUSE);
+            !self.stopping.load(Ordering::Relaxed)
+        });
+        match made {
+            Ok(made) => {
+                let (path, bytes) = (made.path.display(), size(made.manifest.bytes()));
+                ("backup_made", format!("backup complete: {path} ({bytes})"))
+            }
+            Err(error) => ("backup_failed", format!("the backup failed: {error:#}")),
+        }
+    }
+}
+
+/// Whether the last time of the day has passed without a backup. One that was made by hand counts; so does
+/// a clock that was set back behind the last one, for a day.
+fn is_due(now: i64, last: Option<&LastBackup>, at_minutes: u16, zone: &TimeZone) -> bool {
+    let Some(last) = last else { return true };
+    let good = last.good.as_ref().map_or(i64::MIN, |good| good.micros);
+    let retry = i64::try_from(RETRY.as_micros()).unwrap_or(i64::MAX);
+    let tried = last.tried_micros;
+    if last.error.is_some() && (tried..tried.saturating_add(retry)).contains(&now) {
+        return false;
+    }
+    good < latest(now, at_minutes, zone)
+}
+
+/// The last moment up to now at which the clock showed that time of the day.
+fn latest(now: i64, at_minutes: u16, zone: &TimeZone) -> i64 {
+    let stamp = Timestamp::from_microsecond(now).unwrap_or(Timestamp::UNIX_EPOCH);
+    let today = zone.to_datetime(stamp).date();
+    let hour = i8::try_from(at_minutes / 60).unwrap_or(0);
+    let minute = i8::try_from(at_minutes % 60).unwrap_or(0);
+    let moment = |local: DateTime| {
+        // An hour that a change of the clocks leaves out comes an hour later.
+        zone.to_timestamp(local).map_or(i64::MIN, Timestamp::as_microsecond)
+    };
+    let days = [0, 1].into_iter().map(|back| today.saturating_sub(back.days()));
+    let moments = days.map(|day| moment(day.at(hour, minute, 0, 0)));
+    moments.filter(|at| *at <= now).max().unwrap_or(i64::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::GoodBackup;
+
+    fn micros(text: &str) -> i64 {
+        text.parse::<Timestamp>().unwrap().as_microsecond()
+    }
+
+    fn last(good: &str, failed: Option<&str>) -> LastBackup {
+        let good = GoodBackup { micros: micros(good), path: String::new(), bytes: 0 };
+        LastBackup {
+            tried_micros: failed.map_or(good.micros, micros),
+            error: failed.map(str::to_owned),
+            good: Some(good),
+        }
+    }
+
+    #[test]
+    fn a_backup_is_due_once_a_day_in_its_zone_also_when_its_time_was_missed() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let due = |now: &str, last: &LastBackup| is_due(micros(now), Some(last), 195, &zone);
+        // 03:15 in Berlin is 02:15 UTC in November.
+        let made = last("2026-11-22T02:15:03Z", None);
+        assert!(!due("2026-11-22T23:00:00Z", &made));
+        assert!(!due("2026-11-23T02:14:59Z", &made));
+        assert!(due("2026-11-23T02:15:00Z", &made));
+        assert!(due("2026-11-25T12:00:00Z", &made), "the machine was off");
+        let by_hand = last("2026-11-23T02:00:00Z", None);
+        assert!(due("2026-11-23T02:15:00Z", &by_hand), "its time was not over yet");
+        assert!(is_due(micros("2026-11-23T12:00:00Z"), None, 195, &zone), "never made");
+    }
+
+    #[test]
+    fn a_backup_that_failed_is_tried_again_after_an_hour() {
+        let zone = TimeZone::UTC;
+        let failed = last("2026-11-22T03:15:03Z", Some("2026-11-23T03:15:00Z"));
+        let due = |now: &str| is_due(micros(now), Some(&failed), 195, &zone);
+        assert!(!due("2026-11-23T04:14:59Z"));
+        assert!(due("2026-11-23T04:15:00Z"));
+        assert!(due("2026-11-23T03:14:59Z") == false, "its time is not over");
+        assert!(due("2026-11-24T03:15:00Z"));
+    }
+
+    #[test]
+    fn an_hour_that_the_clocks_leave_out_has_its_backup() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        // 02:30 does not exist on 2027-03-28.
+        let at = latest(micros("2027-03-28T12:00:00Z"), 150, &zone);
+        assert_eq!(at, micros("2027-03-28T01:30:00Z"));
+    }
+}

@@ -1,0 +1,11 @@
+//! Backups of real pairs: made while they run, cut off, damaged, put back on one machine, on both, on a new
+//! one; and what becomes of a pair whose files are damaged.
+
+// What fails here fails the test.
+#![allow(clippy::unwrap_used)]
+#![allow(unreachable_pub, reason = "shared by files of one test, not a crate's interface")]
+
+mod damage;
+mod machines;
+mod make;
+mod restore;
