@@ -204,6 +204,13 @@ impl Op {
         if bytes.len() > OP_BYTES_MAX { Err(OpError::TooLong) } else { Ok(bytes) }
     }
 
+    /// The name of an encoded op, without reading the rest of it.
+    pub fn id_of(bytes: &[u8]) -> Option<OpId> {
+        let (version, rest) = bytes.split_first()?;
+        let (id, _) = postcard::take_from_bytes(rest).ok()?;
+        (*version == OP_VERSION).then_some(id)
+    }
+
     /// Reads an op.
     ///
     /// # Errors
