@@ -333,6 +333,7 @@ impl ServerProcess {
             link_heard: status.link_heard,
             peer_serving: status.peer_serving,
             peer_epoch: status.peer_epoch,
+            config: None,
         }
     }
 }

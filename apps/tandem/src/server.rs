@@ -17,6 +17,7 @@ mod commands;
 mod endpoints;
 mod events;
 mod keeper_line;
+mod likeness;
 mod lost;
 mod settings;
 mod told;

@@ -22,6 +22,7 @@ mod event;
 mod exchange;
 mod fact;
 mod keeper;
+mod likeness;
 mod messages;
 mod outlook;
 mod reach;
@@ -39,6 +40,7 @@ pub use event::{Event, KIND_MAX, Known, SENTENCE_MAX, case_name};
 pub use exchange::{AT_HAND_MAX, Exchange, LINE_MAX, PARCEL_MAX, Parcel, is_parcel};
 pub use fact::Fact;
 pub use keeper::Keeper;
+pub use likeness::{Likeness, changes};
 pub use messages::{
     KeeperMessage, MESSAGE_MAX, OperatorAnswer, OperatorRequest, Progress, Refused, ServerFact,
     ServerMessage, VERSION, decode, encode,

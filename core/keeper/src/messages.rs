@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tandem_types::{Duration, Epoch, Role, Seq};
 
+use crate::likeness::Likeness;
 use crate::status::Status;
 
 /// Version of the messages.
@@ -77,6 +78,8 @@ pub struct Progress {
     pub peer_serving: Option<bool>,
     /// The reign that the twin's server serves or follows, as it said last on the link.
     pub peer_epoch: Option<Epoch>,
+    /// How the configuration stands to that of the twin; `None`: the two were not compared yet.
+    pub config: Option<Likeness>,
 }
 
 /// From the keeper to its server.

@@ -17,6 +17,7 @@ use crate::authority::{Authority, Unwritten};
 use crate::document;
 use crate::edits::{self, UserId};
 use crate::schema::{MIGRATIONS, SCHEMA};
+use crate::standing::Standing;
 use crate::upkeep::Upkeep;
 use crate::view::View;
 
@@ -72,6 +73,8 @@ pub enum Output {
     },
     /// This is different now.
     Changed(Vec<Edit>),
+    /// How it stands to the twin's is another than before; `None`: the two are not compared.
+    Standing(Option<Standing>),
     /// For the log.
     Fact(Fact),
     /// The disk fails, or the file: nothing of what was just to be done is done.
@@ -110,6 +113,8 @@ pub struct Config {
     failed: Option<String>,
     /// Asked before anything is written, where there is one.
     authority: Option<Box<dyn Authority>>,
+    /// What was told of it last.
+    standing: Option<Standing>,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -157,6 +162,7 @@ impl Config {
             greeting_until: None,
             failed: None,
             authority: None,
+            standing: None,
             outputs,
         })
     }
@@ -406,6 +412,12 @@ impl Config {
             let (id, asked) = (waiting.id, waiting.asked);
             self.waiting.pop_front();
             self.done(id, asked);
+        }
+        let there = self.exchange.sync().there().filter(|_| self.linked);
+        let standing = there.map(|there| Standing::of(self.tables().seen(), there));
+        if standing != self.standing {
+            self.standing = standing;
+            self.outputs.push_back(Output::Standing(standing));
         }
     }
 

@@ -18,6 +18,7 @@ mod document;
 mod edits;
 mod kinds;
 mod schema;
+mod standing;
 mod upkeep;
 mod view;
 
@@ -28,4 +29,5 @@ pub use authority::Authority;
 pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT, Work};
 pub use kinds::{ColumnKind, column_kinds};
 pub use schema::{MIGRATIONS, SCHEMA};
+pub use standing::Standing;
 pub use upkeep::{CHECK_PAUSE, VERIFY_WAIT};

@@ -172,7 +172,11 @@ impl From<ConnectionError> for Failure {
             | ConnectionError::LocallyClosed
             | ConnectionError::CidsExhausted => return Self::Other,
         };
-        if TLS_ALERTS.contains(&code) { Self::Foreign(error.to_string()) } else { Self::Other }
+        if TLS_ALERTS.contains(&code) {
+            Self::Foreign(format!("it does not know the secret of this pair ({error})"))
+        } else {
+            Self::Other
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 
 use anyhow::anyhow;
 use tandem_keeper::{
-    OperatorAnswer, OperatorRequest, PathStatus, Reach, ServiceState, ServiceStatus, Status,
-    SwitchStatus, TwinStatus, When,
+    Likeness, OperatorAnswer, OperatorRequest, PathStatus, Reach, ServiceState, ServiceStatus,
+    Status, SwitchStatus, TwinStatus, When,
 };
 use tandem_node::BlockRow;
 use tandem_types::{Role, Seat};
@@ -148,7 +148,11 @@ fn page(status: &Status, now: Time, paint: Paint) -> String {
         line("", format!("now: {}", status.standing));
     }
     line("twin", twin_words(status.seat.other(), status.twin.as_ref(), paint));
+    if let Some(words) = foreign_words(status) {
+        line("", paint.bad(&words));
+    }
     line("protected", protected_words(status, paint));
+    line("config", config_words(status, paint));
     if let Some(switch) = &status.switch {
         line("switchover", switch_words(switch));
     }
@@ -258,11 +262,52 @@ fn twin_words(seat: Seat, twin: Option<&TwinStatus>, paint: Paint) -> String {
     words
 }
 
+/// A stranger of longer ago is of the past.
+const STRANGER_MS: u64 = 60_000;
+
+/// Why nobody is there who could be the twin, and what to do.
+fn foreign_words(status: &Status) -> Option<String> {
+    let (here, there) = (status.seat, status.seat.other());
+    if status.same_seat {
+        return Some(format!(
+            "the other machine is set up as {here} too: set up as {there} the one that should be that, \
+             by `tandem init` and the code of this pair; until then neither begins to serve"
+        ));
+    }
+    let is_heard = status.twin.as_ref().is_some_and(|twin| twin.heard);
+    let is_new = status.stranger_ms_ago.is_some_and(|ago| ago < STRANGER_MS);
+    (is_new && !is_heard).then(|| {
+        String::from(
+            "a machine that does not know the secret of this pair sends to the heartbeat port: is the \
+             other machine set up with the code of this pair?",
+        )
+    })
+}
+
+/// Calls, logins and call records are in the journal; users, numbers and settings are beside it.
 fn protected_words(status: &Status, paint: Paint) -> String {
-    if status.is_protected() {
+    if status.is_protected() && likeness(status).is_some_and(|likeness| likeness.is_equal()) {
         paint.good("yes: a takeover would lose nothing")
+    } else if status.is_protected() {
+        let but = paint.bad("but the configuration is not known to be equal");
+        format!("{}, {but}", paint.good("calls, logins and call records: yes"))
     } else {
         paint.bad("NO: what happens now is on one machine only")
+    }
+}
+
+/// How the configuration stands to that of the other machine, as the server of this one knows.
+pub(super) fn likeness(status: &Status) -> Option<Likeness> {
+    status.server.as_ref()?.what.config
+}
+
+fn config_words(status: &Status, paint: Paint) -> String {
+    match (likeness(status), &status.server) {
+        (Some(likeness), _) => paint.judged(likeness.is_equal(), &likeness.to_string()),
+        (None, Some(_)) => {
+            paint.bad("not compared with that of the other machine: no link to its server")
+        }
+        (None, None) => paint.bad("unknown: the server of this machine does not run"),
     }
 }
 

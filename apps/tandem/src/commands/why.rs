@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use serde_json::json;
 use tandem_keeper::{
     Event, Fact, Misfortune, OperatorAnswer, OperatorRequest, Outlook, ServiceState, Status,
+    changes,
 };
 use tandem_types::Seat;
 
 use super::events::{evidence_words, load};
-use super::status::span;
+use super::status::{likeness, span};
 use super::{print_json, unexpected};
 use crate::cli::{Failure, Json};
 use crate::config::{Config, wrap};
@@ -31,6 +32,7 @@ pub(crate) fn why(config: &Config, json: Json) -> Result<(), Failure> {
             "since_ms": status.since_ms, "why": status.why, "standing": status.standing,
             "protected": status.is_protected(), "active": status.active_seat(),
             "last_change": status.history.first(), "outlook": status.outlooks(),
+            "config": likeness(&status),
         }));
     }
     print!("{}", page(&status));
@@ -71,6 +73,7 @@ fn page(status: &Status) -> String {
         "The pair is NOT protected: what happens now is on one machine only."
     };
     page.line("", protected);
+    page.line("", &configuration(status));
     for service in status.services.iter().filter(|s| s.state == ServiceState::Resting) {
         let exit = service.last_exit.as_ref().map_or(String::new(), |exit| format!(" ({exit})"));
         let next = span(service.next_start_ms.unwrap_or_default());
@@ -86,6 +89,30 @@ fn page(status: &Status) -> String {
         page.line("if", &words(active, &outlook));
     }
     page.0
+}
+
+/// What of the configuration would be missing if the other machine had to go on alone.
+fn configuration(status: &Status) -> String {
+    let (here, there) = (status.seat, status.seat.other());
+    let Some(likeness) = likeness(status) else {
+        return format!(
+            "The configuration was not compared with that of the {there}: what was changed here since they \
+             heard each other last is on one machine only."
+        );
+    };
+    let mut words = format!("Configuration: {likeness}.");
+    if likeness.twin_lacks > 0 {
+        let changes = changes(likeness.twin_lacks);
+        words += &format!(
+            " If this machine died now, the {there} would go on without {changes}; they come back with this \
+             machine, and are LOST with its disk."
+        );
+    }
+    if likeness.here_lacks > 0 {
+        let changes = changes(likeness.here_lacks);
+        words += &format!(" If the {there} died now, the {here} would go on without {changes}.");
+    }
+    words
 }
 
 fn standing(status: &Status) -> String {

@@ -185,6 +185,16 @@ impl Snapshot {
         page.gauge("calls_active", "Calls that are up.", report.calls);
         page.gauge("registrations_active", "Contacts that are registered.", report.bindings);
         page.gauge("journal_seq", "Newest entry of the server's journal.", report.last_seq.0);
+        let compared = "The configuration is compared with that of the other machine.";
+        page.gauge("config_compared", compared, flag(report.config.is_some()));
+        let Some(config) = report.config else { return };
+        let behind = "Changes of the configuration that the other machine has not on its disk.";
+        page.gauge("config_behind", behind, config.twin_lacks);
+        let lacking = "Changes of the configuration that the other machine has and this one lacks.";
+        page.gauge("config_lacking", lacking, config.here_lacks);
+        let lag = Duration::from_millis(config.late_ms).as_secs_f64();
+        let what = "How long the other machine has lacked the oldest change that it lacks.";
+        page.gauge("replication_lag_seconds", what, lag);
     }
 
     /// What is looked up when somebody asks, by the thread that answers.
@@ -213,6 +223,7 @@ impl Snapshot {
             ("stale", beats.stale),
             ("strange", beats.strange),
             ("other_version", beats.other_version),
+            ("same_seat", beats.same_seat),
         ];
         for (result, count) in counters {
             page.line("heartbeats_total", &[("result", &result)], count);

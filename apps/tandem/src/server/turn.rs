@@ -20,6 +20,7 @@ use super::commands::{Answer, Question, Wanted};
 use super::endpoints::{Endpoints, Sent};
 use super::events::{Batch, Events};
 use super::keeper_line::Heard;
+use super::likeness::Follower;
 use super::lost::Lost;
 use super::settings::{Behind, ConfigThread};
 use super::told::Told;
@@ -28,6 +29,8 @@ use crate::logging::Log;
 
 /// How often the keeper is told where a few phones are.
 const PHONES_PAUSE: Duration = Duration::from_secs(5);
+/// The same stranger is told of once in this time.
+const FOREIGN_PAUSE: Duration = Duration::from_secs(60);
 /// Pause between two looks at the clock on the wall.
 const WALL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -70,6 +73,10 @@ pub(super) struct Server<'a> {
     told: Option<Standing>,
     /// What the keeper is to keep.
     facts: Told,
+    /// How the configuration stands to that of the twin.
+    likeness: Follower,
+    /// Who wanted to be the twin and is not, and when that was told.
+    foreign: Option<(Instant, String)>,
     answers: BTreeMap<u64, oneshot::Sender<Answer>>,
     next_answer: u64,
     /// Why to stop.
@@ -97,6 +104,8 @@ impl<'a> Server<'a> {
             turns: 0,
             told: None,
             facts: Told::new(clock::now()),
+            likeness: Follower::default(),
+            foreign: None,
             answers: BTreeMap::new(),
             next_answer: 0,
             stop: None,
@@ -194,7 +203,16 @@ impl<'a> Server<'a> {
                     self.node.handle(now, Input::LinkDown);
                 }
                 LinkEvent::Foreign { address, why } => {
-                    self.log.say(&format!("{address} is not the twin: {why}"));
+                    let text = format!("{address} is not the twin: {why}");
+                    // It tries again and again.
+                    let is_old = self.foreign.as_ref().is_some_and(|(at, told)| {
+                        *told == text && now < *at + FOREIGN_PAUSE
+                    });
+                    if !is_old {
+                        self.log.say(&text);
+                        self.facts.tell(now, "server_foreign", text.clone());
+                        self.foreign = Some((now, text));
+                    }
                 }
             }
         }
@@ -255,6 +273,7 @@ impl<'a> Server<'a> {
             Said::Edited { id, result } => self.node.handle(now, Input::Edited { id, result }),
             Said::Changed(edits) => self.node.handle(now, Input::Changed(edits)),
             Said::Told { id, told } => self.answer(id, Answer::Config(told)),
+            Said::Standing(standing) => self.likeness.note(now, standing),
             Said::Fact(fact) => {
                 let text = fact.to_string();
                 self.log.say(&text);
@@ -445,6 +464,7 @@ impl<'a> Server<'a> {
             link_heard: status.link_heard,
             peer_serving: status.peer_serving,
             peer_epoch: status.peer_epoch,
+            config: self.likeness.likeness(now),
         }
     }
 }

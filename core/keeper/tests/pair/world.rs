@@ -569,6 +569,7 @@ impl World {
             link_heard: server.heard.map(|(heard, _)| heard.elapsed_until(now)),
             peer_serving: server.heard.map(|(_, word)| word.serving),
             peer_epoch: server.heard.map(|(_, word)| word.holds.epoch),
+            config: None,
         }));
         let word = LinkWord { serving, in_sync: server.in_sync, holds: server.holds };
         let boot = self.machines[at].boot;
