@@ -13,6 +13,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tandem_call::{Cdr, Ending, Outcome};
+use tandem_journal::{Class, Known, Record, Write};
+use tandem_store::{Reader, Settings, Store, WallClock};
+use tandem_types::{Epoch, Pii, Seat, Seq, Stamp};
 
 /// Far beyond what anything here takes, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -512,4 +516,145 @@ fn services_die_with_their_keeper() {
     machine.keeper.kill().unwrap();
     machine.keeper.wait().unwrap();
     processes.into_iter().for_each(wait_gone);
+}
+
+/// Calls that a master of an earlier life closed: between users, and with the world outside. How many days ago
+/// each ended.
+fn put_calls(config: &Path, calls: &[(&str, &str, i64)]) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_micros()).unwrap();
+    let epoch = Epoch { number: 1, seat: Seat::Master };
+    let body = |value: &Cdr| postcard::to_extend(value, vec![tandem_node::RECORD_VERSION]).unwrap();
+    let records = (1..).zip(calls).map(|(seq, (call, from, days))| {
+        let end = now - days * 86_400_000_000;
+        let text = |text: &str| Pii::new(text.to_owned());
+        let cdr = Cdr {
+            call_id: (*call).to_owned(),
+            origination_number: text(from),
+            origination_name: text(""),
+            called_number: text("10"),
+            called_name: text("Anna"),
+            destination_number: text("10"),
+            destination_name: text("Anna"),
+            start: end - 9_000_000,
+            delivered: Some(end - 8_000_000),
+            connect: Some(end - 7_000_000),
+            end: Some(end),
+            outcome: Some(Outcome::Answered),
+            ending: Some(Ending::Caller),
+            sip_status: 200,
+            q850_cause: 16,
+            origination_device: format!("sip:{from}@192.0.2.7 udp 192.0.2.7:5060"),
+            destination_device: "sip:anna@192.0.2.6 udp 192.0.2.6:5060".into(),
+        };
+        let age = tandem_types::Duration::from_secs(u64::try_from(*days).unwrap() * 86_400);
+        let key = format!("cdr/{call}").into_bytes();
+        Record {
+            class: Class::Log,
+            key,
+            stamp: Stamp { epoch, seq: Seq(seq) },
+            age,
+            body: Some(body(&cdr)),
+        }
+    });
+    let mut known = Known::new();
+    known.learn(Stamp { epoch, seq: Seq(calls.len() as u64) });
+    let settings = Settings { end_of: tandem_node::end_of_record, ..Settings::default() };
+    let (store, _) = Store::open(&config.with_file_name("state"), settings, |_| {}).unwrap();
+    store.write(Write::Records(records.collect()), true, 1).unwrap();
+    store.write(Write::Learn(known), true, 2).unwrap();
+}
+
+impl Pair {
+    /// As [`Pair::up`], with calls on the disk of the master; until both machines show them.
+    fn up_with(calls: &[(&str, &str, i64)]) -> Self {
+        let (folder, here, there) = set_up();
+        put_calls(&here, calls);
+        let (mut master, mut standby) = (Machine::start(here), Machine::start(there));
+        master.wait_role("active");
+        standby.wait_role("passive");
+        master.wait_protected();
+        let pair = Self { master, standby, _folder: folder };
+        for machine in [&pair.master, &pair.standby] {
+            machine.wait_calls(calls.len());
+        }
+        pair
+    }
+}
+
+impl Machine {
+    fn wait_calls(&self, wanted: usize) {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let calls = self.json(&["cdr", "list", "--json"]);
+            if calls.as_array().unwrap().len() == wanted {
+                return;
+            }
+            assert!(Instant::now() < until, "{wanted} expected: {calls:#}");
+        }
+    }
+}
+
+#[test]
+fn call_records_are_exported_masked_in_three_forms_on_either_machine_of_a_live_pair() {
+    let pair = Pair::up_with(&[("one", "+4923112345", 1), ("two", "20", 0)]);
+    for (name, number) in [("anna", "10"), ("ben", "20")] {
+        let added = pair.master.command(&["user", "add", name, "--number", number]);
+        assert!(added.status.success(), "{added:?}");
+    }
+    let export = |machine: &Machine, format: &str, numbers: &str| {
+        let arguments = ["cdr", "export", "--format", format, "--numbers", numbers, "--utc"];
+        let output = machine.command(&arguments);
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("2 records, times in UTC"), "{said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for format in ["reference", "asterisk", "jsonl"] {
+        let full = export(&pair.master, format, "full");
+        assert!(full.contains("+4923112345") && full.contains("sip:+4923112345@"), "{full}");
+        for (numbers, shown) in [("last-3-hidden", "+4923112xxx"), ("hidden", "hidden")] {
+            let [one, other] =
+                [&pair.master, &pair.standby].map(|machine| export(machine, format, numbers));
+            assert_eq!(one, other, "{format}");
+            assert!(one.contains(shown) && !one.contains("12345"), "{format}: {one}");
+            // Who is a user is no secret, nor is anything else different.
+            assert!(one.contains("anna") && one.contains("20"), "{format}: {one}");
+            assert_eq!(one.lines().count(), full.lines().count());
+        }
+    }
+}
+
+#[test]
+fn old_call_records_are_shown_no_more_and_deleted_on_both_machines() {
+    let calls = [("old", "20", 40), ("within-grace", "20", 30), ("new", "20", 1)];
+    let pair = Pair::up_with(&calls);
+    let days = |machine: &Machine| machine.json(&["cdr", "retention", "--json"])["days"].clone();
+    assert_eq!(days(&pair.standby), Value::Null, "for ever, unless it is set");
+    let wrong = pair.master.command(&["cdr", "retention", "0"]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+    let set = pair.standby.command(&["cdr", "retention", "30"]);
+    assert!(set.status.success(), "{set:?}");
+    assert_eq!(String::from_utf8(set.stdout).unwrap(), "closed calls stay on record for 30 days\n");
+    for machine in [&pair.master, &pair.standby] {
+        machine.wait_calls(1);
+        let until = Instant::now() + DEADLINE;
+        while days(machine) != 30 {
+            assert!(Instant::now() < until);
+        }
+        let gone = machine.command(&["cdr", "show", "within-grace"]);
+        assert_eq!(gone.status.code(), Some(1), "not shown though it is there: {gone:?}");
+        // What is in the file without any rule.
+        let reader =
+            Reader::open(&machine.config.with_file_name("state"), WallClock::system()).unwrap();
+        while reader.get(b"cdr/old").unwrap().is_some() {
+            assert!(Instant::now() < until, "it is never deleted");
+        }
+        assert!(reader.get(b"cdr/within-grace").unwrap().is_some(), "a day longer");
+    }
+    // Who asked for it is on record, though it was asked on the machine that is passive.
+    let changes = String::from_utf8(pair.master.command(&["change", "list"]).stdout).unwrap();
+    let line = changes.lines().find(|line| line.contains("call_record_days")).unwrap();
+    let me = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    assert!(line.contains(me.trim()), "{me}: {changes}");
 }

@@ -56,14 +56,15 @@ pub(super) fn export(config: &Config, args: ExportArgs) -> Result<(), Failure> {
     order.sort_unstable();
     let mut output = Output::to(output.as_deref())?;
     let written = write(&reader, &order, format, &mask, &zone, &mut output);
-    match written.and_then(|()| Ok(output.finish()?)) {
+    let written = match written.and_then(|count| Ok(output.finish().map(|()| count)?)) {
         Err(Failure::Other(error)) if is_closed_pipe(&error) => return Ok(()),
         other => other?,
-    }
-    eprintln!("{} records, times in {}", order.len(), zone.name());
+    };
+    eprintln!("{written} records, times in {}", zone.name());
     damage.result("the others are exported")
 }
 
+/// How many were written.
 fn write(
     reader: &Reader,
     order: &[(i64, String)],
@@ -71,16 +72,19 @@ fn write(
     mask: &Mask,
     zone: &Zone,
     output: &mut Output,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
+    let mut count = 0;
     output.write(&format.header())?;
     for (_, call) in order {
-        // A record never changes once it is closed, except where its call went on after all.
+        // A record never changes once it is closed, except where its call went on after all; one may have grown
+        // too old meanwhile.
         let Some(Read::Whole(mut cdr, end)) = one(reader, call)? else { continue };
         let events = if format.has_events() { events(reader, call)? } else { None };
         mask.apply(&mut cdr);
         output.write(&format.line(&cdr, end, events.as_ref(), zone))?;
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Who is inside is asked of the server, on either machine: nothing is shown by mistake where it does not

@@ -18,7 +18,7 @@ use tandem_node::CDR_PREFIX;
 use tandem_store::{Reader, WallClock};
 use tandem_types::{Epoch, Seat, Seq, Stamp};
 
-use super::records::{Damage, Read, read, to_json};
+use super::records::{Damage, Kept, Read, damaged, read, to_json};
 use super::zone::Zone;
 use super::{HEADINGS, cells};
 use crate::cli::Failure;
@@ -154,6 +154,11 @@ fn look(config: &Config, position: Option<&Position>) -> Result<(Vec<Read>, Know
         Reader::open(&config.state, WallClock::system()).map_err(|error| error.to_string())?;
     let known = reader.known().map_err(|error| error.to_string())?;
     let Some(Position(seen)) = position else { return Ok((Vec::new(), known)) };
+    let kept = Kept::of(&reader).map_err(|failure| match failure {
+        Failure::Config(error) | Failure::Unreachable(error) | Failure::Other(error) => {
+            format!("{error:#}")
+        }
+    })?;
     let mut found = BTreeMap::new();
     let mut cursor = Cursor::default();
     loop {
@@ -171,7 +176,8 @@ fn look(config: &Config, position: Option<&Position>) -> Result<(Vec<Read>, Know
     }
     let mut all = seen.clone();
     all.merge(&known);
-    Ok((found.into_values().collect(), all))
+    let found = found.into_values().filter(|one| kept.shows(one));
+    Ok((found.chain(damaged(&reader)).collect(), all))
 }
 
 /// Rows as they come; the columns have a width that fits most.

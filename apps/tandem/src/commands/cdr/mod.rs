@@ -6,6 +6,7 @@ mod formats;
 mod mask;
 mod output;
 mod records;
+mod retention;
 mod show;
 mod zone;
 
@@ -40,6 +41,15 @@ pub(crate) enum CdrCommand {
     Export(export::ExportArgs),
     /// Show records as they are closed, until Ctrl-C; on either machine, through restarts of the server
     Follow(follow::FollowArgs),
+    /// Show or set how long closed calls stay on record, on both machines; older ones are deleted
+    Retention {
+        /// Days, or `forever`
+        #[arg(value_name = "DAYS|forever", value_parser = retention::keep)]
+        keep: Option<retention::Keep>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What is listed.
@@ -65,6 +75,7 @@ pub(crate) fn cdr(config: &Config, command: CdrCommand) -> Result<(), Failure> {
         CdrCommand::Show { call, utc, json } => show::show(config, &call, utc, json),
         CdrCommand::Export(args) => export::export(config, args),
         CdrCommand::Follow(args) => follow::follow(config, &args),
+        CdrCommand::Retention { keep, json } => retention::retention(config, keep, json),
     }
 }
 

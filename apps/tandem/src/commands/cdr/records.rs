@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tandem_call::{Cdr, Outcome};
-use tandem_journal::Record;
+use tandem_journal::{Class, Record};
 use tandem_node::{CDR_PREFIX, CallEvents, EVENTS_PREFIX, is_newer, read_cdr, read_events};
 use tandem_store::{Reader, WallClock};
 
@@ -165,17 +165,49 @@ pub(super) fn open(config: &Config) -> Result<Reader, Failure> {
     })?)
 }
 
+/// What ended before this is older than call records are kept, and is not shown, whether or not it is deleted yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept(Option<i64>);
+
+impl Kept {
+    pub(super) fn of(reader: &Reader) -> Result<Self, Failure> {
+        let retention = reader.retention().map_err(|error| anyhow!("{error}"))?;
+        let now = u64::try_from(Time::now().micros()).unwrap_or(0);
+        Ok(Self(retention.shown_from(now)))
+    }
+
+    pub(super) fn shows(self, read: &Read) -> bool {
+        match (self.0, read) {
+            (Some(from), Read::Whole(_, end)) => *end >= from,
+            (Some(_), Read::Damaged(..)) | (None, Read::Whole(..) | Read::Damaged(..)) => true,
+        }
+    }
+}
+
+/// The call records that were met and are not as they had been written.
+pub(super) fn damaged(reader: &Reader) -> Vec<Read> {
+    let of_calls = |key: &[u8]| key.starts_with(CDR_PREFIX) || key.starts_with(EVENTS_PREFIX);
+    let met = reader.take_damaged().into_iter();
+    let name = |key: Vec<u8>| String::from_utf8_lossy(&key).into_owned();
+    let met =
+        met.filter(|one| one.class == Class::Log && (of_calls(&one.key) || one.stamp.is_none()));
+    met.map(|one| Read::Damaged(name(one.key), "it is damaged: it is not as it was written"))
+        .collect()
+}
+
 /// Every record, the last closed first, until `each` says false.
 pub(super) fn newest_first(
     reader: &Reader,
     mut each: impl FnMut(Read) -> bool,
 ) -> Result<(), Failure> {
+    let kept = Kept::of(reader)?;
     let mut last: Option<Record> = None;
     loop {
         let page =
             reader.log(CDR_PREFIX, PAGE, last.as_ref()).map_err(|error| anyhow!("{error}"))?;
-        for record in &page {
-            if !each(read(record)) {
+        let found = damaged(reader).into_iter().chain(page.iter().map(read));
+        for one in found.filter(|one| kept.shows(one)) {
+            if !each(one) {
                 return Ok(());
             }
         }
@@ -190,7 +222,10 @@ pub(super) fn newest_first(
 pub(super) fn one(reader: &Reader, call: &str) -> Result<Option<Read>, Failure> {
     let key = [CDR_PREFIX, call.as_bytes()].concat();
     let record = reader.get(&key).map_err(|error| anyhow!("{error}"))?;
-    Ok(record.filter(|record| record.body.is_some()).map(|record| read(&record)))
+    let found = record.filter(|record| record.body.is_some()).map(|record| read(&record));
+    let found = found.or_else(|| damaged(reader).pop());
+    let kept = Kept::of(reader)?;
+    Ok(found.filter(|one| kept.shows(one)))
 }
 
 /// The events of this call; `None` where there are none on record.
