@@ -464,7 +464,10 @@ impl World {
             ConfigOutput::Send(bytes) => return self.link_carries(at, Cargo::Config(bytes)),
             ConfigOutput::Edited { id, result } => NodeInput::Edited { id, result },
             ConfigOutput::Changed(edits) => NodeInput::Changed(edits),
-            ConfigOutput::Fact(_) | ConfigOutput::Standing(_) | ConfigOutput::Told { .. } => return,
+            ConfigOutput::Fact(_)
+            | ConfigOutput::Standing(_)
+            | ConfigOutput::Files(_)
+            | ConfigOutput::Told { .. } => return,
             ConfigOutput::Failed(what) => {
                 return self.oracle.broken(self.now, &format!("the configuration fails: {what}"));
             }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{ChangeCommand, ConflictCommand};
+use crate::commands::{ChangeCommand, ConflictCommand, FileCommand};
 use crate::config::{Config, DEFAULT_PATH, PATH_VARIABLE, reference};
 use crate::witness::{self, WitnessCommand};
 use crate::{commands, demo, init, keeper, server};
@@ -77,6 +77,9 @@ enum Command {
     /// Emergency numbers, and where they ring
     #[command(subcommand)]
     Emergency(EmergencyCommand),
+    /// Announcements, voicemail, recordings, fax, firmware, certificates: on both machines
+    #[command(subcommand)]
+    File(FileCommand),
     /// What was changed of users, numbers and settings, by whom; and to undo it
     #[command(subcommand)]
     Change(ChangeCommand),
@@ -302,6 +305,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Cdr(command) => commands::cdr(&load()?, command)?,
         Command::Block(command) => commands::block(&load()?, command)?,
         Command::Emergency(command) => commands::emergency(&load()?, command)?,
+        Command::File(command) => commands::file(&load()?, command)?,
         Command::Change(command) => commands::changes(&load()?, command)?,
         Command::Conflict(command) => commands::conflicts(&load()?, command)?,
         Command::Backup(args) => commands::backup(&cli.config, &load()?, &args)?,

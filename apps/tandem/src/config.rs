@@ -186,6 +186,11 @@ impl Config {
         self.state.join("server.sock")
     }
 
+    /// The server's socket for contents of files.
+    pub fn files_socket(&self) -> PathBuf {
+        self.state.join("files.sock")
+    }
+
     /// The folder of what happened on both machines.
     pub fn events_folder(&self) -> PathBuf {
         self.state.join("events")

@@ -65,7 +65,7 @@ fn exchange(socket: &Path, question: &impl Serialize) -> std::io::Result<String>
 
 // The system's kinds of errors are not our enum, and have no end.
 #[allow(clippy::wildcard_enum_match_arm)]
-fn unreachable(socket: &Path, service: &str, error: &std::io::Error) -> Failure {
+pub(crate) fn unreachable(socket: &Path, service: &str, error: &std::io::Error) -> Failure {
     let socket = socket.display();
     let why = match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {

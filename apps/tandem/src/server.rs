@@ -16,6 +16,7 @@ mod backup;
 mod commands;
 mod endpoints;
 mod events;
+pub(crate) mod files;
 mod keeper_line;
 mod likeness;
 mod lost;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use tandem_files::{FOLDER_NAME, Files, Folder};
 use tandem_link::Link;
 use tandem_net::{Limits, Net};
 use tandem_node::{Input, Node};
@@ -38,9 +40,9 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::logging::Log;
+use backup::BackupThread;
 use endpoints::{Endpoints, SipSplit};
 use events::{Disks, Events};
-use backup::BackupThread;
 use keeper_line::KeeperLine;
 pub(crate) use lost::LOST;
 use lost::Lost;
@@ -108,6 +110,9 @@ async fn serve(
         tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
     })?;
     let mut lost = Lost::find(&config.state);
+    let files = config.state.join(FOLDER_NAME);
+    let opened = Folder::open(&files).and_then(Files::open);
+    let mut files = opened.with_context(|| format!("cannot use {}", files.display()))?;
     let (own, peer) = config.link_ends();
     let link = tandem_link::Config::new(config.seat, own, peer, secret.clone());
     let (link, link_events) = Link::start(link).map_err(|error| anyhow!("{error}"))?;
@@ -139,6 +144,9 @@ async fn serve(
     while let Some(output) = tables.poll_output() {
         // There is nobody yet to whom it could be equal.
         let _ = lost.hear(&output);
+        if let tandem_config::Output::Files(rows) = &output {
+            files.handle_rows(now, files::named(rows.clone()));
+        }
         if let tandem_config::Output::Changed(edits) = output {
             node.handle(now, Input::Changed(edits));
         }
@@ -148,14 +156,20 @@ async fn serve(
         let _ = changed.send(output);
     });
     let settings = settings.context("cannot start a thread")?;
+    let (files, files_events) = files::start(files, &config.files_socket())?;
     let (asides, aside_events) = mpsc::unbounded_channel();
     let twins = Twins::new(&config.state, asides.clone());
     let backup = BackupThread::start(config, path, move |said| {
         let _ = asides.send(Aside::Said(said));
     });
     let backup = backup.context("cannot start a thread")?;
-    let disks = Disks { store: store_events, config: config_events, asides: aside_events };
+    let disks = Disks {
+        store: store_events,
+        config: config_events,
+        files: files_events,
+        asides: aside_events,
+    };
     let events = Events::new(net_events, link_events, disks, questions, keeper, signals)?;
-    let parts = Parts { node, endpoints, link, store, settings, backup, twins, lost, said };
+    let parts = Parts { node, endpoints, link, store, settings, files, backup, twins, lost, said };
     Server::new(parts, log, config.timings()).run(events).await
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use tandem_oplog::{Change, Column, DELETED, Op, OpId, Origin, Value, Written};
 use tandem_store::tables::{Batch, By, ChangeError, Conflict, Tables, Undecided};
 
-use crate::schema::{COUNTERS, LOGINS, NUMBERS, SCHEMA, USERS};
+use crate::files::{self, FileId, FileRow, NewFile};
+use crate::schema::{COUNTERS, FILES, LOGINS, NUMBERS, SCHEMA, USERS};
 
 /// Changes shown at most.
 pub const HISTORY_MAX: usize = 10_000;
@@ -53,6 +54,20 @@ pub enum Ask {
         /// Which of [`ConflictRow::lost`], from 1 on.
         which: usize,
     },
+    /// Every version of every file.
+    Files {
+        /// Of one class only.
+        class: Option<String>,
+    },
+    /// A file, whose content is here already.
+    FileAdd(NewFile),
+    /// A file is removed, with all its versions.
+    FileRemove {
+        /// What it is for.
+        class: String,
+        /// What it is called.
+        name: String,
+    },
     /// Whether the file is what was written into it, and both servers hold the same. What differs is put right.
     Verify,
 }
@@ -63,13 +78,16 @@ impl Ask {
         match self {
             Self::Changes { .. }
             | Self::Conflicts
+            | Self::Files { .. }
             | Self::Verify
             | Self::Export { .. }
             | Self::Import { apply: false, .. } => false,
             Self::Import { apply: true, .. }
             | Self::Undo { .. }
             | Self::Keep { .. }
-            | Self::Restore { .. } => true,
+            | Self::Restore { .. }
+            | Self::FileAdd(_)
+            | Self::FileRemove { .. } => true,
         }
     }
 }
@@ -82,6 +100,8 @@ pub enum Told {
     ChangeList(Vec<ChangeRow>),
     /// What is undecided.
     ConflictList(Vec<ConflictRow>),
+    /// Files, the latest version first.
+    FileList(Vec<FileRow>),
     /// Everything.
     Document(String),
     /// What a document would change, a line each.
@@ -165,14 +185,21 @@ pub(crate) fn tell(tables: &Tables, ask: &Ask) -> rusqlite::Result<Option<Told>>
             let people = People::read(tables.reader())?;
             let undecided = tables.undecided()?;
             let rows = undecided.iter().map(|one| conflict(tables, &people, one));
-            Ok(Some(Told::ConflictList(rows.collect::<rusqlite::Result<_>>()?)))
+            let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            rows.extend(files::conflicts(tables.reader())?);
+            Ok(Some(Told::ConflictList(rows)))
+        }
+        Ask::Files { class } => {
+            files::list(tables.reader(), class.as_deref()).map(Told::FileList).map(Some)
         }
         Ask::Verify
         | Ask::Export { .. }
         | Ask::Import { .. }
         | Ask::Undo { .. }
         | Ask::Keep { .. }
-        | Ask::Restore { .. } => Ok(None),
+        | Ask::Restore { .. }
+        | Ask::FileAdd(_)
+        | Ask::FileRemove { .. } => Ok(None),
     }
 }
 
@@ -181,13 +208,17 @@ pub(crate) fn carry_out(
     batch: &mut Batch<'_>,
     by: &By,
     ask: &Ask,
+    new_id: impl FnOnce() -> FileId,
 ) -> Result<Option<OpId>, ChangeError<rusqlite::Error>> {
     match ask {
         Ask::Undo { id } => undo(batch, by, id),
-        Ask::Keep { name } => decide(batch, by, name, None),
-        Ask::Restore { name, which } => decide(batch, by, name, Some(*which)),
+        Ask::Keep { name } => decide(batch, by, name, None, new_id),
+        Ask::Restore { name, which } => decide(batch, by, name, Some(*which), new_id),
+        Ask::FileAdd(new) => files::add(batch, by, new),
+        Ask::FileRemove { class, name } => files::remove(batch, by, class, name),
         Ask::Changes { .. }
         | Ask::Conflicts
+        | Ask::Files { .. }
         | Ask::Verify
         | Ask::Export { .. }
         | Ask::Import { .. } => Ok(None),
@@ -203,7 +234,11 @@ fn decide(
     by: &By,
     name: &str,
     which: Option<usize>,
+    new_id: impl FnOnce() -> FileId,
 ) -> Result<Option<OpId>, ChangeError<rusqlite::Error>> {
+    if let Some(done) = files::decide(batch, by, name, which, new_id) {
+        return done;
+    }
     let undecided = batch.tables().undecided().map_err(ChangeError::Disk)?;
     let Some(row) = undecided.iter().find(|one| name_of(one) == name) else {
         return unfit(format!("{name}: nothing of this name is undecided"));
@@ -384,7 +419,10 @@ fn row_name(key: &[Value]) -> String {
 }
 
 /// Who is meant by a user's key: the names to log in with, also those of the past.
-struct People(BTreeMap<Vec<u8>, Vec<String>>);
+struct People {
+    users: BTreeMap<Vec<u8>, Vec<String>>,
+    files: BTreeMap<Vec<u8>, String>,
+}
 
 impl People {
     fn read(connection: &Connection) -> rusqlite::Result<Self> {
@@ -394,12 +432,16 @@ impl People {
         while let Some(row) = rows.next()? {
             people.entry(row.get(0)?).or_default().push(row.get(1)?);
         }
-        Ok(Self(people))
+        let files = files::called(connection)?;
+        Ok(Self { users: people, files })
     }
 
     fn row(&self, table: u16, key: &[Value]) -> String {
         match key {
             [Value::Blob(id)] if table == USERS.id => self.name(id),
+            [Value::Blob(id)] if table == FILES.id && self.files.contains_key(id) => {
+                self.files[id].clone()
+            }
             _ => row_name(key),
         }
     }
@@ -413,7 +455,7 @@ impl People {
     }
 
     fn name(&self, id: &[u8]) -> String {
-        match self.0.get(id) {
+        match self.users.get(id) {
             Some(names) => names.join("/"),
             None => format!("user {}", row_name(&[Value::Blob(id.to_vec())])),
         }

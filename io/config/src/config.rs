@@ -16,6 +16,7 @@ use crate::asks::{self, Ask, Told};
 use crate::authority::{Authority, Unwritten};
 use crate::document;
 use crate::edits::{self, UserId};
+use crate::files::{self, FileId, FileNamed};
 use crate::schema::{MIGRATIONS, SCHEMA};
 use crate::standing::Standing;
 use crate::upkeep::Upkeep;
@@ -73,6 +74,8 @@ pub enum Output {
     },
     /// This is different now.
     Changed(Vec<Edit>),
+    /// Rows of files are these now; `None`: deleted.
+    Files(Vec<(FileId, Option<FileNamed>)>),
     /// How it stands to the twin's is another than before; `None`: the two are not compared.
     Standing(Option<Standing>),
     /// For the log.
@@ -147,7 +150,8 @@ impl Config {
         let mut view = View::default();
         let all = view.all(tables.reader())?;
         let exchange = Exchange::new(&tables);
-        let outputs = VecDeque::from([Output::Changed(all)]);
+        let files = files::all_named(tables.reader())?;
+        let outputs = VecDeque::from([Output::Changed(all), Output::Files(files)]);
         let (waiting, held) = (VecDeque::new(), Vec::new());
         Ok(Self {
             tables,
@@ -309,7 +313,7 @@ impl Config {
                         Err(why) => Err(ChangeError::Unfit(why)),
                     }
                 }
-                Work::Ask(ask) => asks::carry_out(&mut batch, by, ask),
+                Work::Ask(ask) => asks::carry_out(&mut batch, by, ask, || user_id(millis, dice)),
             };
             done.push(match changed {
                 Ok(op) => Ok(op),
@@ -508,6 +512,9 @@ impl Config {
             }
             Ask::Changes { .. }
             | Ask::Conflicts
+            | Ask::Files { .. }
+            | Ask::FileAdd(_)
+            | Ask::FileRemove { .. }
             | Ask::Undo { .. }
             | Ask::Keep { .. }
             | Ask::Restore { .. }
@@ -524,6 +531,11 @@ impl Config {
             });
             own.into_iter().any(|own| own == edit)
         };
+        match files::named(self.tables.reader(), touched) {
+            Ok(rows) if rows.is_empty() => {}
+            Ok(rows) => self.outputs.push_back(Output::Files(rows)),
+            Err(error) => self.fail(error.to_string()),
+        }
         match self.view.refresh(self.tables.reader(), touched) {
             Ok(mut edits) => {
                 edits.retain(|edit| !known(edit));

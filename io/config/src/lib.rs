@@ -16,6 +16,7 @@ mod authority;
 mod config;
 mod document;
 mod edits;
+mod files;
 mod kinds;
 mod schema;
 mod standing;
@@ -27,6 +28,9 @@ pub use asks::{
 };
 pub use authority::Authority;
 pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT, Work};
+pub use files::{
+    FILE_CLASSES, FILE_NAME_MAX, FILE_VERSIONS_MAX, FileId, FileNamed, FileRow, FileStanding, NewFile,
+};
 pub use kinds::{ColumnKind, column_kinds};
 pub use schema::{MIGRATIONS, SCHEMA};
 pub use standing::Standing;

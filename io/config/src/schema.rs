@@ -44,9 +44,26 @@ pub(crate) const BLOCKS: Table = Table {
 pub(crate) const COUNTERS: Table =
     Table { id: 7, name: "counters", key: &["name", "node"], columns: &[Column::new(1, "count")] };
 
+/// A version of a file: key is a UUID (version 7), written once and never changed but to be deleted. Its
+/// content lies elsewhere, under its BLAKE3. It replaces the versions whose keys stand in `replaces`.
+pub(crate) const FILES: Table = Table {
+    id: 6,
+    name: "files",
+    key: &["id"],
+    columns: &[
+        Column::new(1, "class"),
+        Column::new(2, "name"),
+        Column::new(3, "media_type"),
+        Column::new(4, "content"),
+        Column::new(5, "bytes"),
+        Column::new(6, "added"),
+        Column::new(7, "replaces"),
+    ],
+};
+
 /// All replicated tables of this version.
 pub static SCHEMA: Schema =
-    Schema { version: 2, tables: &[USERS, LOGINS, NUMBERS, SETTINGS, BLOCKS, COUNTERS] };
+    Schema { version: 3, tables: &[USERS, LOGINS, NUMBERS, SETTINGS, BLOCKS, COUNTERS, FILES] };
 
 /// What makes them.
 pub static MIGRATIONS: &[&str] = &["
@@ -72,6 +89,13 @@ pub static MIGRATIONS: &[&str] = &["
         deleted INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, node)) STRICT;
     CREATE VIEW counter AS
         SELECT name, sum(count) AS count FROM counters WHERE deleted = 0 GROUP BY name;
+", "
+    CREATE TABLE files (
+        id BLOB NOT NULL PRIMARY KEY, class TEXT NOT NULL, name TEXT NOT NULL,
+        media_type TEXT NOT NULL, content BLOB NOT NULL, bytes INTEGER NOT NULL,
+        added INTEGER NOT NULL, replaces BLOB NOT NULL,
+        deleted INTEGER NOT NULL DEFAULT 0) STRICT;
+    CREATE INDEX files_name ON files (class, name);
 "];
 
 #[cfg(test)]

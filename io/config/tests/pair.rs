@@ -66,9 +66,10 @@ impl Side {
                 Output::Send(bytes) => self.line.push(bytes),
                 Output::Edited { id, result } => self.answers.push((id, result)),
                 Output::Changed(edits) => edits.into_iter().for_each(|edit| self.apply(edit)),
-                Output::Fact(_) => {}
+                Output::Files(_) | Output::Fact(_) => {}
                 Output::Told { told, .. } => self.told = Some(told),
                 Output::Failed(what) => self.failures.push(what),
+                Output::Standing(_) => {}
             }
         }
     }
@@ -80,6 +81,7 @@ impl Side {
             }
             Edit::User { name, account: None } => drop(self.accounts.remove(&name)),
             Edit::Emergency(emergency) => self.emergency = emergency,
+            Edit::Retention(_) => {}
             Edit::Block { what, block: Some(block) } => drop(self.blocks.insert(what, block)),
             Edit::Block { what, block: None } => {
                 self.blocks.remove(&what);
@@ -246,9 +248,8 @@ fn what_both_count_while_apart_is_summed_and_is_nobodys_change() {
     a.order(Instant::ZERO, block(5));
     exchange(&mut a, &mut b);
     link(&mut a, &mut b, false);
-    let count = |seat, count| {
-        Edit::Refused(Refused { what: Blockable::Calls, since: 5, seat, count })
-    };
+    let count =
+        |seat, count| Edit::Refused(Refused { what: Blockable::Calls, since: 5, seat, count });
     a.order(Instant::ZERO, count(Seat::Master, 3));
     for refused in [1, 4] {
         b.order(Instant::ZERO, count(Seat::Standby, refused));

@@ -299,7 +299,11 @@ impl Folder {
     }
 
     /// Whether so many more bytes may be written.
-    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), FileError> {
+    ///
+    /// # Errors
+    ///
+    /// They may not, or the disk does not say.
+    pub fn check_room(&self, bytes: u64) -> Result<(), FileError> {
         let free_bytes = (self.free)(&self.root)?;
         if free_bytes < ROOM_KEPT_BYTES.saturating_add(bytes) {
             return Err(FileError::NoRoom { free_bytes });

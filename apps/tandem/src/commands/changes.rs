@@ -164,16 +164,17 @@ pub(crate) fn import_document(
     Ok(())
 }
 
-fn time(millis: u64) -> String {
+pub(super) fn time(millis: u64) -> String {
     let micros = i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1_000);
     Time::from_micros(micros).to_seconds()
 }
 
-fn told(config: &Config, question: &Ask) -> Result<Told, Failure> {
+pub(super) fn told(config: &Config, question: &Ask) -> Result<Told, Failure> {
     match ask(&config.server_socket(), "server", question)? {
         Told::NotDecided(why) => Err(Failure::Other(anyhow!("{why}"))),
         told @ (Told::ChangeList(_)
         | Told::ConflictList(_)
+        | Told::FileList(_)
         | Told::Document(_)
         | Told::Difference(_)
         | Told::Verified(_)
@@ -181,13 +182,15 @@ fn told(config: &Config, question: &Ask) -> Result<Told, Failure> {
     }
 }
 
-fn decided(config: &Config, question: &Ask) -> Result<(), Failure> {
+pub(super) fn decided(config: &Config, question: &Ask) -> Result<(), Failure> {
     match told(config, question)? {
         Told::Decided => Ok(()),
         Told::ChangeList(_)
         | Told::ConflictList(_)
+        | Told::FileList(_)
         | Told::Document(_)
         | Told::Difference(_)
+        | Told::Verified(_)
         | Told::NotDecided(_) => Err(unexpected()),
     }
 }

@@ -12,6 +12,7 @@ use tandem_node::BlockRow;
 use tandem_types::{Role, Seat};
 
 use super::block::{known_here, words};
+use super::file::unequal;
 use super::{LastBackup, print_json, unexpected};
 use crate::cli::{Failure, Json, SwitchArgs};
 use crate::config::Config;
@@ -27,9 +28,11 @@ pub(crate) fn status(config: &Config, json: Json) -> Result<(), Failure> {
     let answer = ask(&config.keeper_socket(), "keeper", &OperatorRequest::Status)?;
     let OperatorAnswer::Status(status) = answer else { return Err(unexpected()) };
     let blocks = known_here(config);
+    let files = unequal(config);
     if json.json {
         let mut value = serde_json::json!(status);
         value["blocks"] = serde_json::json!(blocks);
+        value["files_unequal"] = serde_json::json!(files);
         value["backup"] = serde_json::json!(LastBackup::read(&config.state));
         value["configuration_lost"] = serde_json::json!(config.state.join(LOST).exists());
         return print_json(&value);
@@ -38,6 +41,7 @@ pub(crate) fn status(config: &Config, json: Json) -> Result<(), Failure> {
     let now = Time::now();
     print!("{}{}", lost(config, paint), blocked(blocks.as_deref(), paint));
     print!("{}{}", page(&status, now, paint), backups(config, now, paint));
+    files.iter().for_each(|line| println!("{:<12}{}", "files", paint.bad(line)));
     Ok(())
 }
 

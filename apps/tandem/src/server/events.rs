@@ -33,6 +33,7 @@ pub(super) struct Events {
     link: LinkEvents,
     store: mpsc::UnboundedReceiver<StoreEvent>,
     config: mpsc::UnboundedReceiver<tandem_config::Output>,
+    files: mpsc::UnboundedReceiver<tandem_files::Output>,
     asides: mpsc::UnboundedReceiver<Aside>,
     questions: mpsc::Receiver<Question>,
     keeper: KeeperLine,
@@ -46,6 +47,7 @@ pub(super) struct Events {
 pub(super) struct Disks {
     pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
     pub(super) config: mpsc::UnboundedReceiver<tandem_config::Output>,
+    pub(super) files: mpsc::UnboundedReceiver<tandem_files::Output>,
     pub(super) asides: mpsc::UnboundedReceiver<Aside>,
 }
 
@@ -66,6 +68,7 @@ pub(super) struct Batch {
     pub(super) link: Vec<LinkEvent>,
     pub(super) store: Vec<StoreEvent>,
     pub(super) config: Vec<tandem_config::Output>,
+    pub(super) files: Vec<tandem_files::Output>,
     pub(super) asides: Vec<Aside>,
     pub(super) questions: Vec<Question>,
     pub(super) terminate: bool,
@@ -84,8 +87,20 @@ impl Events {
         let signals = watch(signals).context("cannot wait for signals")?;
         let timer = Box::pin(sleep(std::time::Duration::ZERO));
         let timer_at = Instant::ZERO;
-        let Disks { store, config, asides } = disks;
-        Ok(Self { net, link, store, config, asides, questions, keeper, signals, timer, timer_at })
+        let Disks { store, config, files, asides } = disks;
+        Ok(Self {
+            net,
+            link,
+            store,
+            config,
+            files,
+            asides,
+            questions,
+            keeper,
+            signals,
+            timer,
+            timer_at,
+        })
     }
 
     /// The line to the keeper, for speaking.
@@ -124,6 +139,7 @@ impl Events {
         any |= self.store.poll_recv_many(cx, &mut batch.store, BATCH_MAX).is_ready();
         any |= self.config.poll_recv_many(cx, &mut batch.config, BATCH_MAX).is_ready();
         any |= self.asides.poll_recv_many(cx, &mut batch.asides, BATCH_MAX).is_ready();
+        any |= self.files.poll_recv_many(cx, &mut batch.files, BATCH_MAX).is_ready();
         any |= self.questions.poll_recv_many(cx, &mut batch.questions, BATCH_MAX).is_ready();
         for _ in 0..BATCH_MAX {
             // Dropping the future loses nothing (its documentation says so).

@@ -19,6 +19,7 @@ use super::backup::{BackupThread, Said};
 use super::commands::{Answer, Question, Wanted};
 use super::endpoints::{Endpoints, Sent};
 use super::events::{Batch, Events};
+use super::files::{FilesThread, Outgoing};
 use super::keeper_line::Heard;
 use super::likeness::Follower;
 use super::lost::Lost;
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) link: Link,
     pub(super) store: Store,
     pub(super) settings: ConfigThread,
+    pub(super) files: FilesThread,
     pub(super) backup: Option<BackupThread>,
     pub(super) twins: Twins,
     pub(super) lost: Lost,
@@ -58,6 +60,8 @@ pub(super) struct Server<'a> {
     link: Link,
     store: Store,
     settings: ConfigThread,
+    files: FilesThread,
+    outgoing: Outgoing,
     /// It works for as long as this is here.
     _backup: Option<BackupThread>,
     twins: Twins,
@@ -86,13 +90,16 @@ pub(super) struct Server<'a> {
 impl<'a> Server<'a> {
     /// Ready for its first turn.
     pub(super) fn new(parts: Parts, log: &'a Log, timings: Timings) -> Self {
-        let Parts { node, endpoints, link, store, settings, backup, twins, lost, said } = parts;
+        let Parts { node, endpoints, link, store, settings, files, backup, twins, lost, said } =
+            parts;
         let mut server = Self {
             node,
             endpoints,
             link,
             store,
             settings,
+            files,
+            outgoing: Outgoing::default(),
             _backup: backup,
             twins,
             lost,
@@ -175,52 +182,16 @@ impl<'a> Server<'a> {
             }
         }
         for event in batch.link.drain(..) {
-            match event {
-                LinkEvent::Up { .. } => {
-                    let up = String::from("the link to the twin is up");
-                    self.facts.tell(now, "server_link_up", up);
-                    let told = self.settings.link(true);
-                    self.settings_behind(told);
-                    self.node.handle(now, Input::LinkUp);
-                }
-                LinkEvent::Frame(Class::Hot, bytes) => self.node.handle(now, Input::Frame(bytes)),
-                LinkEvent::Frame(Class::Ops, bytes) if twins::is_ours(&bytes) => {
-                    self.twins.hear(&bytes);
-                }
-                LinkEvent::Frame(Class::Ops, bytes) => {
-                    let told = self.settings.message(bytes);
-                    self.settings_behind(told);
-                }
-                // Nothing is sent so yet.
-                LinkEvent::Frame(Class::Bulk, _) => {}
-                LinkEvent::Down { why, .. } => {
-                    let down = format!("the link to the twin is down: {why}");
-                    self.log.say(&down);
-                    self.facts.tell(now, "server_link_down", down);
-                    // Where it hears that too late, the next connection begins the exchange anew.
-                    let _ = self.settings.link(false);
-                    self.twins.cut();
-                    self.node.handle(now, Input::LinkDown);
-                }
-                LinkEvent::Foreign { address, why } => {
-                    let text = format!("{address} is not the twin: {why}");
-                    // It tries again and again.
-                    let is_old = self.foreign.as_ref().is_some_and(|(at, told)| {
-                        *told == text && now < *at + FOREIGN_PAUSE
-                    });
-                    if !is_old {
-                        self.log.say(&text);
-                        self.facts.tell(now, "server_foreign", text.clone());
-                        self.foreign = Some((now, text));
-                    }
-                }
-            }
+            self.linked(now, event);
         }
         for event in batch.store.drain(..) {
             self.stored(now, event);
         }
         for output in batch.config.drain(..) {
             self.configured(now, output);
+        }
+        for output in batch.files.drain(..) {
+            self.filed(now, output);
         }
         for aside in batch.asides.drain(..) {
             match aside {
@@ -244,12 +215,85 @@ impl<'a> Server<'a> {
         }
     }
 
+    fn linked(&mut self, now: Instant, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { .. } => {
+                let up = String::from("the link to the twin is up");
+                self.facts.tell(now, "server_link_up", up);
+                let told = self.settings.link(true);
+                self.settings_behind(told);
+                self.files_link(true);
+                self.node.handle(now, Input::LinkUp);
+            }
+            LinkEvent::Frame(Class::Hot, bytes) => self.node.handle(now, Input::Frame(bytes)),
+            LinkEvent::Frame(Class::Ops, bytes) if twins::is_ours(&bytes) => {
+                self.twins.hear(&bytes);
+            }
+            LinkEvent::Frame(Class::Ops, bytes) => {
+                let told = self.settings.message(bytes);
+                self.settings_behind(told);
+            }
+            LinkEvent::Frame(Class::Bulk, bytes) => {
+                let told = self.files.message(bytes);
+                self.files_behind(told);
+            }
+            LinkEvent::Down { why, .. } => {
+                let down = format!("the link to the twin is down: {why}");
+                self.log.say(&down);
+                self.facts.tell(now, "server_link_down", down);
+                // Where it hears that too late, the next connection begins the exchange anew.
+                let _ = self.settings.link(false);
+                self.files_link(false);
+                self.twins.cut();
+                self.node.handle(now, Input::LinkDown);
+            }
+            LinkEvent::Foreign { address, why } => {
+                let text = format!("{address} is not the twin: {why}");
+                // It tries again and again.
+                let is_old = self
+                    .foreign
+                    .as_ref()
+                    .is_some_and(|(at, told)| *told == text && now < *at + FOREIGN_PAUSE);
+                if !is_old {
+                    self.log.say(&text);
+                    self.facts.tell(now, "server_foreign", text.clone());
+                    self.foreign = Some((now, text));
+                }
+            }
+        }
+    }
+
     fn settings_behind(&mut self, told: Result<(), Behind>) {
         match told {
             Ok(()) => {}
             Err(Behind::Full) => self.link.reset("the disk of the configuration does not keep up"),
             // The keeper starts a whole server; the twin serves meanwhile.
             Err(Behind::Gone) => self.stop = Some("the thread of the configuration has ended"),
+        }
+    }
+
+    fn files_link(&mut self, up: bool) {
+        self.outgoing.clear();
+        let told = self.files.link(up);
+        self.files_behind(told);
+    }
+
+    fn files_behind(&mut self, told: Result<(), Behind>) {
+        match told {
+            Ok(()) => {}
+            Err(Behind::Full) => self.link.reset("the disk of the files does not keep up"),
+            Err(Behind::Gone) => self.stop = Some("the thread of the files has ended"),
+        }
+    }
+
+    fn filed(&mut self, now: Instant, output: tandem_files::Output) {
+        match output {
+            tandem_files::Output::Send(message) => self.outgoing.send(&self.link, message),
+            tandem_files::Output::Fact(fact) => {
+                let text = fact.to_string();
+                self.log.say(&text);
+                self.facts.tell(now, fact.name(), text);
+            }
         }
     }
 
@@ -272,6 +316,10 @@ impl<'a> Server<'a> {
             },
             Said::Edited { id, result } => self.node.handle(now, Input::Edited { id, result }),
             Said::Changed(edits) => self.node.handle(now, Input::Changed(edits)),
+            Said::Files(rows) => {
+                let told = self.files.rows(rows);
+                self.files_behind(told);
+            }
             Said::Told { id, told } => self.answer(id, Answer::Config(told)),
             Said::Standing(standing) => self.likeness.note(now, standing),
             Said::Fact(fact) => {
@@ -339,7 +387,8 @@ impl<'a> Server<'a> {
                  in memory here and on the twin"
             )),
             StoreEvent::Deleted { records } => {
-                self.log.say(&format!("{records} old records of calls and their events are deleted"));
+                self.log
+                    .say(&format!("{records} old records of calls and their events are deleted"));
             }
             StoreEvent::Damaged { records } => {
                 let stamps = records.into_iter().map(|record| record.stamp).collect();
@@ -362,6 +411,7 @@ impl<'a> Server<'a> {
     /// What is due by the clock.
     fn work(&mut self, now: Instant) {
         self.bind(now);
+        self.outgoing.work(&self.link);
         if self.next_wall <= now {
             self.wall(now);
         }
