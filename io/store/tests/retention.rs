@@ -75,6 +75,17 @@ fn keys(store: &Store) -> Vec<String> {
     all.into_iter().map(|one| String::from_utf8(one.key).unwrap()).collect()
 }
 
+/// How many records were deleted at a time.
+fn bites(wait: &Wait) -> Vec<usize> {
+    let mut bites = Vec::new();
+    for event in &wait.seen {
+        if let StoreEvent::Deleted { records } = event {
+            bites.push(*records);
+        }
+    }
+    bites
+}
+
 /// Deletes what there is to delete now: how many.
 fn delete(store: &Store, wait: &mut Wait, keep: Retention, ticket: u64) -> usize {
     wait.seen.clear();
@@ -84,11 +95,7 @@ fn delete(store: &Store, wait: &mut Wait, keep: Retention, ticket: u64) -> usize
         store.write(entry(1, Seat::Master, 9_000 + n, vec![hot("call/x", "y")]), true, n).unwrap();
         wait.stored(n);
     }
-    let deleted = |event: &StoreEvent| match event {
-        StoreEvent::Deleted { records } => *records,
-        _ => 0,
-    };
-    wait.seen.iter().map(deleted).sum()
+    bites(wait).into_iter().sum()
 }
 
 #[test]
@@ -139,15 +146,7 @@ fn a_bite_is_small_and_the_next_one_follows() {
     clock.set(200);
     calls(&store, &mut wait, 601, &[200]);
     assert_eq!(delete(&store, &mut wait, days(30), 1_000), 1_200);
-    let bites: Vec<usize> = wait
-        .seen
-        .iter()
-        .filter_map(|event| match event {
-            StoreEvent::Deleted { records } => Some(*records),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(bites, [BITE, BITE, BITE, BITE, 200]);
+    assert_eq!(bites(&wait), [BITE, BITE, BITE, BITE, 200]);
     assert_eq!(keys(&store), ["cdr/601", "cev/601"]);
 }
 
