@@ -29,7 +29,7 @@ use crate::peers::System;
 use crate::peers::keepalived::{Adverts, Machine, Plan, serving};
 use crate::stage::{PROTECTED_LIMIT, Stage};
 use crate::table::Table;
-pub(crate) use stress::Stress;
+pub(crate) use stress::{Stress, lose, lose_nothing, lost};
 
 /// When to give up waiting for keepalived.
 const LIMIT: Duration = Duration::from_secs(60);

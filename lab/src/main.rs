@@ -13,6 +13,7 @@
 mod bench;
 mod calls;
 mod calm;
+mod data;
 mod fault;
 mod interop;
 mod meter;
@@ -128,6 +129,8 @@ enum Command {
         #[arg(long, default_value_t = 432_000)]
         ops: u64,
     },
+    /// Keeping two servers alike: commits, replication lag, catching up, an empty machine; PostgreSQL beside it
+    Data(data::Plan),
     /// Answer times while protected and alone; calls and logins for a second of CPU time
     Bench {
         /// Requests of each kind
@@ -189,6 +192,10 @@ fn run(cli: &Cli) -> Result<bool> {
             calms(minutes, profile, only, &mut done)?;
         }
         Command::Tables { commits, ops } => done.add(tables::measure(commits, ops, voice))?,
+        Command::Data(ref plan) => {
+            let (report, table) = plan.measure(voice);
+            done.add_with(report, &table)?;
+        }
         Command::Bench { requests, calls } => done.add(bench::measure(requests, calls, voice))?,
         Command::Interop { ref only } => done.add(interop::run(only, voice))?,
         Command::Rows { quick: true, .. } => done.add(rows::play(Choice::Quick, voice))?,

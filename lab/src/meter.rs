@@ -272,12 +272,15 @@ impl Phone {
 }
 
 /// The first value of a header field.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+#[must_use]
+pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let line = |line: &'a str| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name));
     text.lines().take_while(|line| !line.is_empty()).find_map(line).map(|(_, value)| value)
 }
 
-fn status(text: &str) -> Option<u16> {
+/// The status of an answer.
+#[must_use]
+pub(crate) fn status(text: &str) -> Option<u16> {
     text.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
 }
 

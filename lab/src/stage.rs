@@ -76,6 +76,20 @@ impl Stage {
         Ok((Self { twins, folder, place }, serving))
     }
 
+    /// A pair that is set up and not started, with what `prepare` puts into its folders.
+    ///
+    /// # Errors
+    ///
+    /// Not root; the program is not built; what `prepare` says.
+    pub(crate) fn prepared(prepare: impl FnOnce(&mut Self) -> Result<()>) -> Result<Self> {
+        let place = Place::machines(&[CALLERS, PHONES])?;
+        let folder = Folder::new(None)?;
+        let twins = Twins::set_up(&program()?, folder.path(), &place)?;
+        let mut stage = Self { twins, folder, place };
+        prepare(&mut stage)?;
+        Ok(stage)
+    }
+
     /// Adds users `<prefix>0` and on, with numbers from `first_number` on.
     ///
     /// # Errors

@@ -32,7 +32,12 @@ pub(crate) fn measure(commits: u64, ops: u64, voice: Voice) -> Report {
     report
 }
 
-fn run(report: &mut Report, commits: u64, ops: u64) -> Result<()> {
+/// Measures into a report.
+///
+/// # Errors
+///
+/// A file cannot be written.
+pub(crate) fn run(report: &mut Report, commits: u64, ops: u64) -> Result<()> {
     let folder = Folder::new(None)?;
     let raw = raw(&folder.path().join("raw.db"), commits)?;
     rate(report, "SQLite alone, a row a commit", raw, commits);

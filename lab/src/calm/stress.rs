@@ -138,15 +138,32 @@ fn busy(folder: &Path) -> Result<Vec<Child>> {
 }
 
 /// Lets this share of these packets get lost on their way into `space`; the rule before counts all.
-fn lose(space: &Space, what: &[&str], share: f64) -> Result<()> {
+///
+/// # Errors
+///
+/// No `iptables`.
+pub(crate) fn lose(space: &Space, what: &[&str], share: f64) -> Result<()> {
     let share = share.to_string();
     let random = ["-m", "statistic", "--mode", "random", "--probability", &share, "-j", "DROP"];
     iptables(space, &[&["-A", "INPUT"], what].concat())?;
     iptables(space, &[&["-A", "INPUT"], what, &random].concat()).map(drop)
 }
 
+/// Nothing gets lost on its way into `space` any more.
+///
+/// # Errors
+///
+/// No `iptables`.
+pub(crate) fn lose_nothing(space: &Space) -> Result<()> {
+    iptables(space, &["-F", "INPUT"]).map(drop)
+}
+
 /// How many of the packets came, and how many of them were lost.
-fn lost(space: &Space) -> Result<(u64, u64)> {
+///
+/// # Errors
+///
+/// No `iptables`; other rules than those of [`lose`].
+pub(crate) fn lost(space: &Space) -> Result<(u64, u64)> {
     let text = iptables(space, &["-L", "INPUT", "-n", "-v", "-x"])?;
     let counts = counts(&text);
     let [came, lost] = counts[..] else { anyhow::bail!("strange rules: {text}") };
