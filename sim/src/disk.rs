@@ -199,8 +199,12 @@ impl Disk {
             return;
         }
         let is_old = |key: &[u8], kept: &Kept| Some(end_of(key, kept).max(kept.written)) < before;
-        let old: Vec<Vec<u8>> =
-            self.logs.iter().filter(|(key, kept)| is_old(key, kept)).map(|(key, _)| key.clone()).collect();
+        let old: Vec<Vec<u8>> = self
+            .logs
+            .iter()
+            .filter(|(key, kept)| is_old(key, kept))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in old {
             if let Some(kept) = self.logs.remove(&key) {
                 self.undo.push((key, Class::Log, Some(kept)));

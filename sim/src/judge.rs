@@ -22,6 +22,10 @@ const CALL_PREFIX: &[u8] = b"call/";
 /// server changes.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(70);
 
+/// After so many pauses of so long no call is left, whatever was lost: one rings for three minutes at most.
+const CALLS_END_TURNS: usize = 20;
+const CALLS_END_PAUSE: Duration = Duration::from_secs(10);
+
 /// Numbers that pass every block.
 const EMERGENCY: [&str; 2] = ["110", "112"];
 
@@ -110,6 +114,17 @@ impl World {
             world.machines.iter().all(|machine| machine.disk.is_idle())
         });
         self.advance(Duration::from_millis(300));
+    }
+
+    /// A call whose answer went with a server rings on at its twin for as long as a call may ring; one whose end did
+    /// is ended by asking both sides. Then their records are closed too.
+    pub(crate) fn let_calls_end(&mut self) {
+        for _ in 0..CALLS_END_TURNS {
+            if !self.has_calls_left() {
+                break;
+            }
+            self.advance(CALLS_END_PAUSE);
+        }
     }
 
     fn has_calls_left(&self) -> bool {

@@ -25,8 +25,8 @@ pub struct Ledger {
     pub found: u64,
     /// Calls that owe a record and have none on one of the machines.
     pub lost: u64,
-    /// The same, of those whose server was alone and died before anybody else had them.
-    pub lost_alone: u64,
+    /// The same, of those whose state went with both machines, or with one that was alone, before a disk had it.
+    pub lost_with_both: u64,
     /// Calls with more than one record on one of the machines.
     pub doubled: u64,
     /// The same, of those that were taken by a server which died before it said a word; their callers were asked
@@ -42,7 +42,7 @@ impl Ledger {
         self.owed += other.owed;
         self.found += other.found;
         self.lost += other.lost;
-        self.lost_alone += other.lost_alone;
+        self.lost_with_both += other.lost_with_both;
         self.doubled += other.doubled;
         self.begun_twice += other.begun_twice;
         self.unsaid += other.unsaid;
@@ -54,6 +54,11 @@ impl Ledger {
 pub(crate) struct Owed(BTreeSet<u32>);
 
 impl Owed {
+    /// Whether this call owes one.
+    pub(crate) fn has(&self, call: u32) -> bool {
+        self.0.contains(&call)
+    }
+
     /// A server that serves says this to a phone.
     pub(crate) fn hears(&mut self, bytes: &[u8]) {
         let says = |status: &str| bytes.starts_with(format!("SIP/2.0 {status}").as_bytes());
@@ -90,7 +95,7 @@ impl World {
                 ledger.owed += 1;
                 ledger.found += u64::from(least > 0);
                 if least == 0 && call.excused {
-                    ledger.lost_alone += 1;
+                    ledger.lost_with_both += 1;
                     alone.push((*number, cdrs.map(<[Cdr]>::len)));
                 } else if least == 0 {
                     ledger.lost += 1;
@@ -106,7 +111,7 @@ impl World {
             }
         }
         self.oracle.seen.ledger = ledger;
-        self.say(|| format!("records of a server that was alone are gone: {alone:?}"));
+        self.say(|| format!("records are gone with both servers: {alone:?}"));
         for what in found {
             self.oracle.broken(self.now, &what);
         }

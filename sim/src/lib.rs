@@ -20,6 +20,7 @@ mod orders;
 pub mod partitions;
 mod phone;
 mod reach;
+pub mod retention;
 mod run;
 mod story;
 pub mod switching;

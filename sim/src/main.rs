@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use tandem_sim::chaos::{self, dense};
-use tandem_sim::{Report, Rules, Seen, Story, partitions, run_many, switching};
+use tandem_sim::{Report, Rules, Seen, Story, partitions, retention, run_many, switching};
 
 const USAGE: &str = "usage: tandem-sim chaos --seeds FROM..TO | calls --count CALLS [--seed FIRST] | replay SEED \
-                     | call SEED | switching SEED | partitions SEED | story FILE | night [--part ONE_OF_SO_MANY]";
+                     | call SEED | retention SEED | switching SEED | partitions SEED | story FILE | night [--part ONE_OF_SO_MANY]";
 
 /// Seeds of chaos in a night.
 const NIGHT_SEEDS: u64 = 10_000;
@@ -35,15 +35,18 @@ fn main() -> ExitCode {
             Ok(part @ 1..) => night(part),
             Ok(0) | Err(_) => usage(),
         },
-        [what @ ("replay" | "call" | "switching" | "partitions"), seed] => match seed.parse() {
-            Ok(seed) if what == "partitions" => {
-                tell(&partitions::run(seed, Rules::default(), true))
+        [what @ ("replay" | "call" | "retention" | "switching" | "partitions"), seed] => {
+            match seed.parse() {
+                Ok(seed) if what == "partitions" => {
+                    tell(&partitions::run(seed, Rules::default(), true))
+                }
+                Ok(seed) if what == "call" => tell(&dense::run(seed, Rules::default(), true)),
+                Ok(seed) if what == "retention" => tell(&retention::run(seed, true)),
+                Ok(seed) if what == "switching" => tell(&switching::run(seed, true)),
+                Ok(seed) => tell(&chaos::run(seed, Rules::default(), true)),
+                Err(_) => usage(),
             }
-            Ok(seed) if what == "call" => tell(&dense::run(seed, Rules::default(), true)),
-            Ok(seed) if what == "switching" => tell(&switching::run(seed, true)),
-            Ok(seed) => tell(&chaos::run(seed, Rules::default(), true)),
-            Err(_) => usage(),
-        },
+        }
         _ => usage(),
     }
 }
@@ -132,10 +135,7 @@ fn make_calls(count: &str, first: &str) -> ExitCode {
         seen.add(&more);
         failed += wrong;
         seed = next;
-        eprintln!(
-            "{} calls, {} owe a record, {failed} runs broke a promise",
-            seen.calls, seen.ledger.owed
-        );
+        eprintln!("{}; {failed} runs broke a promise\n", dense::report(&seen));
     }
     let seconds = begin.elapsed().as_secs_f64();
     println!("{}", dense::report(&seen));

@@ -82,6 +82,7 @@ fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
             chaos.world.advance(RINGS_OUT);
         }
         chaos.world.judge();
+        chaos.world.let_calls_end();
         chaos.world.judge_ledger();
         let seen = &chaos.world.oracle.seen;
         if chaos.fair && seen.losses > seen.healing_losses {
@@ -97,13 +98,13 @@ fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
 /// What was counted, for people.
 pub fn report(seen: &Seen) -> String {
     let Seen { calls, answered, ledger, .. } = seen;
-    let Ledger { owed, found, lost, lost_alone, doubled, begun_twice, unsaid } = ledger;
+    let Ledger { owed, found, lost, lost_with_both, doubled, begun_twice, unsaid } = ledger;
     format!(
         "{calls} calls begun, {answered} answered; {} up and {} ringing when the server changed\n\
          {} processes killed, {} power cuts, {} cuts of the network, {} planned switches, {} reigns\n\
          {owed} records owed, {found} found on both machines\n\
          {lost} lost, {doubled} doubled\n\
-         {lost_alone} of a server that was alone and died within 20 ms of its word\n\
+         {lost_with_both} of both machines dead at once, or of one that was alone, before a disk had them\n\
          {begun_twice} begun twice: taken by a server that died before its first word, and again by its twin\n\
          {unsaid} more records of calls to which no server had said anything",
         seen.carried,

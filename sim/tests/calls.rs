@@ -1,0 +1,64 @@
+//! Some thousands of calls with kills, power cuts, partitions and switches: each has its record, once, on both
+//! machines. `tandem-sim calls --count 1000000` makes a million of them.
+//!
+//! `cargo run -p tandem-sim -- call SEED` tells the story of one run.
+
+use std::ops::Range;
+
+use tandem_node::Sabotage;
+use tandem_sim::chaos::dense;
+use tandem_sim::{Rules, Seen, run_many};
+
+/// Runs of the test command; each has some 450 calls.
+const SEEDS: Range<u64> = 0..12;
+
+#[test]
+fn each_of_thousands_of_calls_has_one_record_on_both_machines() {
+    let mut seen = Seen::default();
+    let mut broken = Vec::new();
+    for (seed, report) in run_many(SEEDS, |seed| dense::run(seed, Rules::default(), false)) {
+        seen.add(&report.seen);
+        if !report.violations.is_empty() {
+            let what = report.violations.join("\n    ");
+            broken.push(format!("cargo run -p tandem-sim -- call {seed}\n    {what}"));
+        }
+    }
+    println!("{}", dense::report(&seen));
+    assert!(broken.is_empty(), "{} runs broke a promise:\n{}", broken.len(), broken.join("\n"));
+    let ledger = seen.ledger;
+    assert_eq!((ledger.lost, ledger.doubled), (0, 0));
+    // What never happened proves nothing.
+    assert!(seen.calls > 5_000 && ledger.owed > 5_000, "{ledger:?}");
+    assert!(ledger.lost_with_both * 200 < ledger.owed, "{ledger:?}");
+    assert!(seen.kills > 20 && seen.power_cuts > 5 && seen.cuts > 30 && seen.switches > 5);
+}
+
+/// The first runs in which a broken rule is noticed by the records.
+fn noticed_by(rule: Sabotage) -> u64 {
+    let rules = Rules { node_sabotage: Some(rule), ..Rules::default() };
+    for first in (0..60).step_by(4) {
+        let reports = run_many(first..first + 4, |seed| dense::run(seed, rules, false));
+        let mut seen = Seen::default();
+        reports.iter().for_each(|(_, report)| seen.add(&report.seen));
+        println!("{rule:?}: {:?}", seen.ledger);
+        if seen.ledger.lost + seen.ledger.doubled > 0 {
+            return seen.ledger.lost + seen.ledger.doubled;
+        }
+    }
+    0
+}
+
+#[test]
+fn calls_that_are_not_written_ahead_lose_their_records_and_that_is_noticed() {
+    assert!(noticed_by(Sabotage::WriteNothingAhead) > 0);
+}
+
+#[test]
+fn a_call_that_is_closed_a_second_time_after_a_takeover_is_noticed() {
+    assert!(noticed_by(Sabotage::CloseAtTakeover) > 0);
+}
+
+#[test]
+fn entries_that_are_acknowledged_and_thrown_away_lose_records_and_that_is_noticed() {
+    assert!(noticed_by(Sabotage::AcknowledgeWithoutKeeping) > 0);
+}
