@@ -138,6 +138,7 @@ pub enum Compared {
 /// The other one.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
+    origin: Origin,
     /// On its disk.
     pub(crate) has: Seen,
     /// And what is on the way to it.
@@ -275,6 +276,11 @@ impl Sync {
             self.outputs.push_back(Output::BeginCheck);
         }
         begins
+    }
+
+    /// Of two who begin at the same time this one stands back.
+    pub fn stands_back(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.origin < self.me)
     }
 
     /// A part of a check goes to the other one.
@@ -457,6 +463,7 @@ impl Sync {
         }
         self.outputs.push_back(Output::Begin { round, lacking: has.clone() });
         self.peer = Some(Peer {
+            origin,
             told: has.clone(),
             has,
             position: None,

@@ -104,7 +104,9 @@ impl Config {
     pub(crate) fn check_later(&mut self, now: Instant) {
         let check_at = &mut self.upkeep.check_at;
         if check_at.is_some_and(|at| at.remaining_from(now) > CHECK_RETRY) {
-            *check_at = Some(now + CHECK_PAUSE);
+            // Who waits here hears of one that was begun here.
+            let waits = !self.upkeep.verifying.is_empty();
+            *check_at = Some(now + if waits { CHECK_RETRY } else { CHECK_PAUSE });
         }
     }
 

@@ -423,3 +423,32 @@ fn a_copy_from_a_newer_server_keeps_unread_what_an_older_one_does_not_know() {
     drop(upgraded);
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn what_was_written_after_a_backup_and_is_in_no_log_any_more_gets_a_new_name_too() {
+    let mut world = World::new();
+    world.settle();
+    world.servers[0].write(1_000, &insert(1, 1));
+    world.settle();
+    let old = copy(&world.servers[0].tables, 0);
+    world.servers[0].write(2_000, &insert(1, 2));
+    world.settle();
+    world.link(false);
+    world.servers[0].tables = old;
+    world.servers[0].restart();
+    // Alone for very long: what it writes under a number that is given is forgotten by its log.
+    for number in 0..3 {
+        world.servers[0].write(9_000 + number, &insert(1 + number, 7));
+    }
+    let keep = Keep { alone_millis: 1, ..SHORT };
+    assert_eq!(world.servers[0].tables.shorten(9_004, None, &keep).unwrap(), 4);
+    world.servers[0].write(9_009, &insert(9, 9));
+    world.settle();
+    world.assert_equal("renamed");
+    assert_eq!(
+        rows(&world.servers[1].tables).iter().map(|row| row[1]).collect::<Vec<_>>(),
+        [7, 7, 7, 9]
+    );
+    let undecided = world.servers[1].tables.undecided().unwrap();
+    assert_eq!(undecided.len(), 1, "two wrote row 1 and did not know of each other");
+}

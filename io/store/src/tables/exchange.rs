@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tandem_oplog::{CHAINS_MAX, CheckEnd, Fact, Message, Origin, Output, PART_BYTES, Sync};
+use tandem_oplog::{CHAINS_MAX, Check, CheckEnd, Fact, Message, Origin, Output, PART_BYTES, Sync};
 
 use super::check::Checked;
 use super::{Copy, Tables, Touched};
@@ -91,6 +91,9 @@ impl Exchange {
             if !self.sync.is_giving() {
                 self.copy = None;
             }
+            if !self.sync.is_able() {
+                self.asked = None;
+            }
             if let Some(deed) = self.deeds.pop_front() {
                 return Ok(Some(deed));
             }
@@ -161,6 +164,16 @@ impl Exchange {
                 self.checked(checked);
             }
             Output::Check(check) => {
+                if let Check::Digests { ask, .. } = &check
+                    && self.asked.is_some()
+                {
+                    if !self.sync.stands_back() {
+                        self.sync.tell_check(Check::Apart { ask: *ask });
+                        return Ok(());
+                    }
+                    // Theirs finds what ours would.
+                    self.asked = None;
+                }
                 let checked = tables.check(self.asked, &check).map_err(disk)?;
                 self.checked(checked);
             }

@@ -71,11 +71,10 @@ impl Tables {
         for (number, chain) in theirs {
             let id = OpId { origin: self.me, number: *number };
             if self.heads.seen.has(id) && self.chain_at(id)? == Some(*chain) {
-                return Ok((*number).max(self.floor(self.me)?));
+                return Ok(*number);
             }
         }
-        // What is not kept any more cannot get another name: it was on both disks, or is very old.
-        self.floor(self.me)
+        Ok(0)
     }
 
     fn rename_after(&mut self, common: u64, new: Origin) -> Result<u64, RenameError> {
@@ -83,8 +82,14 @@ impl Tables {
         let last = OpId { origin: me, number: common };
         let kept = self.chain_at(last)?.unwrap_or(Chain::START);
         let transaction = self.connection.unchecked_transaction()?;
+        // What was written by ops that are not kept any more is found in the rows.
+        let floor = OpId { origin: me, number: self.floor(me)? };
+        let mut number = floor.number.saturating_sub(common);
         let mut chain = Chain::START;
-        let mut number = 0;
+        if number > 0 {
+            chain = self.chain_at(floor)?.unwrap_or(Chain::START);
+            rename_passed(&transaction, last, floor, new)?;
+        }
         {
             let mut read = transaction.prepare(
                 "SELECT position, body FROM op_log WHERE origin = ? AND number > ? ORDER BY number",
@@ -129,6 +134,46 @@ impl Tables {
         self.heads.chains.extend([(me, kept), (new, chain)]);
         Ok(number)
     }
+}
+
+/// Gives the ops after `last` up to `floor` a new name, of which only the rows and the chains tell.
+fn rename_passed(
+    connection: &rusqlite::Connection,
+    last: OpId,
+    floor: OpId,
+    new: Origin,
+) -> rusqlite::Result<()> {
+    let mut all = connection.prepare("SELECT tab, key, body FROM row_version")?;
+    let mut keep =
+        connection.prepare("UPDATE row_version SET body = ? WHERE tab = ? AND key = ?")?;
+    let mut renamed = Vec::new();
+    let mut rows = all.query([])?;
+    while let Some(found) = rows.next()? {
+        let body: Vec<u8> = found.get(2)?;
+        let Some(mut row) = Row::decode(&body) else { continue };
+        let versions = row.cells().flat_map(|(_, cell)| cell.versions());
+        let mut ops: Vec<OpId> = versions.map(|version| version.op).collect();
+        ops.retain(|op| {
+            op.origin == last.origin && (last.number..floor.number).contains(&(op.number - 1))
+        });
+        for from in ops {
+            row.rename(from, OpId { origin: new, number: from.number - last.number });
+        }
+        let bytes = row.encode();
+        if bytes != body {
+            renamed.push((found.get::<_, i64>(0)?, found.get::<_, Vec<u8>>(1)?, bytes));
+        }
+    }
+    for (table, key, body) in renamed {
+        keep.execute(params![body, table, key])?;
+    }
+    let values = params![origin_of(new), number_of(last), origin_of(last.origin)];
+    connection
+        .prepare(
+            "UPDATE passed SET origin = ?1, number = number - ?2 WHERE origin = ?3 AND number > ?2",
+        )?
+        .execute(values)
+        .map(|_| ())
 }
 
 fn rename_row(

@@ -159,6 +159,18 @@ impl Ledger {
         let hlc = Op::decode(&bytes).unwrap().hlc;
         self.written.insert((id, chain.0), (hlc, bytes));
     }
+
+    /// An op; also one that got its name when it was in no log any more, and only its chain was there.
+    fn find(&self, id: OpId, chain: Chain) -> Option<(Hlc, Vec<u8>)> {
+        if let Some(found) = self.written.get(&(id, chain.0)) {
+            return Some(found.clone());
+        }
+        let ((old, _), (hlc, bytes)) = self.written.iter().find(|((_, at), _)| *at == chain.0)?;
+        let mut op = Op::decode(bytes).unwrap();
+        op.id = id;
+        op.seen.learn(OpId { number: old.number - id.number, ..*old });
+        Some((*hlc, op.encode().unwrap()))
+    }
 }
 
 pub struct World {
@@ -312,7 +324,7 @@ impl World {
                 let id = OpId { number, ..head };
                 let chain = self.servers[0].chain(id).or_else(|| self.servers[1].chain(id));
                 let chain = chain.ok_or(format!("nothing stands for {id}"))?;
-                let op = self.ledger.written.get(&(id, chain.0));
+                let op = self.ledger.find(id, chain);
                 ops.push(op.ok_or(format!("{id} was never written"))?);
             }
         }

@@ -1,0 +1,377 @@
+//! What two configurations do from time to time, and after hard times: backups of different days, a day of
+//! absence, damaged rows, clocks that are wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use rusqlite::backup::Backup;
+use tandem_config::{
+    Ask, CHECK_PAUSE, Config, Order, Output, Told, TwinCheck, VERIFY_WAIT, Verified, Work,
+};
+use tandem_dialplan::{
+    Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Number, User, UserName,
+};
+use tandem_oplog::{Fact, Seen};
+use tandem_store::tables::{By, Keep, Tables};
+use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
+
+const DAY_MILLIS: u64 = 86_400_000;
+const START_MILLIS: u64 = 1_790_000_000_000;
+
+struct Side {
+    seat: Seat,
+    config: Config,
+    line: Vec<Vec<u8>>,
+    facts: Vec<Fact>,
+    told: Option<Told>,
+    edited: Vec<Result<(), String>>,
+    /// Its clock.
+    wall: u64,
+}
+
+fn open(seat: Seat, from: Option<&Tables>) -> Tables {
+    let mut dice = Dice::from_number(if seat == Seat::Master { 1 } else { 2 });
+    let mut memory = Connection::open_in_memory().unwrap();
+    if let Some(from) = from {
+        Backup::new(from.reader(), &mut memory).unwrap().step(-1).unwrap();
+    }
+    Tables::on(memory, Path::new("memory"), &Config::setup(seat, &mut dice)).unwrap()
+}
+
+impl Side {
+    fn new(seat: Seat) -> Self {
+        Self::on(seat, open(seat, None))
+    }
+
+    fn on(seat: Seat, tables: Tables) -> Self {
+        let config =
+            Config::on(tables, Dice::from_number(if seat == Seat::Master { 7 } else { 8 }));
+        let (line, facts, told, edited) = (Vec::new(), Vec::new(), None, Vec::new());
+        let config = config.unwrap();
+        let mut side = Self { seat, config, line, facts, told, edited, wall: START_MILLIS };
+        side.drain();
+        side
+    }
+
+    /// As it is now, to be put back later.
+    fn backup(&self) -> Tables {
+        open(self.seat, Some(self.config.tables()))
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.config.poll_output() {
+            if let Output::Send(bytes) = output {
+                self.line.push(bytes);
+            } else if let Output::Fact(fact) = output {
+                self.facts.push(fact);
+            } else if let Output::Told { told, .. } = output {
+                self.told = Some(told);
+            } else if let Output::Edited { result, .. } = output {
+                self.edited.push(result);
+            } else if let Output::Failed(what) = output {
+                panic!("{what}");
+            }
+        }
+    }
+
+    fn order(&mut self, now: Instant, work: Work) {
+        self.wall += 1;
+        let by = By { author: "admin".into(), wall_millis: self.wall, epoch: Epoch::NEVER };
+        self.config.handle_orders(now, vec![Order { id: self.wall, work, by }]);
+        self.drain();
+    }
+
+    fn user(&mut self, name: &str, number: &str) {
+        let display = DisplayName::parse(name).unwrap();
+        let name = UserName::parse(name).unwrap();
+        let numbers = vec![Number::parse(number).unwrap()];
+        let user = User { name: name.clone(), display, numbers, enabled: true };
+        let credentials = Credentials { md5: [1; 16], sha256: [2; 32] };
+        let account = Some(Account { user, credentials });
+        self.order(Instant::ZERO, Work::Edit(Edit::User { name, account }));
+    }
+
+    fn users(&self) -> i64 {
+        let sql = "SELECT count(*) FROM users WHERE deleted = 0";
+        self.config.tables().reader().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    fn count(&self, of: fn(&Fact) -> bool) -> usize {
+        self.facts.iter().filter(|fact| of(fact)).count()
+    }
+
+    /// A row is overwritten behind its back.
+    fn damage(&self) {
+        let sql = "UPDATE row_version SET body = x'01' WHERE tab = 1";
+        assert!(self.config.tables().reader().execute(sql, []).unwrap() > 0);
+    }
+}
+
+fn link(one: &mut Side, other: &mut Side, now: Instant, up: bool) {
+    for side in [&mut *one, &mut *other] {
+        side.config.handle_link(now, up);
+        side.line.clear();
+        if up {
+            side.config.handle_link(now, true);
+        }
+        side.drain();
+    }
+    exchange(one, other, now);
+}
+
+fn exchange(one: &mut Side, other: &mut Side, now: Instant) {
+    while !one.line.is_empty() || !other.line.is_empty() {
+        let (there, back) = (core::mem::take(&mut one.line), core::mem::take(&mut other.line));
+        there.iter().for_each(|bytes| other.config.handle_message(now, bytes));
+        back.iter().for_each(|bytes| one.config.handle_message(now, bytes));
+        one.drain();
+        other.drain();
+    }
+}
+
+fn wait(one: &mut Side, other: &mut Side, now: Instant) {
+    for side in [&mut *one, &mut *other] {
+        side.config.handle_timeout(now);
+        side.drain();
+    }
+    exchange(one, other, now);
+}
+
+fn assert_same(one: &Side, other: &Side) {
+    let (a, b) = (one.config.tables(), other.config.tables());
+    assert_eq!(a.heads().collect::<Vec<_>>(), b.heads().collect::<Vec<_>>());
+    assert_eq!(a.digests().unwrap(), b.digests().unwrap());
+    assert_eq!((a.faults().unwrap(), b.faults().unwrap()), (vec![], vec![]));
+}
+
+fn pair() -> (Side, Side) {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    link(&mut a, &mut b, Instant::ZERO, true);
+    (a, b)
+}
+
+/// Old ops of both go, whoever has them.
+fn forget(tables: &mut Tables) {
+    let keep = Keep { millis: 1, ops: u64::MAX, both_millis: 1, alone_millis: 1 };
+    while tables.shorten(START_MILLIS + 900 * DAY_MILLIS, None, &keep).unwrap() > 0 {}
+}
+
+#[test]
+fn both_machines_are_restored_from_different_days() {
+    for (writes, forgets) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (mut a, mut b) = pair();
+        a.user("monday", "21");
+        exchange(&mut a, &mut b, Instant::ZERO);
+        let monday = a.backup();
+        b.user("tuesday", "22");
+        a.user("anna", "30");
+        exchange(&mut a, &mut b, Instant::ZERO);
+        let mut tuesday = b.backup();
+        a.user("wednesday", "23");
+        exchange(&mut a, &mut b, Instant::ZERO);
+        if forgets {
+            // What Monday's copy lacks is in no log any more.
+            forget(&mut tuesday);
+        }
+        let mut a = Side::on(Seat::Master, monday);
+        let mut b = Side::on(Seat::Standby, tuesday);
+        (a.wall, b.wall) = (START_MILLIS + 5_000, START_MILLIS + 6_000);
+        if writes {
+            a.user("ben", "40");
+            b.user("carl", "41");
+        }
+        link(&mut a, &mut b, Instant::ZERO, true);
+        assert_same(&a, &b);
+        // What was made after the newer copy is gone with both machines; nothing else is.
+        assert_eq!(a.users(), if writes { 5 } else { 3 }, "writes: {writes}, forgets: {forgets}");
+        let copies = a.count(|fact| matches!(fact, Fact::CopyEnds { here: true, .. }));
+        assert_eq!(copies, usize::from(forgets));
+        for (side, name) in [(&mut a, "dora"), (&mut b, "emma")] {
+            side.user(name, "50");
+        }
+        exchange(&mut a, &mut b, Instant::ZERO);
+        assert_same(&a, &b);
+    }
+}
+
+#[test]
+fn a_passive_that_is_a_day_behind_gets_everything_while_edits_go_on() {
+    for forgets in [false, true] {
+        let (mut a, mut b) = pair();
+        link(&mut a, &mut b, Instant::ZERO, false);
+        for number in 0..300 {
+            a.user(&format!("user{number}"), &format!("{}", 1_000 + number));
+        }
+        if forgets {
+            let mut tables = a.backup();
+            forget(&mut tables);
+            a = Side::on(Seat::Master, tables);
+            a.wall += 900;
+        }
+        b.user("meanwhile", "22");
+        for side in [&mut a, &mut b] {
+            side.config.handle_link(Instant::ZERO, true);
+            side.drain();
+        }
+        // An edit in the middle of it waits for the twin like any other, and both get all.
+        let hello = core::mem::take(&mut b.line);
+        hello.iter().for_each(|bytes| a.config.handle_message(Instant::ZERO, bytes));
+        a.drain();
+        a.user("late", "23");
+        exchange(&mut a, &mut b, Instant::ZERO);
+        assert_same(&a, &b);
+        assert_eq!((a.users(), b.config.behind()), (302, Some(0)));
+        assert_eq!(
+            b.count(|fact| matches!(fact, Fact::CopyEnds { here: true, .. })),
+            usize::from(forgets)
+        );
+        assert_eq!(b.config.progress(), None);
+        assert!(a.edited.iter().all(Result::is_ok));
+    }
+}
+
+#[test]
+fn rows_are_compared_after_each_catch_up_and_every_hour_and_put_right() {
+    let (mut a, mut b) = pair();
+    a.user("anna", "21");
+    exchange(&mut a, &mut b, Instant::ZERO);
+    b.damage();
+    let hour = Instant::ZERO + CHECK_PAUSE;
+    wait(&mut a, &mut b, hour);
+    assert_same(&a, &b);
+    for side in [&a, &b] {
+        assert_eq!(side.count(|fact| matches!(fact, Fact::Mended { rows: 1, .. })), 1);
+    }
+    // Nothing was wrong since.
+    wait(&mut a, &mut b, hour + CHECK_PAUSE);
+    assert_eq!(a.count(|fact| matches!(fact, Fact::Mended { .. })), 1);
+    link(&mut a, &mut b, hour, false);
+    a.damage();
+    link(&mut a, &mut b, hour, true);
+    wait(&mut a, &mut b, hour + Duration::from_secs(2));
+    assert_same(&a, &b);
+    assert_eq!(a.count(|fact| matches!(fact, Fact::Mended { .. })), 2);
+}
+
+#[test]
+fn whoever_asks_hears_whether_all_is_well() {
+    let mut alone = Side::new(Seat::Master);
+    alone.user("anna", "21");
+    alone.order(Instant::ZERO, Work::Ask(Ask::Verify));
+    let verified = |faults, twin| Some(Told::Verified(Verified { faults, twin }));
+    assert_eq!(alone.told.take(), verified(vec![], TwinCheck::Alone));
+    alone.damage();
+    alone.order(Instant::ZERO, Work::Ask(Ask::Verify));
+    let Some(Told::Verified(Verified { faults, .. })) = alone.told.take() else { panic!() };
+    assert_eq!(faults[0], "what is kept of a row of table 1 cannot be read");
+
+    let (mut a, mut b) = pair();
+    b.user("anna", "21");
+    exchange(&mut a, &mut b, Instant::ZERO);
+    let now = Instant::ZERO + Duration::from_secs(9);
+    a.order(now, Work::Ask(Ask::Verify));
+    exchange(&mut a, &mut b, now);
+    assert_eq!(a.told.take(), verified(vec![], TwinCheck::Equal));
+    b.damage();
+    a.order(now, Work::Ask(Ask::Verify));
+    exchange(&mut a, &mut b, now);
+    assert_eq!(a.told, None, "it is looked at once more");
+    wait(&mut a, &mut b, now + Duration::from_secs(1));
+    assert_eq!(a.told.take(), verified(vec![], TwinCheck::Mended { rows: 1 }));
+    // A twin that says nothing, and one that goes.
+    a.order(now, Work::Ask(Ask::Verify));
+    a.line.clear();
+    a.config.handle_timeout(now + VERIFY_WAIT);
+    a.drain();
+    let not_compared = |told: Option<Told>| match told {
+        Some(Told::Verified(Verified { twin: TwinCheck::NotCompared(why), .. })) => why,
+        told => panic!("{told:?}"),
+    };
+    assert!(not_compared(a.told.take()).contains("no answer in time"));
+    a.order(now, Work::Ask(Ask::Verify));
+    link(&mut a, &mut b, now, false);
+    assert!(not_compared(a.told.take()).contains("was cut"));
+}
+
+/// Both hear what time it is, `ahead` apart, and compare.
+fn clocks(a: &mut Side, b: &mut Side, now: Instant, ahead: u64) {
+    a.config.handle_wall(now, START_MILLIS);
+    b.config.handle_wall(now, START_MILLIS + ahead);
+    link(a, b, now, false);
+    link(a, b, now, true);
+}
+
+#[test]
+fn clocks_that_are_apart_are_told_once_and_a_minute_apart_end_no_block() {
+    let (mut a, mut b) = pair();
+    clocks(&mut a, &mut b, Instant::ZERO, 1_999);
+    assert_eq!((a.facts.pop(), a.config.twin_ahead_millis()), (Some(Fact::Equal), Some(1_999)));
+    clocks(&mut a, &mut b, Instant::ZERO, 3_000);
+    clocks(&mut a, &mut b, Instant::ZERO, 4_000);
+    let apart = |side: &Side| side.count(|fact| matches!(fact, Fact::ClocksApart { .. }));
+    assert_eq!((apart(&a), apart(&b)), (1, 1));
+    assert!(b.facts.contains(&Fact::ClocksApart { ahead_millis: -3_000 }));
+    assert!(a.config.may_write_automatically());
+    // An hour ahead b believes that the block is over, and may not say so for both.
+    let until = i64::try_from((START_MILLIS + 600_000) * 1_000).unwrap();
+    let block = BlockSetting { since: 5, reason: "move".into(), until: Some(until) };
+    let what = Blockable::Calls;
+    a.order(Instant::ZERO, Work::Edit(Edit::Block { what, block: Some(block) }));
+    clocks(&mut a, &mut b, Instant::ZERO, 3_600_000);
+    assert!(!b.config.may_write_automatically() && !a.config.may_write_automatically());
+    let ops = |side: &Side| side.config.tables().seen().iter().map(|id| id.number).sum::<u64>();
+    let before = ops(&b);
+    b.order(Instant::ZERO, Work::Edit(Edit::Block { what, block: None }));
+    assert_eq!((ops(&b), b.edited.len()), (before, 1));
+    // By an administrator's order it ends at any time.
+    a.order(Instant::ZERO, Work::Edit(Edit::Block { what, block: None }));
+    assert_eq!(ops(&a), before + 1);
+    exchange(&mut a, &mut b, Instant::ZERO);
+    clocks(&mut a, &mut b, Instant::ZERO, 0);
+    assert!(a.facts.contains(&Fact::ClocksTogether) && b.config.may_write_automatically());
+}
+
+#[test]
+fn a_change_that_is_dated_in_the_future_is_taken_and_told() {
+    let (mut a, mut b) = pair();
+    a.config.handle_wall(Instant::ZERO, START_MILLIS);
+    b.wall += 2 * DAY_MILLIS;
+    b.user("anna", "21");
+    b.user("ben", "22");
+    exchange(&mut a, &mut b, Instant::ZERO);
+    assert_eq!(a.count(|fact| matches!(fact, Fact::StampAhead { .. })), 1, "{:?}", a.facts);
+    a.user("carl", "23");
+    assert!(
+        a.config.tables().latest().millis() > START_MILLIS + 2 * DAY_MILLIS,
+        "still after what it saw"
+    );
+    exchange(&mut a, &mut b, Instant::ZERO);
+    assert_same(&a, &b);
+}
+
+#[test]
+fn changes_older_than_four_hundred_days_are_not_listed_any_more() {
+    let (mut a, mut b) = pair();
+    for number in 0..600 {
+        a.user("anna", &format!("{}", 1_000 + number));
+    }
+    exchange(&mut a, &mut b, Instant::ZERO);
+    assert_eq!(a.config.tables().logged().unwrap(), 600);
+    a.config.handle_wall(Instant::ZERO, START_MILLIS + 401 * DAY_MILLIS);
+    let mut now = Instant::ZERO;
+    for _ in 0..3 {
+        now = now + Duration::from_secs(1);
+        wait(&mut a, &mut b, now);
+    }
+    assert_eq!(a.config.tables().logged().unwrap(), 0);
+    assert_eq!(a.count(|fact| *fact == Fact::Shortened { ops: 600 }), 1);
+    assert_eq!((a.users(), b.users()), (1, 1));
+    // The twin does so when its own clock says it, and both go on.
+    b.user("ben", "22");
+    exchange(&mut a, &mut b, now);
+    assert_same(&a, &b);
+    let all = a.config.tables().log(0, &Seen::new(), usize::MAX).unwrap();
+    assert_eq!(all.ops.len(), 1);
+}
