@@ -86,6 +86,9 @@ enum Command {
     /// What both machines changed while they were apart, and which value is in force
     #[command(subcommand)]
     Conflict(ConflictCommand),
+    /// Where configuration and call records are kept: in files, or in a PostgreSQL
+    #[command(subcommand)]
+    Store(commands::StoreCommand),
     /// Copy everything of this machine to a folder or file, while calls go on
     Backup(commands::BackupArgs),
     /// Put a backup in place on this machine, or bring back the configuration of that day on both
@@ -308,6 +311,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::File(command) => commands::file(&load()?, command)?,
         Command::Change(command) => commands::changes(&load()?, command)?,
         Command::Conflict(command) => commands::conflicts(&load()?, command)?,
+        Command::Store(command) => commands::store(&load()?, command)?,
         Command::Backup(args) => commands::backup(&cli.config, &load()?, &args)?,
         Command::Verify(args) => commands::verify(load, &args)?,
         Command::Restore(args) => commands::restore(&cli.config, &args)?,

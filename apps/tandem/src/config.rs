@@ -7,6 +7,7 @@
 //! Invariant: a [`Config`] that exists is complete and consistent; whoever holds one need not check.
 
 mod backup;
+mod database;
 mod read;
 mod service;
 mod third;
@@ -24,6 +25,8 @@ use tandem_pair::{Healing, Timings};
 use tandem_types::Seat;
 
 pub use backup::BackupTable;
+pub use database::DatabaseKeys;
+pub(crate) use database::access;
 pub use third::ThirdVote;
 
 pub use read::{Problem, Problems};
@@ -84,6 +87,8 @@ pub struct Config {
     pub healing: Healing,
     /// The third vote, if there is one.
     pub third: ThirdVote,
+    /// The database of a pair that has grown.
+    pub database: DatabaseKeys,
     /// Which digest algorithms phones are offered.
     pub digest: Digest,
     /// Devices that one user may have logged in at once.
@@ -465,6 +470,8 @@ pub const KEYS: &[Key] = &[
     third::ETCD_AUTHORITY,
     third::ETCD_CERTIFICATE,
     third::ETCD_KEY,
+    database::DATABASE,
+    database::PASSWORD,
     Key {
         name: "digest",
         expected: "\"md5\", \"sha256\" or \"both\"",
@@ -645,6 +652,7 @@ fn blank() -> Config {
         profile: Profile::Default,
         healing: Healing::default(),
         third: ThirdVote::default(),
+        database: DatabaseKeys::default(),
         digest: Digest::Md5,
         devices_per_user: 1,
         metrics: None,

@@ -20,6 +20,7 @@ pub(crate) mod files;
 mod keeper_line;
 mod likeness;
 mod lost;
+mod postgres;
 mod settings;
 mod told;
 mod turn;
@@ -34,7 +35,7 @@ use tandem_link::Link;
 use tandem_net::{Limits, Net};
 use tandem_node::{Input, Node};
 use tandem_os::{clock, entropy, signals::Signals};
-use tandem_store::{Retention, Settings, Store};
+use tandem_store::{Elsewhere, Retention, Settings, Store};
 use tandem_types::{Dice, Duration};
 use tokio::sync::mpsc;
 
@@ -46,6 +47,11 @@ use events::{Disks, Events};
 use keeper_line::KeeperLine;
 pub(crate) use lost::LOST;
 use lost::Lost;
+use postgres::DatabaseThread;
+pub(crate) use postgres::{
+    COUNT_MAX as RECORDS_COUNTED_MAX, DatabaseTold, Journal, StoreAsk, StoreTold,
+    setup as database_setup,
+};
 use settings::ConfigThread;
 use turn::{Parts, Server};
 use twins::{Aside, Twins};
@@ -100,8 +106,13 @@ async fn serve(
         let _ = stored.send(event);
     };
     let mut said = Vec::new();
+    let elsewhere = Elsewhere::default();
     let (store, loaded) = lost::journal(&mut said, || {
-        let settings = Settings { end_of: tandem_node::end_of_record, ..Settings::default() };
+        let settings = Settings {
+            end_of: tandem_node::end_of_record,
+            elsewhere: config.database.address.is_some().then(|| elsewhere.clone()),
+            ..Settings::default()
+        };
         Store::open(&config.state, settings, report.clone())
     })?;
     // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
@@ -159,6 +170,10 @@ async fn serve(
     let (files, files_events) = files::start(files, &config.files_socket())?;
     let (asides, aside_events) = mpsc::unbounded_channel();
     let twins = Twins::new(&config.state, asides.clone());
+    let about_database = asides.clone();
+    let database = DatabaseThread::start(config, &settings.line(), elsewhere, move |said| {
+        let _ = about_database.send(Aside::Said(said));
+    })?;
     let backup = BackupThread::start(config, path, move |said| {
         let _ = asides.send(Aside::Said(said));
     });
@@ -170,6 +185,18 @@ async fn serve(
         asides: aside_events,
     };
     let events = Events::new(net_events, link_events, disks, questions, keeper, signals)?;
-    let parts = Parts { node, endpoints, link, store, settings, files, backup, twins, lost, said };
+    let parts = Parts {
+        node,
+        endpoints,
+        link,
+        store,
+        settings,
+        files,
+        backup,
+        twins,
+        lost,
+        said,
+        database,
+    };
     Server::new(parts, log, config.timings()).run(events).await
 }

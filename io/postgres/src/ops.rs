@@ -115,7 +115,8 @@ impl Database {
         let sql = "SELECT tab, key, body FROM row_version ORDER BY tab, key";
         for ((table, key), row) in kept(self.client.query(sql, &[]).await?)? {
             count += 1;
-            let name = self.setup.schema.table(table).map_or("a table of a newer version", |t| t.name);
+            let name =
+                self.setup.schema.table(table).map_or("a table of a newer version", |t| t.name);
             let key = key_of(&key).unwrap_or_default();
             let found = here(table, &key).map_err(|error| Trouble::Refused(error.to_string()))?;
             if found.as_ref() != Some(&row) {

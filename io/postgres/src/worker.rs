@@ -299,11 +299,13 @@ fn lock(standing: &Mutex<Standing>) -> MutexGuard<'_, Standing> {
     standing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+type Teller = Box<dyn Fn(&Line, Report) + Send>;
+
 struct Work {
     access: Access,
     setup: Setup,
     spool: Box<dyn Spool>,
-    report: Box<dyn Fn(&Line, Report) + Send>,
+    report: Teller,
     inbox: UnboundedReceiver<Order>,
     line: Line,
     standing: Arc<Mutex<Standing>>,

@@ -36,8 +36,8 @@ impl Authority for Asks {
 
     fn store(&mut self, ops: Vec<Vec<u8>>) -> Result<(), String> {
         self.0.store(ops).map_err(|why| match why {
-            Stored::Doubt(what) => format!("doubt: {what}"),
-            other => format!("{other:?}"),
+            Stored::Doubt(ref what) => format!("doubt: {what}"),
+            Stored::NotReady(_) | Stored::Refused(_) => format!("{why:?}"),
         })
     }
 

@@ -41,6 +41,7 @@ pub(crate) fn status(config: &Config, json: Json) -> Result<(), Failure> {
     let now = Time::now();
     print!("{}{}", lost(config, paint), blocked(blocks.as_deref(), paint));
     print!("{}{}", page(&status, now, paint), backups(config, now, paint));
+    print!("{}", database(config, paint));
     files.iter().for_each(|line| println!("{:<12}{}", "files", paint.bad(line)));
     Ok(())
 }
@@ -119,6 +120,13 @@ fn lost(config: &Config, paint: Paint) -> String {
     let what = "the file was damaged, and the other machine has not brought it back: nothing is served here. \
                 Start the other machine, or put a backup in place with `tandem restore`";
     format!("{:<12}{}\n", "CONFIG LOST", paint.bad(what))
+}
+
+/// How the database stands, where there is one.
+fn database(config: &Config, paint: Paint) -> String {
+    let line = super::store::line(config);
+    let line = line.map(|(text, good)| if good { text } else { paint.bad(&text) });
+    line.map_or_else(String::new, |text| format!("{:<12}{text}\n", "database"))
 }
 
 /// How the last backup of this machine went.

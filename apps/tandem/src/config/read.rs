@@ -199,7 +199,7 @@ impl Reader<'_> {
             );
             self.problem(self.lines.get("virtual").copied(), Some("interface"), what);
         }
-        for (key, what) in config.third.conflicts() {
+        for (key, what) in config.third.conflicts().into_iter().chain(config.database.conflicts()) {
             self.conflict(key, what);
         }
         let ports = [("heartbeat_port", config.heartbeat_port), ("link_port", config.link_port)];
@@ -238,6 +238,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
     config.state = folder.join(&config.state);
     config.secret = folder.join(&config.secret);
     config.third.resolve(folder);
+    config.database.resolve(folder);
     Ok(config)
 }
 
@@ -343,8 +344,8 @@ mod tests {
             "colour = 1\nrealm",
             ":2: unknown key `colour`: expected one of seat, realm, address, peer, virtual, interface, \
              virtual_mac, gateway, port, heartbeat_port, link_port, state, secret, profile, healing, witness, etcd, etcd_user, \
-             etcd_password_file, etcd_authority, etcd_certificate, etcd_key, digest, devices_per_user, metrics, \
-             retry_after_seconds, time_zone",
+             etcd_password_file, etcd_authority, etcd_certificate, etcd_key, database, database_password_file, digest, \
+             devices_per_user, metrics, retry_after_seconds, time_zone",
         ),
         (
             "example.org",

@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, timeout};
 
+use super::postgres::{StoreAsk, StoreTold};
 use super::twins::{TwinAsk, TwinTold};
 use crate::control::{self, REQUEST_MAX, Refusal, WAITING_MAX};
 
@@ -29,6 +30,8 @@ pub(super) enum Wanted {
     Config(Ask),
     /// About the twin.
     Twin(TwinAsk),
+    /// About the database.
+    Store(StoreAsk),
 }
 
 /// The answer.
@@ -38,6 +41,7 @@ pub(super) enum Answer {
     Node(Reply),
     Config(Told),
     Twin(TwinTold),
+    Store(StoreTold),
 }
 
 /// A request with the way back.

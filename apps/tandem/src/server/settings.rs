@@ -6,8 +6,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use tandem_config::{Config, Order, Output};
+use tandem_config::{Authority, Config, Order, Output};
 use tandem_os::clock;
+
+use super::postgres::Exchange;
 
 /// Orders and messages that wait for the disk, at most.
 const WAITING_MAX: usize = 4_096;
@@ -17,6 +19,9 @@ enum Wish {
     Order(Order),
     Link(bool),
     Message(Vec<u8>),
+    Obey(Box<dyn Authority>),
+    Exchange(Exchange),
+    Stop,
 }
 
 /// Why the thread does not take something.
@@ -61,18 +66,46 @@ impl ConfigThread {
         self.wish(Wish::Message(message))
     }
 
+    /// The way to it for the thread of the database.
+    pub(super) fn line(&self) -> SettingsLine {
+        SettingsLine(self.wishes.clone())
+    }
+
     fn wish(&self, wish: Wish) -> Result<(), Behind> {
-        let Some(wishes) = &self.wishes else { return Err(Behind::Gone) };
-        wishes.try_send(wish).map_err(|error| match error {
-            TrySendError::Full(_) => Behind::Full,
-            TrySendError::Disconnected(_) => Behind::Gone,
-        })
+        send(self.wishes.as_ref(), wish)
+    }
+}
+
+fn send(wishes: Option<&SyncSender<Wish>>, wish: Wish) -> Result<(), Behind> {
+    let Some(wishes) = wishes else { return Err(Behind::Gone) };
+    wishes.try_send(wish).map_err(|error| match error {
+        TrySendError::Full(_) => Behind::Full,
+        TrySendError::Disconnected(_) => Behind::Gone,
+    })
+}
+
+/// The way to the thread.
+#[derive(Clone)]
+pub(super) struct SettingsLine(Option<SyncSender<Wish>>);
+
+impl SettingsLine {
+    /// From now on this one is asked before anything is written.
+    pub(super) fn obey(&self, authority: Box<dyn Authority>) -> Result<(), Behind> {
+        send(self.0.as_ref(), Wish::Obey(authority))
+    }
+
+    /// Compares with the database.
+    pub(super) fn exchange(&self, exchange: Exchange) -> Result<(), Behind> {
+        send(self.0.as_ref(), Wish::Exchange(exchange))
     }
 }
 
 impl Drop for ConfigThread {
     fn drop(&mut self) {
-        self.wishes = None;
+        if let Some(wishes) = self.wishes.take() {
+            // A thread that has ended needs no word.
+            let _ = wishes.send(Wish::Stop);
+        }
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has said so already.
             let _ = thread.join();
@@ -94,18 +127,24 @@ fn work(mut config: Config, inbox: &Receiver<Wish>, report: &dyn Fn(Output)) {
         config.handle_wall(now, clock::wall_micros() / 1_000);
         match first {
             Ok(first) => {
-                let mut orders = Vec::new();
+                let (mut orders, mut stop) = (Vec::new(), false);
                 for wish in core::iter::once(first).chain(inbox.try_iter().take(WAITING_MAX)) {
                     match wish {
                         Wish::Order(order) => orders.push(order),
                         Wish::Link(up) => config.handle_link(now, up),
                         Wish::Message(bytes) => config.handle_message(now, &bytes),
+                        Wish::Obey(authority) => config.obey(authority),
+                        Wish::Exchange(exchange) => exchange.carry_out(now, &mut config),
+                        Wish::Stop => stop = true,
                     }
                 }
                 if !orders.is_empty() {
                     config.handle_orders(now, orders);
                 }
                 config.handle_timeout(clock::now());
+                if stop {
+                    return;
+                }
             }
             Err(RecvTimeoutError::Timeout) => config.handle_timeout(now),
             Err(RecvTimeoutError::Disconnected) => return,

@@ -23,6 +23,7 @@ use super::files::{FilesThread, Outgoing};
 use super::keeper_line::Heard;
 use super::likeness::Follower;
 use super::lost::Lost;
+use super::postgres::{DatabaseThread, StoreAsk, StoreTold};
 use super::settings::{Behind, ConfigThread};
 use super::told::Told;
 use super::twins::{self, Aside, TwinAsk, Twins};
@@ -43,6 +44,7 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) settings: ConfigThread,
     pub(super) files: FilesThread,
+    pub(super) database: Option<DatabaseThread>,
     pub(super) backup: Option<BackupThread>,
     pub(super) twins: Twins,
     pub(super) lost: Lost,
@@ -64,6 +66,7 @@ pub(super) struct Server<'a> {
     outgoing: Outgoing,
     /// It works for as long as this is here.
     _backup: Option<BackupThread>,
+    database: Option<DatabaseThread>,
     twins: Twins,
     lost: Lost,
     log: &'a Log,
@@ -90,8 +93,19 @@ pub(super) struct Server<'a> {
 impl<'a> Server<'a> {
     /// Ready for its first turn.
     pub(super) fn new(parts: Parts, log: &'a Log, timings: Timings) -> Self {
-        let Parts { node, endpoints, link, store, settings, files, backup, twins, lost, said } =
-            parts;
+        let Parts {
+            node,
+            endpoints,
+            link,
+            store,
+            settings,
+            files,
+            backup,
+            twins,
+            lost,
+            said,
+            database,
+        } = parts;
         let mut server = Self {
             node,
             endpoints,
@@ -101,6 +115,7 @@ impl<'a> Server<'a> {
             files,
             outgoing: Outgoing::default(),
             _backup: backup,
+            database,
             twins,
             lost,
             log,
@@ -211,6 +226,10 @@ impl<'a> Server<'a> {
                 }
                 Wanted::Config(ask) => self.ask(id, ask, author),
                 Wanted::Twin(ask) => self.ask_twin(id, &ask),
+                Wanted::Store(StoreAsk::StoreShow) => {
+                    let told = self.database.as_ref().map(DatabaseThread::told);
+                    self.answer(id, Answer::Store(told.unwrap_or(StoreTold::Embedded)));
+                }
             }
         }
     }

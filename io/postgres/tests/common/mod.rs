@@ -78,11 +78,11 @@ pub(crate) async fn say(address: &str, sql: &str) -> Vec<Vec<Option<String>>> {
         tokio_postgres::connect(address, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let said = client.simple_query(sql).await.unwrap();
-    let rows = said.into_iter().filter_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+    let mut rows = Vec::new();
+    for message in said {
+        if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+            rows.push((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect());
         }
-        _ => None,
-    });
-    rows.collect()
+    }
+    rows
 }

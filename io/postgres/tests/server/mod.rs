@@ -147,6 +147,14 @@ impl Server {
         format!("postgresql://tandem@{}/postgres", hosts.join(","))
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
+    }
+
     /// The lines that a query gives.
     pub(crate) fn query(&self, sql: &str) -> Vec<String> {
         let mut psql = command("psql");

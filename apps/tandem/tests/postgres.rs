@@ -1,0 +1,276 @@
+//! A pair that keeps its things in a real PostgreSQL: brought there and back, and while it is away.
+
+// What fails here fails the test.
+#![allow(clippy::unwrap_used)]
+
+#[path = "backup/machines.rs"]
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod machines;
+#[path = "../../../io/postgres/tests/server/mod.rs"]
+mod server;
+
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use machines::{DEADLINE, Machine, Pair, tandem, write_calls};
+use server::Server;
+use tandem_call::{Cdr, Ending, Outcome, Trail};
+use tandem_config::{Config, FILE_NAME, Order, Output, Work};
+use tandem_dialplan::{Account, Credentials, DisplayName, Edit, Number, User, UserName};
+use tandem_journal::{Class, Cursor, Entry, Known, Op, Record, Write};
+use tandem_node::{CallEvents, RECORD_VERSION};
+use tandem_oplog::TableId;
+use tandem_store::tables::By;
+use tandem_store::{Reader, Settings, Store, StoreEvent, WallClock, backup};
+use tandem_types::{Dice, Epoch, Instant as Time, Pii, Seat, Seq, Stamp};
+
+const USERS: u64 = 1_000;
+const CALLS: u64 = 5_000;
+
+/// In a state folder that no server has open.
+fn fill(state: &Path) {
+    std::fs::create_dir_all(state).unwrap();
+    let (stored, reports) = channel();
+    let report = move |event| {
+        if let StoreEvent::Stored { ticket } = event {
+            let _ = stored.send(ticket);
+        }
+    };
+    let (store, _) = Store::open(state, Settings::default(), report).unwrap();
+    for number in 1..=CALLS {
+        let epoch = Epoch { number: 1, seat: Seat::Master };
+        let stamp = Stamp { epoch, seq: Seq(number) };
+        let log = |prefix: &str, body| Op {
+            class: Class::Log,
+            key: format!("{prefix}/call-{number:05}").into_bytes(),
+            body: Some(body),
+        };
+        let events = CallEvents { devices: [].into(), trail: Trail::default() };
+        let ops = vec![log("cdr", encode(&cdr(number))), log("cev", encode(&events))];
+        store.write(Write::Entry(Entry { stamp, ops }), true, number).unwrap();
+    }
+    while reports.recv_timeout(DEADLINE).unwrap() < CALLS {}
+    drop(store);
+    let mut config = Config::open(state, Seat::Master, Dice::from_number(3)).unwrap();
+    let orders = (1..=USERS).map(|number| {
+        let name = UserName::parse(&format!("user{number}")).unwrap();
+        let user = User {
+            name: name.clone(),
+            display: DisplayName::parse(&format!("Nämber {number}")).unwrap(),
+            numbers: vec![Number::parse(&format!("{}", 1_000 + number)).unwrap()],
+            enabled: number % 7 != 0,
+        };
+        let credentials = Credentials { md5: [1; 16], sha256: [2; 32] };
+        let edit = Edit::User { name, account: Some(Account { user, credentials }) };
+        let by = By { author: "anna".into(), wall_millis: number, epoch: Epoch::NEVER };
+        Order { id: number, work: Work::Edit(edit), by }
+    });
+    config.handle_orders(Time::ZERO, orders.collect());
+    let mut done = 0;
+    while let Some(output) = config.poll_output() {
+        if let Output::Edited { result, .. } = output {
+            result.unwrap();
+            done += 1;
+        }
+    }
+    assert_eq!(done, USERS);
+}
+
+fn encode(value: &impl serde::Serialize) -> Vec<u8> {
+    postcard::to_extend(value, vec![RECORD_VERSION]).unwrap()
+}
+
+fn cdr(number: u64) -> Cdr {
+    let end = i64::try_from(tandem_os::clock::wall_micros()).unwrap();
+    let text = |text: &str| Pii::new(text.to_owned());
+    Cdr {
+        call_id: format!("call-{number:05}"),
+        origination_number: text(&format!("{}", 1_000 + number % USERS)),
+        origination_name: text("Anna \"A\" \\ 'x'"),
+        called_number: text("20"),
+        called_name: text(""),
+        destination_number: text("20"),
+        destination_name: text("Ben"),
+        start: end - 60_000_000,
+        delivered: Some(end - 59_000_000),
+        connect: (number % 3 != 0).then_some(end - 30_000_000),
+        end: Some(end),
+        outcome: Some(if number % 3 == 0 { Outcome::Busy } else { Outcome::Answered }),
+        ending: Some(Ending::Caller),
+        sip_status: 200,
+        q850_cause: 16,
+        origination_device: "phone".into(),
+        destination_device: "phone".into(),
+    }
+}
+
+/// Everything that is kept in a state folder: digests of the tables, and every record.
+fn kept(state: &Path) -> (Vec<(TableId, [u8; 32])>, Vec<Record>) {
+    let setup = Config::setup(Seat::Master, &mut Dice::from_number(9));
+    let tables = backup::tables(&state.join(FILE_NAME), &setup).unwrap();
+    let reader = Reader::open(state, WallClock::system()).unwrap();
+    let (mut records, mut after) = (Vec::new(), Some(Cursor(None)));
+    while let Some(from) = after {
+        let (page, next) = reader.lacking(&Known::new(), &from).unwrap();
+        // The age counts from when it was written: the same on both, but for how long that takes.
+        records.extend(
+            page.into_iter().map(|one| Record { age: tandem_types::Duration::ZERO, ..one }),
+        );
+        after = next;
+    }
+    (tables.digests().unwrap().into_iter().collect(), records)
+}
+
+fn add_key(machine: &Machine, address: &str) {
+    let mut file = OpenOptions::new().append(true).open(&machine.config).unwrap();
+    writeln!(file, "database = {address:?}").unwrap();
+}
+
+#[test]
+fn everything_goes_to_the_database_and_back_to_the_byte_though_it_is_cut_off() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let pair = Pair::set_up();
+    let state = pair.master.state();
+    fill(&state);
+    let before = kept(&state);
+    assert_eq!(before.1.len() as u64, 2 * CALLS);
+
+    // Cut off after the first half: it is repeated.
+    let mut moving = tandem();
+    moving.arg("--config").arg(&pair.master.config).args(["store", "move", "--to", &address]);
+    let mut moving = moving.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(moving.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert_eq!(first, "configuration: 1000 changes, 3000 rows: equal on both sides");
+    moving.kill().unwrap();
+    moving.wait().unwrap();
+    let said = pair.master.prints(&["store", "move", "--to", &address]);
+    assert!(said.contains("10000 records: equal on both sides"), "{said}");
+    assert!(said.contains(&format!("database = {address:?}")), "{said}");
+    assert_eq!(
+        pair.master.prints(&["store", "move", "--to", &address]),
+        said,
+        "once more is the same"
+    );
+    let counts =
+        "SELECT (SELECT count(*) FROM tandem.cdr), (SELECT count(*) FROM tandem.call_event),
+        (SELECT count(*) FROM tandem.users), (SELECT sum(talk_seconds) FROM tandem.cdr)";
+    assert_eq!(server.query(counts), [format!("5000|5000|1000|{}", 30 * 3_334)]);
+
+    // A machine without any file gets all of it.
+    add_key(&pair.master, &address);
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    let back = pair.master.prints(&["store", "move", "--to", "embedded"]);
+    assert!(back.contains("1000 changes, 3000 rows: equal on both sides"), "{back}");
+    let digest = |said: &str| said.split_once("(digest ").unwrap().1[..16].to_owned();
+    assert_eq!(digest(&back), digest(&said));
+    assert!(kept(&state) == before, "what came back is not what went");
+    assert_eq!(pair.master.prints(&["store", "move", "--to", "embedded"]), back);
+}
+
+#[test]
+fn a_row_more_or_less_is_an_error_with_its_name() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let pair = Pair::set_up();
+    let state = pair.master.state();
+    std::fs::create_dir_all(&state).unwrap();
+    drop(Config::open(&state, Seat::Master, Dice::from_number(3)).unwrap());
+    write_calls(&state, 1, &["a", "b", "c"]);
+    let to = ["store", "move", "--to", address.as_str()];
+    pair.master.prints(&to);
+    server.query("DELETE FROM tandem.log_record WHERE key = 'cdr/b'");
+    let said = pair.master.refused(1, &to);
+    assert!(said.contains("cdr/b is not in the database"), "{said}");
+    assert!(said.contains("NOT equal"), "{said}");
+    server.query("UPDATE tandem.known SET seq = 0");
+    pair.master.prints(&to);
+    server.query("UPDATE tandem.log_record SET body = body || 'x' WHERE key = 'cev/c'");
+    let said = pair.master.refused(1, &to);
+    assert!(said.contains("cev/c differs"), "{said}");
+    server.query("TRUNCATE tandem.log_record, tandem.known");
+    pair.master.prints(&to);
+    // One more in the database does not come from here: back, it is an error until it is here as well.
+    let strange = server.query(
+        "UPDATE tandem.log_record SET key = 'cdr/q' WHERE key = 'cdr/a'
+                                RETURNING key",
+    );
+    assert_eq!(strange.len(), 2, "{strange:?}");
+    let said = pair.master.refused(1, &to);
+    assert!(said.contains("cdr/a is not in the database"), "{said}");
+    // Another pair's database, and none.
+    let other = Pair::set_up();
+    std::fs::create_dir_all(other.master.state()).unwrap();
+    let said = other.master.refused(1, &to);
+    assert!(said.contains("belongs to another pair"), "{said}");
+    let said = pair.master.refused(1, &["store", "move", "--to", "embedded"]);
+    assert!(said.contains("there is no `database`"), "{said}");
+    let said = pair.master.refused(1, &["store", "move", "--to", "postgresql://t:geheim@h/d"]);
+    assert!(said.contains("a password stands in it") && !said.contains("geheim"), "{said}");
+}
+
+/// Asks until the database stands like this.
+#[track_caller]
+fn wait_state(machine: &Machine, wanted: &str) -> serde_json::Value {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let output = machine.command(&["store", "show", "--json"]);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        if told["database"]["state"] == wanted {
+            return told["database"].clone();
+        }
+        assert!(Instant::now() < until, "{told:#} instead of {wanted}");
+    }
+}
+
+#[test]
+fn a_pair_is_administrated_through_the_database_and_goes_on_without_it() {
+    let mut server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut pair = Pair::set_up();
+    for machine in [&pair.master, &pair.standby] {
+        add_key(machine, &address);
+    }
+    std::fs::create_dir_all(pair.master.state()).unwrap();
+    write_calls(&pair.master.state(), 1, &["early"]);
+    pair.start();
+    wait_state(&pair.master, "live");
+    wait_state(&pair.standby, "live");
+    pair.master.add("anna", "10");
+    pair.standby.add("ben", "20");
+    let users = "SELECT string_agg(name, ' ' ORDER BY name) FROM tandem.logins WHERE deleted = 0";
+    assert_eq!(server.query(users), ["anna ben"]);
+    pair.standby.wait_users(&["anna", "ben"]);
+    let until = Instant::now() + DEADLINE;
+    while server.query("SELECT call_id FROM tandem.cdr") != ["early"] {
+        assert!(Instant::now() < until, "the record does not come");
+    }
+    let show = pair.master.prints(&["store", "show"]);
+    assert!(show.contains("answers at") && show.contains("none waits"), "{show}");
+
+    server.kill();
+    let away = wait_state(&pair.master, "away");
+    assert!(away["why"].is_string(), "{away:#}");
+    let began = Instant::now();
+    let said = pair.master.refused(1, &["user", "add", "carl", "--number", "30"]);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(said.contains("the database has not answered since"), "{said}");
+    assert!(said.contains("nothing is changed") && said.contains("calls go on"), "{said}");
+    pair.master.wait_users(&["anna", "ben"]);
+    let status = pair.master.prints(&["status"]);
+    assert!(status.contains("database") && status.contains("NOT ANSWERED since"), "{status}");
+
+    server.start();
+    wait_state(&pair.master, "live");
+    pair.master.add("carl", "30");
+    assert_eq!(server.query(users), ["anna ben carl"]);
+    let why = pair.master.refused(1, &["store", "move", "--to", "embedded"]);
+    assert!(why.contains("Stop the server of this machine first"), "{why}");
+    pair.kill();
+}
