@@ -4,9 +4,12 @@
 
 mod ground;
 
-use ground::{Break, Ground, Ledger, Script, assert_equal, by, converge, disk, open, print};
+use ground::{
+    Break, Ground, Ledger, Script, assert_equal, by, converge, disk, memory, open, print,
+};
 use tandem_faultfs::{Files, Moment};
-use tandem_store::tables::Tables;
+use tandem_oplog::Staged;
+use tandem_store::tables::{Keep, Tables};
 use tandem_types::Dice;
 
 /// A script that was run once; every crash is made from its moments.
@@ -161,4 +164,46 @@ fn who_ships_before_the_commit_is_caught() {
     let told = tell("early", Break::ShipBeforeCommit);
     let (_, wrong) = told.judge_all("early-kill", End::Killed, 1);
     assert!(wrong.iter().any(|what| what.ends_with("given twice")), "{wrong:#?}");
+}
+
+#[test]
+fn a_copy_that_is_joined_while_the_power_goes_is_joined_or_not_and_can_be_joined_then() {
+    let mut from = memory(1);
+    for number in 0..40 {
+        let sql = format!("INSERT INTO item (id, one) VALUES ({number}, {number})");
+        from.change(&by(2_000 + number), |c| c.execute_batch(&sql)).unwrap();
+    }
+    let keep = Keep { millis: 1, ops: u64::MAX, both_millis: 1, alone_millis: 30 };
+    assert_eq!(from.shorten(2_050, None, &keep).unwrap(), 20);
+    let ground = disk("join", Files::default());
+    let mut tables = open(&ground.0).unwrap();
+    let sql = "INSERT INTO item (id, one) VALUES (7, 70), (99, 9)";
+    tables.change(&by(1_000), |c| c.execute_batch(sql)).unwrap();
+    let mut copy = from.copy(Staged::default()).unwrap();
+    tables.stage_begin(copy.header(), &copy.told()).unwrap();
+    while let Some(part) = copy.read().unwrap() {
+        tables.stage(&part).unwrap();
+    }
+    let before = print(&tables);
+    ground.0.record();
+    assert_eq!(tables.join().unwrap().len(), 40);
+    let after = print(&tables);
+    assert_eq!(tables.faults().unwrap(), Vec::<String>::new());
+    drop(tables);
+    let (mut joined, moments) = (0, ground.0.moments());
+    for (at, moment) in moments.iter().enumerate() {
+        for end in [End::Killed, End::PowerCut] {
+            let ground = disk("join-again", end.files(moment, at as u64));
+            let mut tables = open(&ground.0).unwrap();
+            let found = print(&tables);
+            assert!(found == before || found == after, "{end:?} in {at}: a part of it is there");
+            if found == before {
+                tables.join().unwrap();
+                assert_eq!(print(&tables), after, "{end:?} in {at}");
+            } else {
+                joined += 1;
+            }
+        }
+    }
+    assert!(moments.len() > 5 && (1..moments.len() * 2 - 1).contains(&joined), "{joined}");
 }
