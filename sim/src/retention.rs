@@ -113,8 +113,8 @@ fn judge(world: &mut World, first: &BTreeSet<u32>, second: &BTreeSet<u32>, grace
         let there: BTreeSet<u32> = world.machines[at]
             .disk
             .logs()
-            .iter()
-            .filter_map(|(_, kept)| tandem_node::read_cdr(kept.body.as_deref()?))
+            .values()
+            .filter_map(|kept| tandem_node::read_cdr(kept.body.as_deref()?))
             .filter_map(|cdr| call_of(&cdr))
             .collect();
         world.oracle.seen.records += there.len() as u64;
