@@ -24,9 +24,8 @@ use crate::cli::{Failure, Json, UserCommand};
 use crate::config::Config;
 use crate::control::ask;
 use crate::logging::Time;
-#[cfg(test)]
-pub(crate) use backup::Good as GoodBackup;
-pub(crate) use backup::{BackupArgs, Last as LastBackup, Order as BackupOrder};
+pub(crate) use backup::Order as BackupOrder;
+pub(crate) use backup::{BackupArgs, Good as GoodBackup, Last as LastBackup};
 pub(crate) use backup::{backup, make as make_backup, size};
 pub(crate) use block::{block, emergency};
 pub(crate) use cdr::{CdrCommand, cdr, is_zone};

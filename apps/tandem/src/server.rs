@@ -31,11 +31,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tandem_files::{FOLDER_NAME, Files, Folder};
-use tandem_link::Link;
+use tandem_link::{Link, PairSecret};
 use tandem_net::{Limits, Net};
 use tandem_node::{Input, Node};
 use tandem_os::{clock, entropy, signals::Signals};
-use tandem_store::{Elsewhere, Retention, Settings, Store};
+use tandem_store::{Elsewhere, Loaded, Retention, Settings, Store, StoreEvent};
 use tandem_types::{Dice, Duration};
 use tokio::sync::mpsc;
 
@@ -91,15 +91,55 @@ fn keep_for(days: Option<u32>) -> Retention {
     Retention(days.map(|days| Duration::from_secs(u64::from(days) * 86_400)))
 }
 
-async fn serve(
-    path: &Path,
-    config: &Config,
-    args: &ServerArgs,
-    signals: Signals,
-    log: &Log,
-) -> anyhow::Result<()> {
-    let secret = config.pair_secret()?;
-    crate::commands::check_finished(config)?;
+/// What the node needs of the file of this machine.
+fn node_config(config: &Config, secret: &PairSecret) -> tandem_node::Config {
+    tandem_node::Config {
+        seat: config.seat,
+        realm: config.realm.clone(),
+        virtual_addresses: config.virtual_sip(),
+        own_addresses: config.own_sip(),
+        retry_after_seconds: config.retry_after_seconds,
+        nonce_key: secret.nonce_key(),
+        digest: config.digest,
+        devices_per_user_max: config.devices_per_user,
+        lingers: config.interface.is_some(),
+    }
+}
+
+/// All of it is known before the first lease: nobody is told that there is no such user.
+fn know_all(
+    tables: &mut tandem_config::Config,
+    node: &mut Node,
+    files: &mut Files,
+    lost: &mut Lost,
+) {
+    let now = clock::now();
+    while let Some(output) = tables.poll_output() {
+        // There is nobody yet to whom it could be equal.
+        let _ = lost.hear(&output);
+        if let tandem_config::Output::Files(rows) = &output {
+            files.handle_rows(now, files::named(rows.clone()));
+        }
+        if let tandem_config::Output::Changed(edits) = output {
+            node.handle(now, Input::Changed(edits));
+        }
+    }
+}
+
+/// The files of this machine.
+struct Opened {
+    store: Store,
+    store_events: mpsc::UnboundedReceiver<StoreEvent>,
+    elsewhere: Elsewhere,
+    loaded: Loaded,
+    tables: tandem_config::Config,
+    files: Files,
+    lost: Lost,
+    /// What was found to be wrong and has been moved aside.
+    said: Vec<backup::Said>,
+}
+
+fn open_files(config: &Config) -> anyhow::Result<Opened> {
     let (stored, store_events) = mpsc::unbounded_channel();
     let report = move |event| {
         // The loop is gone only when the process ends.
@@ -115,15 +155,29 @@ async fn serve(
         };
         Store::open(&config.state, settings, report.clone())
     })?;
-    // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
     let seed = entropy::seed().context("the system gives no random numbers")?;
-    let mut tables = lost::configuration(&config.state, &mut said, || {
+    let tables = lost::configuration(&config.state, &mut said, || {
         tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
     })?;
-    let mut lost = Lost::find(&config.state);
+    let lost = Lost::find(&config.state);
     let files = config.state.join(FOLDER_NAME);
     let opened = Folder::open(&files).and_then(Files::open);
-    let mut files = opened.with_context(|| format!("cannot use {}", files.display()))?;
+    let files = opened.with_context(|| format!("cannot use {}", files.display()))?;
+    Ok(Opened { store, store_events, elsewhere, loaded, tables, files, lost, said })
+}
+
+async fn serve(
+    path: &Path,
+    config: &Config,
+    args: &ServerArgs,
+    signals: Signals,
+    log: &Log,
+) -> anyhow::Result<()> {
+    let secret = config.pair_secret()?;
+    crate::commands::check_finished(config)?;
+    // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
+    let Opened { store, store_events, elsewhere, loaded, mut tables, mut files, mut lost, said } =
+        open_files(config)?;
     let (own, peer) = config.link_ends();
     let link = tandem_link::Config::new(config.seat, own, peer, secret.clone());
     let (link, link_events) = Link::start(link).map_err(|error| anyhow!("{error}"))?;
@@ -134,34 +188,19 @@ async fn serve(
     let keeper = KeeperLine::connect(&args.keeper)?;
 
     let seed = entropy::seed().context("the system gives no random numbers")?;
-    let node = tandem_node::Config {
-        seat: config.seat,
-        realm: config.realm.clone(),
-        virtual_addresses: config.virtual_sip(),
-        own_addresses: config.own_sip(),
-        retry_after_seconds: config.retry_after_seconds,
-        nonce_key: secret.nonce_key(),
-        digest: config.digest,
-        devices_per_user_max: config.devices_per_user,
-        lingers: config.interface.is_some(),
-    };
     let now = clock::now();
     let damaged = loaded.damaged;
-    let mut node = Node::new(now, node, Dice::from_seed(seed), loaded.records, loaded.known);
+    let mut node = Node::new(
+        now,
+        node_config(config, &secret),
+        Dice::from_seed(seed),
+        loaded.records,
+        loaded.known,
+    );
     if !damaged.is_empty() {
         node.handle(now, Input::Damaged(damaged.iter().map(|one| one.stamp).collect()));
     }
-    // All of it is known before the first lease: nobody is told that there is no such user.
-    while let Some(output) = tables.poll_output() {
-        // There is nobody yet to whom it could be equal.
-        let _ = lost.hear(&output);
-        if let tandem_config::Output::Files(rows) = &output {
-            files.handle_rows(now, files::named(rows.clone()));
-        }
-        if let tandem_config::Output::Changed(edits) = output {
-            node.handle(now, Input::Changed(edits));
-        }
-    }
+    know_all(&mut tables, &mut node, &mut files, &mut lost);
     let (changed, config_events) = mpsc::unbounded_channel();
     let settings = ConfigThread::start(tables, move |output| {
         let _ = changed.send(output);

@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod ground;
 
 use common::{entry, folder, hot, log};
 use std::path::Path;
 
+use tandem_faultfs::{Error, Failure, Files, On};
 use tandem_journal::{Class, Known};
 use tandem_oplog::{Column, Origin, Schema, Table};
 use tandem_store::backup::{self, CopyError, Kind, Prepared};
@@ -242,4 +244,45 @@ fn a_flipped_bit_is_found_by_the_check() {
     std::fs::write(&copied, bytes).unwrap();
     let faults = backup::check(Kind::Journal, &copied);
     assert!(faults.is_err() || !faults.unwrap().is_empty());
+}
+
+#[test]
+fn a_disk_that_does_not_read_gives_no_copy_and_never_a_wrong_one() {
+    let (mut failed, mut made) = (0, 0);
+    for after in 0.. {
+        let ground = ground::disk("backup-reads", Files::default());
+        let mut tables = ground::open(&ground.0).unwrap();
+        for id in 0..60 {
+            let text = "text ".repeat(400);
+            let sql = format!("INSERT INTO item (id, one, two) VALUES ({id}, {id}, '{text}')");
+            tables.change(&by(id), |connection| connection.execute_batch(&sql)).unwrap();
+        }
+        tables.reader().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let wanted = ground::rows(&tables);
+        drop(tables);
+        let folder = folder("backup-reads-to");
+        let to = folder.join("copy.db");
+        ground.0.fail(Failure { on: On::Read, after, times: 1, error: Error::Io });
+        let from = ground.0.folder().join(ground::FILE);
+        let copied = backup::copy(Kind::Tables, &from, &to, &mut |_, _| true);
+        let never_came = ground.0.heal() > 0;
+        match copied {
+            Ok(()) => {
+                // What was read again, or was only a look ahead.
+                made += 1;
+                assert_eq!(backup::check(Kind::Tables, &to).unwrap(), Vec::<String>::new());
+                let copy = backup::tables(&to, &ground::setup(1)).unwrap();
+                assert_eq!(ground::rows(&copy), wanted, "read {after} fails");
+            }
+            Err(error) => {
+                assert!(!never_came, "{error}");
+                assert!(!matches!(error, CopyError::Stopped));
+                failed += 1;
+            }
+        }
+        if never_came {
+            break;
+        }
+    }
+    assert!(failed > 20 && made > 0, "{failed} failed, {made} made");
 }

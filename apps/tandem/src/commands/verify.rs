@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
+use tandem_files::ContentId;
 use tandem_journal::Record;
 use tandem_node::{CDR_PREFIX, EVENTS_PREFIX, is_newer, read_cdr, read_events};
 use tandem_os::entropy;
@@ -77,8 +78,8 @@ impl Finding {
 const REBUILD: &str = "stop this machine (`systemctl stop tandem-keeper`), rename the file, start it again: \
                        everything comes back from the other machine; where there is none, `tandem restore`";
 /// About files that are missing or wrong.
-const REFETCH: &str =
-    "rename the file: it comes back from the other machine; where that lacks it, from a backup";
+const REFETCH: &str = "what is not here comes from the other machine by itself while the link is up (`tandem file \
+                       list`); where that lacks it too, from a backup";
 /// About a damaged backup.
 const DISCARD: &str = "make another one; do not rely on this one";
 
@@ -150,30 +151,37 @@ fn of_backup(from: &Path) -> Result<Vec<Finding>, Failure> {
 /// The databases and the contents in a folder.
 fn of_folder(folder: &Path, seat: Seat, advice: &'static str, shown: &mut Shown) -> Vec<Finding> {
     shown.show("config.db");
-    let tables = tables(folder, seat, advice);
+    let (tables, named) = tables(folder, seat, advice);
     let journal = journal(folder, advice, shown);
     shown.show("contents");
-    vec![tables, journal, contents(&folder.join(CONTENTS))]
+    vec![tables, journal, contents(&folder.join(CONTENTS), named)]
 }
 
-fn tables(folder: &Path, seat: Seat, advice: &'static str) -> Finding {
+/// The configuration, and the contents that its rows name.
+fn tables(folder: &Path, seat: Seat, advice: &'static str) -> (Finding, Vec<ContentId>) {
     let mut finding = Finding::new(tandem_config::FILE_NAME, advice);
     let path = folder.join(tandem_config::FILE_NAME);
-    let look = || -> anyhow::Result<(Vec<String>, u64)> {
+    let look = || -> anyhow::Result<(Vec<String>, u64, Vec<ContentId>)> {
         let setup = tandem_config::Config::setup(seat, &mut Dice::from_seed(entropy::seed()?));
         let tables = backup::tables(&path, &setup)?;
         let count = "SELECT count(*) FROM row_version";
         let rows: i64 = tables.reader().query_row(count, (), |row| row.get(0))?;
-        Ok((tables.faults()?, rows.unsigned_abs()))
+        let mut find = tables.reader().prepare("SELECT content FROM files WHERE deleted = 0")?;
+        let named = find.query_map((), |row| row.get(0))?;
+        let named = named.map(|content| content.map(ContentId)).collect::<Result<_, _>>()?;
+        Ok((tables.faults()?, rows.unsigned_abs(), named))
     };
     match look() {
-        Ok((faults, rows)) => {
+        Ok((faults, rows, named)) => {
             faults.into_iter().for_each(|fault| finding.fault(fault));
             finding.looked_at = format!("{rows} rows, each against the log of changes");
+            (finding, named)
         }
-        Err(error) => finding.fault(format!("{error:#}")),
+        Err(error) => {
+            finding.fault(format!("{error:#}"));
+            (finding, Vec::new())
+        }
     }
-    finding
 }
 
 fn journal(folder: &Path, advice: &'static str, shown: &mut Shown) -> Finding {
@@ -187,8 +195,13 @@ fn journal(folder: &Path, advice: &'static str, shown: &mut Shown) -> Finding {
             return finding;
         }
     }
-    let mut look = || -> anyhow::Result<u64> {
+    let mut look = || -> anyhow::Result<(u64, u64)> {
         let reader = Reader::open(folder, WallClock::system())?;
+        let records = reader.check_records()?;
+        for damaged in reader.take_damaged() {
+            let key = String::from_utf8_lossy(&damaged.key).into_owned();
+            finding.fault(format!("{key}: it is not what its checksum says"));
+        }
         // The steps first: a record that is written meanwhile has its own then.
         let (mut steps, mut alone) = (BTreeSet::new(), Vec::new());
         let mut count = 0;
@@ -224,10 +237,14 @@ fn journal(folder: &Path, advice: &'static str, shown: &mut Shown) -> Finding {
                 finding.fault(format!("{call}: the steps of this call are missing"));
             }
         }
-        Ok(count)
+        Ok((records, count))
     };
     match look() {
-        Ok(count) => finding.looked_at = format!("{count} calls, each with its steps"),
+        Ok((records, count)) => {
+            finding.looked_at = format!(
+                "{records} records, each against its checksum; {count} calls, each with its steps"
+            );
+        }
         Err(error) => finding.fault(format!("{error:#}")),
     }
     finding
@@ -250,14 +267,19 @@ fn each(reader: &Reader, prefix: &[u8], then: &mut dyn FnMut(&Record)) -> anyhow
     }
 }
 
-fn contents(folder: &Path) -> Finding {
+fn contents(folder: &Path, named: Vec<ContentId>) -> Finding {
     let mut finding = Finding::new("contents", REFETCH);
-    if !folder.exists() {
+    if !folder.exists() && named.is_empty() {
         finding.looked_at = String::from("none");
         return finding;
     }
-    match tandem_files::verify_all(folder, []) {
+    match tandem_files::verify_all(folder, named) {
         Ok(report) => {
+            for content in &report.missing {
+                finding.fault(format!(
+                    "{content}: a file of this content is named, and it is not here"
+                ));
+            }
             for content in &report.damaged {
                 finding.fault(format!("{content}: it is not what its name says"));
             }

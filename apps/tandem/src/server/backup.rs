@@ -14,7 +14,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
-use crate::commands::{BackupOrder, LastBackup, make_backup, size};
+use crate::commands::{BackupOrder, GoodBackup, LastBackup, make_backup, size};
 use crate::config::{BackupTable, Config};
 use crate::logging::Time;
 
@@ -59,9 +59,13 @@ impl BackupThread {
         let work = move || {
             // Of this thread only; a refusal costs nothing else.
             let _ = rustix::process::setpriority_process(None, NICE);
+            // What cannot be noted in the state folder must not be done again and again.
+            let mut noted = None;
             loop {
-                if daily.is_due() {
-                    report(daily.make());
+                if daily.is_due(noted.as_ref()) {
+                    let (said, last) = daily.make();
+                    report(said);
+                    noted = Some(last);
                 }
                 match inbox.recv_timeout(LOOK) {
                     Err(RecvTimeoutError::Timeout) => {}
@@ -93,17 +97,18 @@ struct Daily {
 }
 
 impl Daily {
-    fn is_due(&self) -> bool {
+    fn is_due(&self, noted: Option<&LastBackup>) -> bool {
         let zone = match &self.config.time_zone {
             Some(name) => TimeZone::get(name),
             None => TimeZone::try_system(),
         };
         let zone = zone.unwrap_or(TimeZone::UTC);
         let last = LastBackup::read(&self.config.state);
-        is_due(Time::now().micros(), last.as_ref(), self.table.at_minutes, &zone)
+        let newest = last.as_ref().into_iter().chain(noted).max_by_key(|last| last.tried_micros);
+        is_due(Time::now().micros(), newest, self.table.at_minutes, &zone)
     }
 
-    fn make(&self) -> Said {
+    fn make(&self) -> (Said, LastBackup) {
         let order = BackupOrder {
             config: &self.config,
             path: &self.path,
@@ -114,13 +119,20 @@ impl Daily {
             std::thread::sleep(PART_PAUSE);
             !self.stopping.load(Ordering::Relaxed)
         });
-        match made {
+        let mut last = LastBackup { tried_micros: Time::now().micros(), ..LastBackup::default() };
+        let said = match made {
             Ok(made) => {
-                let (path, bytes) = (made.path.display(), size(made.manifest.bytes()));
-                ("backup_made", format!("backup complete: {path} ({bytes})"))
+                let (path, bytes) = (made.path.display().to_string(), made.manifest.bytes());
+                let text = format!("backup complete: {path} ({})", size(bytes));
+                last.good = Some(GoodBackup { micros: made.manifest.made_micros, path, bytes });
+                ("backup_made", text)
             }
-            Err(error) => ("backup_failed", format!("the backup failed: {error:#}")),
-        }
+            Err(error) => {
+                last.error = Some(format!("{error:#}"));
+                ("backup_failed", format!("the backup failed: {error:#}"))
+            }
+        };
+        (said, last)
     }
 }
 
@@ -155,7 +167,6 @@ fn latest(now: i64, at_minutes: u16, zone: &TimeZone) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::GoodBackup;
 
     fn micros(text: &str) -> i64 {
         text.parse::<Timestamp>().unwrap().as_microsecond()
@@ -192,7 +203,7 @@ mod tests {
         let due = |now: &str| is_due(micros(now), Some(&failed), 195, &zone);
         assert!(!due("2026-11-23T04:14:59Z"));
         assert!(due("2026-11-23T04:15:00Z"));
-        assert!(due("2026-11-23T03:14:59Z") == false, "its time is not over");
+        assert!(!due("2026-11-23T03:14:59Z"), "its time is not over");
         assert!(due("2026-11-24T03:15:00Z"));
     }
 

@@ -31,22 +31,24 @@ pub(super) enum Aside {
 
 /// What a command may ask.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
 pub(crate) enum TwinAsk {
     /// Everything of the twin, summed up: log records that ended since then.
-    TwinSums {
+    #[serde(rename = "twin_sums")]
+    Sums {
         /// Microseconds since 1970.
         since: Option<i64>,
     },
     /// The records of one part.
-    TwinPart {
+    #[serde(rename = "twin_part")]
+    Part {
         /// Which.
         part: LogPart,
         /// As above.
         since: Option<i64>,
     },
     /// What came of a question.
-    TwinResult {
+    #[serde(rename = "twin_result")]
+    Result {
         /// Its number.
         id: u64,
     },
@@ -54,16 +56,19 @@ pub(crate) enum TwinAsk {
 
 /// The answer to a [`TwinAsk`].
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
 pub(crate) enum TwinTold {
     /// The question has this number: ask for its result.
-    TwinAsked(u64),
+    #[serde(rename = "twin_asked")]
+    Asked(u64),
     /// There is none yet.
-    TwinReads,
+    #[serde(rename = "twin_reads")]
+    Reads,
     /// What it is ([`Sums`] or [`Records`], as postcard has it).
-    TwinHas(Vec<u8>),
+    #[serde(rename = "twin_has")]
+    Has(Vec<u8>),
     /// Why there is none.
-    TwinFailed(String),
+    #[serde(rename = "twin_failed")]
+    Failed(String),
 }
 
 /// The records of one part: the key, and what stands for it.
@@ -108,24 +113,24 @@ impl Twins {
     /// A command asks; there may be something to send.
     pub(super) fn ask(&mut self, ask: &TwinAsk) -> (TwinTold, Option<Vec<u8>>) {
         let (since, part) = match ask {
-            TwinAsk::TwinSums { since } => (*since, None),
-            TwinAsk::TwinPart { part, since } => (*since, Some(*part)),
-            TwinAsk::TwinResult { id } => return (self.told(*id), None),
+            TwinAsk::Sums { since } => (*since, None),
+            TwinAsk::Part { part, since } => (*since, Some(*part)),
+            TwinAsk::Result { id } => return (self.told(*id), None),
         };
         self.last += 1;
         self.result = None;
         let message = Message::Ask { id: self.last, since, part };
-        (TwinTold::TwinAsked(self.last), Some(message.encode()))
+        (TwinTold::Asked(self.last), Some(message.encode()))
     }
 
     fn told(&self, id: u64) -> TwinTold {
         match &self.result {
             _ if id != self.last => {
-                TwinTold::TwinFailed(String::from("somebody else has asked since: try again"))
+                TwinTold::Failed(String::from("somebody else has asked since: try again"))
             }
-            None => TwinTold::TwinReads,
-            Some(Ok(bytes)) => TwinTold::TwinHas(bytes.clone()),
-            Some(Err(why)) => TwinTold::TwinFailed(why.clone()),
+            None => TwinTold::Reads,
+            Some(Ok(bytes)) => TwinTold::Has(bytes.clone()),
+            Some(Err(why)) => TwinTold::Failed(why.clone()),
         }
     }
 

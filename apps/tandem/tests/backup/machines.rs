@@ -1,5 +1,7 @@
 //! A pair of real processes on loopback addresses of its own, that is stopped, damaged and put back.
 
+#![allow(unreachable_pub, reason = "shared by test files, not a crate's interface")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

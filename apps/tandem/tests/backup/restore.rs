@@ -1,8 +1,9 @@
 //! Putting backups back: nothing that is newer on the twin is lost, and nothing old wins.
 
 use std::fs;
+use std::process::Stdio;
 
-use crate::machines::{Machine, Pair, write_calls};
+use crate::machines::{Machine, Pair, tandem, write_calls};
 
 #[test]
 fn a_machine_that_is_put_back_gets_what_its_twin_has_and_takes_nothing_from_it() {
@@ -172,5 +173,41 @@ fn a_backup_of_another_pair_and_half_a_restore_are_refused() {
     pair.master.prints(&["restore", made]);
     assert!(!mark.exists());
     pair.start();
+    pair.standby.wait_users(&["anna"]);
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_what_was_there_or_is_done_again() {
+    let mut pair = Pair::up();
+    pair.master.add("anna", "10");
+    pair.kill();
+    write_calls(&pair.master.state(), 50, &["one", "two"]);
+    let made = pair.master.backup(&pair.folder.0.join("kept"), &[]);
+    let state = pair.master.state();
+    let (mut before, mut within) = (0, 0);
+    for turns in 0..800_u32 {
+        let mut command = tandem();
+        command.arg("--config").arg(&pair.master.config).arg("restore").arg(&made);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        for _ in 0..turns * 20 {
+            std::hint::black_box(fs::metadata(&pair.master.config).unwrap());
+        }
+        let _ = child.kill();
+        if child.wait().unwrap().success() {
+            break;
+        }
+        if state.join("restore.unfinished").exists() {
+            within += 1;
+        } else {
+            before += 1;
+            assert!(state.join("config.db").exists() && state.join("journal.db").exists());
+        }
+    }
+    assert!(before > 3, "{before} were killed before anything changed, {within} within");
+    pair.master.prints(&["restore", made.to_str().unwrap()]);
+    let found = String::from_utf8(pair.master.command(&["verify"]).stdout).unwrap();
+    assert!(found.contains("config.db     right") && found.contains("2 calls"), "{found}");
+    pair.start();
+    pair.standby.wait_calls(&["one", "two"]);
     pair.standby.wait_users(&["anna"]);
 }

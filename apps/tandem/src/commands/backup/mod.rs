@@ -15,9 +15,7 @@ use clap::Args;
 use crate::cli::Failure;
 use crate::config::Config;
 
-#[cfg(test)]
-pub(crate) use keep::Good;
-pub(crate) use keep::Last;
+pub(crate) use keep::{Good, Last};
 pub(crate) use make::{
     CONTENTS, MACHINE_FILE, Made, Order, SECRET_FILE, make, make_file, remove_folder, sync_folder,
     write_file,

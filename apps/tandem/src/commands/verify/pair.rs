@@ -58,7 +58,7 @@ fn look(config: &Config, finding: &mut Finding) -> Result<String, Failure> {
         if round > 0 {
             std::thread::sleep(PAUSE);
         }
-        let there: Sums = asked(config, &TwinAsk::TwinSums { since })?;
+        let there: Sums = asked(config, &TwinAsk::Sums { since })?;
         let path = config.state.join(tandem_config::FILE_NAME);
         let here = backup::sums(&path, &config.state, since).map_err(anyhow::Error::from)?;
         seen = format!(
@@ -125,7 +125,7 @@ fn compare_logs(
     parts.dedup();
     parts.retain(|part| here.logs.get(part) != there.logs.get(part));
     for part in parts.into_iter().take(PARTS_MAX) {
-        let there: TwinRecords = asked(config, &TwinAsk::TwinPart { part, since })?;
+        let there: TwinRecords = asked(config, &TwinAsk::Part { part, since })?;
         let here = backup::log_part(&config.state, part, since).map_err(anyhow::Error::from)?;
         for (key, hash) in &here {
             match there.get(key) {
@@ -148,17 +148,17 @@ fn asked<A: DeserializeOwned>(config: &Config, question: &TwinAsk) -> Result<A, 
     let ask = |question: &TwinAsk| ask::<TwinTold>(&config.server_socket(), "server", question);
     let until = Instant::now() + PATIENCE;
     let mut told = ask(question)?;
-    let TwinTold::TwinAsked(id) = told else { return Err(super::super::unexpected()) };
+    let TwinTold::Asked(id) = told else { return Err(super::super::unexpected()) };
     loop {
-        told = ask(&TwinAsk::TwinResult { id })?;
+        told = ask(&TwinAsk::Result { id })?;
         match told {
-            TwinTold::TwinHas(bytes) => {
+            TwinTold::Has(bytes) => {
                 let answer = postcard::from_bytes(&bytes);
                 return Ok(answer.context("the other machine is of another version")?);
             }
-            TwinTold::TwinFailed(why) => return Err(Failure::Other(anyhow!("{why}"))),
-            TwinTold::TwinReads if Instant::now() < until => std::thread::sleep(ASK_PAUSE),
-            TwinTold::TwinReads | TwinTold::TwinAsked(_) => {
+            TwinTold::Failed(why) => return Err(Failure::Other(anyhow!("{why}"))),
+            TwinTold::Reads if Instant::now() < until => std::thread::sleep(ASK_PAUSE),
+            TwinTold::Reads | TwinTold::Asked(_) => {
                 let long = PATIENCE.as_secs();
                 return Err(Failure::Other(anyhow!(
                     "the other machine has not answered within {long} s: is it of another version?"
