@@ -77,6 +77,8 @@ struct Waiter {
     row: RowId,
     content: ContentId,
     until: Instant,
+    /// There was a twin when it began: one that is gone for a moment is waited for.
+    had_twin: bool,
     back: Sender<bool>,
 }
 
@@ -221,7 +223,8 @@ fn answer(files: &mut Files, now: Instant, question: Question, waiters: &mut Vec
         }
         Question::Wait(waiter) => {
             if waiters.len() < WAITERS_MAX {
-                waiters.push(waiter);
+                let had_twin = files.exchange().has_twin();
+                waiters.push(Waiter { had_twin, ..waiter });
             } else {
                 tell(&waiter.back, false);
             }
@@ -229,12 +232,13 @@ fn answer(files: &mut Files, now: Instant, question: Question, waiters: &mut Vec
     }
 }
 
-/// Without a twin nobody waits.
+/// Where there was no twin nobody waits.
 fn answer_waiters(files: &Files, now: Instant, waiters: &mut Vec<Waiter>) {
     let exchange = files.exchange();
     waiters.retain(|waiter| {
         let there = exchange.is_there(waiter.row, waiter.content);
-        let waits = !there && exchange.has_twin() && now < waiter.until;
+        let twin = waiter.had_twin || exchange.has_twin();
+        let waits = !there && twin && now < waiter.until;
         if !waits {
             tell(&waiter.back, there);
         }

@@ -171,7 +171,7 @@ fn get(stream: &UnixStream, asker: &Asker, content: &str) -> Result<std::io::Res
 fn wait(asker: &Asker, row: &str, content: &str, seconds: u64) -> Result<bool, String> {
     let (row, content) = (parse_row(row)?, parse(content)?);
     let until = clock::now() + Duration::from_secs(seconds.min(WAIT_SECONDS_MAX));
-    asker.ask(|back| Question::Wait(Waiter { row, content, until, back }))
+    asker.ask(|back| Question::Wait(Waiter { row, content, until, had_twin: false, back }))
 }
 
 fn places(asker: &Asker, rows: &[(String, String)]) -> Result<Vec<FilePlace>, String> {
