@@ -62,7 +62,7 @@ fn fill(state: &Path) {
             name: name.clone(),
             display: DisplayName::parse(&format!("Nämber {number}")).unwrap(),
             numbers: vec![Number::parse(&format!("{}", 1_000 + number)).unwrap()],
-            enabled: number % 7 != 0,
+            enabled: !number.is_multiple_of(7),
         };
         let credentials = Credentials { md5: [1; 16], sha256: [2; 32] };
         let edit = Edit::User { name, account: Some(Account { user, credentials }) };
@@ -97,9 +97,9 @@ fn cdr(number: u64) -> Cdr {
         destination_name: text("Ben"),
         start: end - 60_000_000,
         delivered: Some(end - 59_000_000),
-        connect: (number % 3 != 0).then_some(end - 30_000_000),
+        connect: (!number.is_multiple_of(3)).then_some(end - 30_000_000),
         end: Some(end),
-        outcome: Some(if number % 3 == 0 { Outcome::Busy } else { Outcome::Answered }),
+        outcome: Some(if number.is_multiple_of(3) { Outcome::Busy } else { Outcome::Answered }),
         ending: Some(Ending::Caller),
         sip_status: 200,
         q850_cause: 16,

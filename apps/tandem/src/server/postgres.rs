@@ -23,7 +23,7 @@ use tandem_postgres::{
     CdrColumns, ColumnKind, Described, Here, Line, Report, Setup, Spool, Standing, State, Stored,
     Worker,
 };
-use tandem_store::{Elsewhere, Reader, WallClock};
+use tandem_store::{Elsewhere, Reader, Retention, WallClock};
 use tandem_types::Instant;
 
 use super::settings::SettingsLine;
@@ -257,6 +257,11 @@ impl Journal {
     /// In this folder; opened when something is read.
     pub(crate) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), reader: None, elsewhere: Elsewhere::default() }
+    }
+
+    /// How long records are kept here.
+    pub(crate) fn retention(&mut self) -> Result<Retention, String> {
+        self.with(Reader::retention)
     }
 
     /// After an error it is opened anew.

@@ -105,12 +105,12 @@ fn name(record: &Record) -> String {
 }
 
 /// Reads the journal and the database in step. Of the journal, only what `known` covers: the rest came while it
-/// was copied. What only `there` has is no difference where `may_have_more`.
+/// was copied. What only the database has is no difference where `may_be_there` says so.
 pub(super) async fn records(
     journal: &mut dyn Spool,
     known: &Known,
     database: &Database,
-    may_have_more: bool,
+    may_be_there: &dyn Fn(&Record) -> bool,
 ) -> anyhow::Result<(Tally, u64)> {
     let (mut tally, mut more) = (Tally::default(), 0);
     let mut differences = Differences::default();
@@ -151,7 +151,7 @@ pub(super) async fn records(
             (Some(one), None) => differences.add(format!("{} is not in the database", name(&one))),
             (None, Some(other)) => {
                 more += 1;
-                if !may_have_more && known.covers(other.stamp) {
+                if known.covers(other.stamp) && !may_be_there(&other) {
                     differences.add(format!("{} is only in the database", name(&other)));
                 }
             }

@@ -44,7 +44,7 @@ pub(super) async fn to_database(
     let mut journal = Journal::new(&config.state);
     let known = journal.known().map_err(|what| anyhow!(what))?;
     send(&mut journal, &known, &mut database).await?;
-    let (tally, more) = compare::records(&mut journal, &known, &database, had_records).await?;
+    let (tally, more) = compare::records(&mut journal, &known, &database, &|_| had_records).await?;
     said(&tally, more);
     println!(
         "\nSet this in the configuration of both machines, and restart one after the other:\n"
@@ -70,7 +70,7 @@ fn said(tally: &Tally, more: u64) {
     println!("call records:  {records} records: equal on both sides (digest {digest})");
     if more > 0 {
         println!(
-            "               {more} more are in the database only, from before or from the other machine"
+            "               {more} more are in the database only: older, or of the other machine"
         );
     }
 }
@@ -157,7 +157,17 @@ pub(super) async fn to_files(config: &Config, password: Option<&Path>) -> anyhow
     let mut known = fetch(&database, &store, &tickets).await?;
     drop(store);
     known.merge(&here);
-    let (tally, more) = compare::records(&mut journal, &known, &database, false).await?;
+    // What is older than records are kept here is not taken back.
+    let now = clock::wall_micros();
+    let from = journal.retention().map_err(|what| anyhow!(what))?.shown_from(now);
+    let is_old = |record: &Record| {
+        let written = now.saturating_sub(u64::try_from(record.age.as_micros()).unwrap_or(u64::MAX));
+        let end =
+            tandem_node::end_of_record(&record.key, record.body.as_deref().unwrap_or_default());
+        let end = end.unwrap_or_else(|| i64::try_from(written).unwrap_or(i64::MAX));
+        from.is_some_and(|from| end < from)
+    };
+    let (tally, more) = compare::records(&mut journal, &known, &database, &is_old).await?;
     said(&tally, more);
     println!(
         "\nTake `database` out of the configuration of this machine and start it; then do the same on the"
