@@ -238,6 +238,12 @@ impl Sync {
         self.peer.as_ref().map(|peer| &peer.has)
     }
 
+    /// As [`Sync::there`], once both had the same on this link. Before, the other one may find out that some
+    /// of what it named are other ops than ours, and give them a new name.
+    pub fn agreed(&self) -> Option<&Seen> {
+        self.peer.as_ref().filter(|peer| peer.equal).map(|peer| &peer.has)
+    }
+
     /// How many ops the other one lacks, as far as it has said; `None` without it.
     pub fn behind(&self) -> Option<u64> {
         let peer = self.peer.as_ref()?;

@@ -232,7 +232,7 @@ impl Config {
         if self.progress().is_some() {
             return;
         }
-        let there = self.exchange.sync().there().cloned();
+        let there = self.exchange.sync().agreed().cloned();
         match self.tables.shorten(wall, there.as_ref(), &KEEP) {
             Ok(ops) => {
                 self.upkeep.shortened += ops as u64;

@@ -124,7 +124,7 @@ impl Run {
     fn shorten(&mut self, at: usize) -> Verdict {
         let wall = self.wall + self.skew[at];
         let server = &self.world.servers[at];
-        let there = server.exchange.sync().there().cloned();
+        let there = server.exchange.sync().agreed().cloned();
         let before = server.tables.log(0, &Seen::new(), usize::MAX).unwrap().ops;
         let gone = self.world.servers[at].tables.shorten(wall, there.as_ref(), &KEEP);
         let gone = gone.map_err(|error| error.to_string())?;
@@ -297,10 +297,15 @@ fn runs() -> u64 {
     std::env::var("TANDEM_RUNS").map_or(500, |runs| runs.parse().unwrap())
 }
 
+/// To see one seed again: `TANDEM_FIRST=2177 TANDEM_RUNS=2178`.
+fn first() -> u64 {
+    std::env::var("TANDEM_FIRST").map_or(0, |first| first.parse().unwrap())
+}
+
 #[test]
 fn whatever_happens_both_end_equal_as_what_was_written_makes_them() {
     let mut all = Count::default();
-    for seed in 0..runs() {
+    for seed in first()..runs() {
         let run = Run::new(seed, None).run();
         let count = run.unwrap_or_else(|why| panic!("seed {seed}: {why}"));
         all.promised += count.promised;
@@ -314,6 +319,9 @@ fn whatever_happens_both_end_equal_as_what_was_written_makes_them() {
         all.undecided += count.undecided;
     }
     println!("{all:?}");
+    if first() > 0 {
+        return;
+    }
     assert!(all.promised > 1_500 && all.put_back > 40 && all.renamed > 30, "{all:?}");
     assert!(all.shortened > 1_000 && all.copies > 50 && all.cuts > 50, "{all:?}");
     assert!(all.checks > 10 && all.mended > 100 && all.undecided > 100, "{all:?}");
