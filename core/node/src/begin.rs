@@ -133,7 +133,7 @@ impl Node {
             self.reply(now, id, &request, 513);
             return;
         }
-        let key = self.call_number(&request);
+        let key = self.call_number(now, &request);
         let dialled = talk::dialled(&request);
         let plan = self.directory.route(&caller, &dialled);
         let cdr =
@@ -184,15 +184,18 @@ impl Node {
     ///
     /// Made of the INVITE itself: where a server takes it and dies before it says a word, the caller
     /// repeats it to the twin, and what the two have on record is one call. Its proof of identity
-    /// makes it unlike any other.
-    fn call_number(&mut self, request: &Request) -> String {
+    /// makes it unlike any other. So where the twin closed the call while we were apart, and its caller goes on
+    /// asking: who has heard how a call ended does not repeat its INVITE.
+    fn call_number(&mut self, now: Instant, request: &Request) -> String {
         let of_proof = |header: &&Header| *header.name() == HeaderName::ProxyAuthorization;
         let proofs = request.headers.iter().filter(of_proof).map(Header::value);
         let names = [HeaderName::CallId, HeaderName::From, HeaderName::CSeq];
         let named = names.iter().filter_map(|name| request.headers.get(name));
         let parts: Vec<&[u8]> = proofs.chain(named).collect();
         let number = self.nonce_key.name(&parts);
-        let is_taken = self.calls.get(&number).is_some() || self.calls.is_closed(&number);
+        let goes_on = self.calls.is_closed_by_twin(now, &number);
+        let is_taken =
+            self.calls.get(&number).is_some() || (self.calls.is_closed(&number) && !goes_on);
         if is_taken { self.dice.hex(16) } else { number }
     }
 

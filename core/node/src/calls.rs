@@ -32,6 +32,8 @@ pub(crate) struct Calls {
     /// were apart is old.
     closed: BTreeSet<CallKey>,
     closed_order: VecDeque<CallKey>,
+    /// Of these those that the twin closed, and when that was heard here.
+    closed_by_twin: BTreeMap<CallKey, Instant>,
     /// Transactions tied since the last entry.
     fresh: Vec<TransactionId>,
     /// How many calls each caller has, by number.
@@ -119,6 +121,19 @@ impl Calls {
         {
             self.closed.remove(&oldest);
         }
+    }
+
+    /// The twin closed the record of this call while we were apart.
+    pub(crate) fn note_closed_by_twin(&mut self, now: Instant, key: &str) {
+        self.note_closed(key);
+        self.closed_by_twin.retain(|_, heard| now < *heard + ENDED_FOR);
+        self.closed_by_twin.insert(key.to_owned(), now);
+    }
+
+    /// Whether the twin closed it so lately that its caller may still repeat the INVITE, because no answer came
+    /// through.
+    pub(crate) fn is_closed_by_twin(&self, now: Instant, key: &str) -> bool {
+        self.closed_by_twin.get(key).is_some_and(|heard| now < *heard + ENDED_FOR)
     }
 
     /// Whether the record of this call was closed here, as far as is remembered.

@@ -201,7 +201,7 @@ impl Node {
     pub(crate) fn logged(&mut self, now: Instant, record: &Record) {
         let Some(key) = record.key.strip_prefix(record::CDR_PREFIX) else { return };
         let key = String::from_utf8_lossy(key);
-        self.calls.note_closed(&key);
+        self.calls.note_closed_by_twin(now, &key);
         let Some(live) = self.calls.get_mut(&key) else { return };
         live.recorded = true;
         let cdr = record.body.as_deref().and_then(record::read_cdr);
