@@ -238,7 +238,10 @@ impl World {
         self.planned += 1;
         let id = self.planned;
         self.asked.insert(id, request.clone());
-        self.server_turn(machine, ServerInput::Node(tandem_node::Input::Admin { id, request, by: String::from("root") }));
+        self.server_turn(
+            machine,
+            ServerInput::Node(tandem_node::Input::Admin { id, request, by: String::from("root") }),
+        );
         id
     }
 

@@ -265,5 +265,8 @@ fn a_machine_with_the_address_of_its_twin_does_not_start_and_names_the_key() {
     let ended = started.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
     assert!(!ended.status.success());
-    assert!(said.contains("198.51.100.2") && said.contains("the `address` of this machine"), "{said}");
+    assert!(
+        said.contains("198.51.100.2") && said.contains("the `address` of this machine"),
+        "{said}"
+    );
 }

@@ -38,8 +38,8 @@ pub use admin::{PASSWORD_MIN, RETENTION_DAYS_MAX};
 pub use block::{BLOCK_REASON_MAX, BLOCK_SECONDS_MAX, BlockRow, REFUSED_PAUSE};
 pub use node::Node;
 pub use record::{
-    BINDING_PREFIX, CDR_PREFIX, CallEvents, EVENTS_PREFIX, RECORD_VERSION, end_of_record, is_newer, read_cdr,
-    read_events,
+    BINDING_PREFIX, CDR_PREFIX, CallEvents, EVENTS_PREFIX, RECORD_VERSION, end_of_record, is_newer,
+    read_cdr, read_events,
 };
 pub use tandem_dialplan::{BlockSetting, Blockable, Edit};
 

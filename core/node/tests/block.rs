@@ -199,7 +199,12 @@ fn how_many_a_block_refused_is_counted_by_both_and_survives_both() {
     bench.crown(1);
     assert_eq!(bench.blocks(1)[0].refused, 3);
     bench.done(1, Request::Unblock { what: Blockable::Calls });
-    assert!(bench.has_fact("new calls are no longer blocked: ended by an administrator; 3 were refused"), "{:?}", bench.facts);
+    assert!(
+        bench
+            .has_fact("new calls are no longer blocked: ended by an administrator; 3 were refused"),
+        "{:?}",
+        bench.facts
+    );
     // The next one begins with nobody.
     bench.wait(Duration::from_secs(1));
     bench.block(Blockable::Calls, None);

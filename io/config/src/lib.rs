@@ -23,13 +23,12 @@ mod standing;
 mod upkeep;
 mod view;
 
-pub use asks::{
-    Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, TwinCheck, ValueRow, Verified,
-};
+pub use asks::{Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, TwinCheck, ValueRow, Verified};
 pub use authority::Authority;
 pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT, Work};
 pub use files::{
-    FILE_CLASSES, FILE_NAME_MAX, FILE_VERSIONS_MAX, FileId, FileNamed, FileRow, FileStanding, NewFile,
+    FILE_CLASSES, FILE_NAME_MAX, FILE_VERSIONS_MAX, FileId, FileNamed, FileRow, FileStanding,
+    NewFile,
 };
 pub use kinds::{ColumnKind, column_kinds};
 pub use schema::{MIGRATIONS, SCHEMA};

@@ -66,7 +66,8 @@ pub static SCHEMA: Schema =
     Schema { version: 3, tables: &[USERS, LOGINS, NUMBERS, SETTINGS, BLOCKS, COUNTERS, FILES] };
 
 /// What makes them.
-pub static MIGRATIONS: &[&str] = &["
+pub static MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE users (
         id BLOB NOT NULL PRIMARY KEY, display TEXT NOT NULL, enabled INTEGER NOT NULL,
         md_five BLOB NOT NULL, sha_two BLOB NOT NULL, deleted INTEGER NOT NULL DEFAULT 0) STRICT;
@@ -83,20 +84,23 @@ pub static MIGRATIONS: &[&str] = &["
     CREATE TABLE blocks (
         what TEXT NOT NULL PRIMARY KEY, since INTEGER NOT NULL, reason TEXT NOT NULL, until INTEGER,
         deleted INTEGER NOT NULL DEFAULT 0) STRICT;
-", "
+",
+    "
     CREATE TABLE counters (
         name TEXT NOT NULL, node INTEGER NOT NULL, count INTEGER NOT NULL,
         deleted INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, node)) STRICT;
     CREATE VIEW counter AS
         SELECT name, sum(count) AS count FROM counters WHERE deleted = 0 GROUP BY name;
-", "
+",
+    "
     CREATE TABLE files (
         id BLOB NOT NULL PRIMARY KEY, class TEXT NOT NULL, name TEXT NOT NULL,
         media_type TEXT NOT NULL, content BLOB NOT NULL, bytes INTEGER NOT NULL,
         added INTEGER NOT NULL, replaces BLOB NOT NULL,
         deleted INTEGER NOT NULL DEFAULT 0) STRICT;
     CREATE INDEX files_name ON files (class, name);
-"];
+",
+];
 
 #[cfg(test)]
 mod tests {

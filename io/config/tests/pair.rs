@@ -88,7 +88,7 @@ impl Side {
                 self.refused.retain(|(counted, _), _| *counted != what);
             }
             Edit::Refused(Refused { what, seat, count, .. }) => {
-                drop(self.refused.insert((what, seat), count))
+                self.refused.insert((what, seat), count);
             }
         }
     }

@@ -143,11 +143,7 @@ pub(crate) fn import(config: &Config, path: &Path, apply: bool) -> Result<(), Fa
 }
 
 /// Shows what a document would change, and with `apply` makes it so.
-pub(crate) fn import_document(
-    config: &Config,
-    document: &str,
-    apply: bool,
-) -> Result<(), Failure> {
+pub(crate) fn import_document(config: &Config, document: &str, apply: bool) -> Result<(), Failure> {
     let question = |apply| Ask::Import { document: document.to_owned(), apply };
     let Told::Difference(lines) = told(config, &question(false))? else {
         return Err(unexpected());
