@@ -42,6 +42,9 @@ pub struct Order {
 /// After a failure the exchange with the twin begins anew after this pause.
 const RETRY: Duration = Duration::from_millis(1_000);
 
+/// While there is much to catch up, what is different is told this often.
+const UNTOLD_MAX: Duration = Duration::from_millis(250);
+
 /// What may be ordered.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -103,6 +106,8 @@ pub struct Config {
     pub(crate) exchange: Exchange,
     pub(crate) upkeep: Upkeep,
     view: View,
+    /// Rows that the twin changed and that are not told yet, and when they are at the latest.
+    untold: (Touched, Option<Instant>),
     dice: Dice,
     pub(crate) linked: bool,
     waiting: VecDeque<Waiting>,
@@ -158,6 +163,7 @@ impl Config {
             exchange,
             upkeep: Upkeep::default(),
             view,
+            untold: (Touched::new(), None),
             dice,
             linked: false,
             waiting,
@@ -240,6 +246,7 @@ impl Config {
 
     /// Orders, in one transaction.
     pub fn handle_orders(&mut self, now: Instant, orders: Vec<Order>) {
+        self.tell_untold();
         for order in orders {
             match &order.work {
                 Work::Ask(Ask::Verify) => self.verify(now, order.id),
@@ -371,7 +378,8 @@ impl Config {
     pub fn next_timeout(&self) -> Option<Instant> {
         let held = self.held.first().map(|(until, _)| *until);
         let waiting = self.waiting.front().map(|waiting| waiting.until);
-        [waiting, held, self.retry, self.upkeep_timeout()].into_iter().flatten().min()
+        let dues = [waiting, held, self.retry, self.untold.1, self.upkeep_timeout()];
+        dues.into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -393,6 +401,7 @@ impl Config {
         self.keep_up(now);
         loop {
             self.exchange(now);
+            self.tell_taken(now);
             if self.held.is_empty() || !self.may_write(now) {
                 break;
             }
@@ -463,7 +472,8 @@ impl Config {
             Deed::Send(message) => self.outputs.push_back(Output::Send(message.encode())),
             Deed::Changed(touched) => {
                 self.failed = None;
-                self.changed(&touched, &[]);
+                self.untold.0.extend(touched);
+                self.untold.1.get_or_insert(now + UNTOLD_MAX);
                 self.judge_stamps(now);
             }
             Deed::Renamed => {
@@ -520,6 +530,27 @@ impl Config {
             | Ask::Restore { .. }
             | Ask::Verify => asks::tell(&self.tables, ask)?.unwrap_or(Told::Decided),
         })
+    }
+
+    /// Tells what the twin changed: at once, or where much is still to come (the same rows again and again, as
+    /// a rule) together.
+    fn tell_taken(&mut self, now: Instant) {
+        if self.untold.1.is_none() {
+            return;
+        }
+        let there = self.exchange.sync().there();
+        let lacks = |there| Standing::of(self.tables.seen(), there).here_lacks > 0;
+        if !there.is_some_and(lacks) || self.untold.1.is_some_and(|at| at <= now) {
+            self.tell_untold();
+        }
+    }
+
+    /// Before anybody asks what is.
+    fn tell_untold(&mut self) {
+        let (touched, _) = core::mem::take(&mut self.untold);
+        if !touched.is_empty() {
+            self.changed(&touched, &[]);
+        }
     }
 
     /// Tells what is different, but for what the server ordered itself: it knows that already.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::{Action, PreUpdateCase};
 use rusqlite::{Connection, OptionalExtension as _};
 use tandem_oplog::{Chain, Clock, Hlc, OpId, Origin, Row, Schema, Seen};
@@ -96,6 +97,8 @@ impl Tables {
         add_own(&connection, path)?;
         // Sorting is rare here, and needs no file.
         connection.pragma_update(None, "temp_store", "MEMORY").map_err(sqlite)?;
+        // Otherwise SQLite plans some statements anew for every value that is bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sqlite)?;
         let me = state(&connection, "me").map_err(sqlite)?;
         let me = me.ok_or_else(|| broken(path, "it does not say who we are"))?;
         let me = Origin(me.cast_unsigned());
