@@ -15,7 +15,7 @@ impl Node {
     pub(crate) fn serve(&mut self, now: Instant, event: Event) {
         match event {
             Event::Request { id, flow, request } => self.request(now, id, flow, request),
-            Event::Cancelled { invite } => self.cancelled(now, invite),
+            Event::Cancelled { invite, cancel } => self.cancelled(now, invite, cancel),
             Event::Ack { invite, flow, request } => self.acked(now, invite, flow, &request),
             Event::Response { id, flow, response } => self.response(now, id, flow, &response),
             Event::Failed { id, reason } => {
@@ -156,8 +156,13 @@ impl Node {
         true
     }
 
-    fn cancelled(&mut self, now: Instant, invite: ServerId) {
-        match self.calls.by_server(invite) {
+    fn cancelled(&mut self, now: Instant, invite: ServerId, cancel: ServerId) {
+        let known = self.calls.by_server(invite);
+        if let Some((key, _)) = &known {
+            // A copy of it that comes to the twin is answered the same there.
+            self.calls.tie(cancel, key, Purpose::Farewell);
+        }
+        match known {
             Some((key, Purpose::Caller)) => self.tell(now, &key, Input::Cancelled),
             Some((key, Purpose::Through(request))) => {
                 self.tell(now, &key, Input::RequestCancelled { request });

@@ -343,3 +343,30 @@ fn an_invite_like_an_earlier_one_with_a_new_proof_is_another_call() {
     }
     assert_eq!(bench.cdrs(0).len(), 2);
 }
+
+#[test]
+fn late_copies_of_an_invite_and_a_cancel_are_no_news_to_the_twin() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    let cancel = bench::cancel(&invite);
+    bench.send(ANNA, cancel.clone());
+    let first = bench.response(ANNA, 200);
+    let refused = bench.response(ANNA, 487);
+    bench.send(BEN, answer(&got, 487));
+    let mut ack = invite.clone();
+    ack.method = Method::Ack;
+    ack.body = Vec::new();
+    ack.headers.set(HeaderName::CSeq, "2 ACK");
+    ack.headers.set(HeaderName::To, refused.headers.get(&HeaderName::To).unwrap().to_vec());
+    bench.send(ANNA, ack);
+    bench.wait(Duration::from_secs(1));
+    bench.kill_active();
+    bench.sent.clear();
+    bench.send(ANNA, invite);
+    assert!(bench.silent(ANNA) && bench.silent(BEN));
+    bench.send(ANNA, cancel);
+    assert_eq!(bench.response(ANNA, 200), first);
+    bench.wait(Duration::from_secs(40));
+    assert_eq!(bench.cdrs(1).len(), 1);
+    assert_eq!(bench.servers[1].node.holdings(), tandem_node::Holdings::default());
+}

@@ -60,13 +60,25 @@ enum State {
     Terminated,
 }
 
-/// What the twin needs to go on. It need not know transactions whose ACK came: what is left of
-/// them is to ignore stray repetitions.
+/// What the twin needs to go on. Of a transaction whose ACK came it needs to know that there was one: a copy of
+/// the INVITE that the network held back would be a new call there, and ring again.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Saved {
-    Proceeding { last: Option<Octets> },
-    Completed { response: Octets, timer_h: Duration },
-    Accepted { response: Octets, timer_l: Duration },
+    Proceeding {
+        last: Option<Octets>,
+    },
+    Completed {
+        response: Octets,
+        timer_h: Duration,
+    },
+    Accepted {
+        response: Octets,
+        timer_l: Duration,
+    },
+    /// Repetitions are ignored for so long.
+    Acknowledged {
+        left: Duration,
+    },
 }
 
 impl Saved {
@@ -75,6 +87,7 @@ impl Saved {
         match self {
             Self::Proceeding { last } => last.as_ref(),
             Self::Completed { response, .. } | Self::Accepted { response, .. } => Some(response),
+            Self::Acknowledged { .. } => None,
         }
     }
 }
@@ -214,9 +227,9 @@ impl InviteServer {
             State::Proceeding { .. }
             | State::Completed { .. }
             | State::Accepted { unheard: Some(_), .. } => true,
-            State::Accepted { unheard: None, .. } | State::Confirmed { .. } | State::Terminated => {
-                false
-            }
+            // Nothing comes twice on a connection.
+            State::Accepted { unheard: None, .. } | State::Confirmed { .. } => !self.reliable,
+            State::Terminated => false,
         }
     }
 
@@ -230,6 +243,11 @@ impl InviteServer {
             },
             State::Accepted { unheard: Some((response, _)), timer_l } => {
                 Saved::Accepted { response: response.clone(), timer_l: timer_l.remaining_from(now) }
+            }
+            State::Accepted { unheard: None, timer_l: end } | State::Confirmed { timer_i: end }
+                if !self.reliable =>
+            {
+                Saved::Acknowledged { left: end.remaining_from(now) }
             }
             State::Accepted { unheard: None, .. } | State::Confirmed { .. } | State::Terminated => {
                 return None;
@@ -260,6 +278,10 @@ impl InviteServer {
                 let end = now + timer_l.saturating_sub(age);
                 machine.state = Self::accepted(now, response.clone(), end);
                 (end > now).then_some(response)
+            }
+            Saved::Acknowledged { left } => {
+                machine.state = State::Confirmed { timer_i: now + left.saturating_sub(age) };
+                None
             }
         };
         out.extend(again.map(|bytes| Output::Send { bytes, repeat: true }));
@@ -562,15 +584,34 @@ mod tests {
     }
 
     #[test]
-    fn the_twin_need_not_know_what_was_acknowledged() {
+    fn the_twin_ignores_a_late_copy_of_what_was_acknowledged_for_the_time_left() {
         check(
             UDP,
-            "respond 200; ack; twin; wait 40",
+            "respond 200; ack; wait 10; twin 2; again; wait 40",
+            expect![[r#"
+            0.000s -> 200
+            0.000s to the user
+            10.000s twin takes over
+            30.000s terminated
+        "#]],
+        );
+        check(
+            UDP,
+            "respond 486; ack; twin 1; again; ack; wait 40",
+            expect![[r#"
+            0.000s -> 486
+            0.000s twin takes over
+            0.000s nothing new
+            4.000s terminated
+        "#]],
+        );
+        check(
+            TCP,
+            "respond 200; ack; twin",
             expect![[r#"
             0.000s -> 200
             0.000s to the user
             0.000s twin knows nothing
-            32.000s terminated
         "#]],
         );
     }

@@ -109,6 +109,8 @@ pub enum Event {
     Cancelled {
         /// The INVITE.
         invite: ServerId,
+        /// The CANCEL: known to the twin, it is answered the same there when it comes again.
+        cancel: ServerId,
     },
     /// An ACK for a 2xx. Repeated ones are not reported again while the INVITE is known.
     Ack {

@@ -165,7 +165,7 @@ impl Stack {
             && let ServerMachine::Invite(machine) = &server.machine
             && machine.may_respond().is_ok()
         {
-            self.events.push_back(Event::Cancelled { invite });
+            self.events.push_back(Event::Cancelled { invite, cancel: id });
         }
     }
 
