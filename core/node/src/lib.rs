@@ -21,6 +21,7 @@ mod begin;
 mod block;
 mod calls;
 mod facts;
+mod failing;
 mod hand_over;
 mod holdings;
 mod live;

@@ -13,6 +13,7 @@ use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role};
 use crate::block::Blocks;
 use crate::calls::Calls;
 use crate::facts::Fact;
+use crate::failing::Failing;
 use crate::hand_over::{Inherited, Parting};
 use crate::outbox::{Outbox, Parcel};
 use crate::ports::{Config, Input, Output, Standing, Status};
@@ -44,6 +45,8 @@ pub struct Node {
     phone_heard: Option<Instant>,
     /// TCP connections that phones opened to this server.
     pub(crate) connections: BTreeSet<Flow>,
+    /// Flows on which nothing could be sent a moment ago.
+    failing: Failing,
     /// The rule that a test breaks.
     #[cfg(feature = "sabotage")]
     sabotage: Option<crate::ports::Sabotage>,
@@ -110,6 +113,7 @@ impl Node {
             suspended: false,
             phone_heard: None,
             connections: BTreeSet::new(),
+            failing: Failing::default(),
             wall: (now, 0),
             ops: Vec::new(),
             write_at: None,
@@ -143,7 +147,7 @@ impl Node {
             Input::Bytes { flow, bytes } => self.bytes(now, flow, &bytes),
             Input::FlowFailed(flow) => {
                 self.connections.remove(&flow);
-                if !self.is_telling() {
+                if !self.is_telling() && self.failing.is_lost(now, flow) {
                     self.stack.handle_flow_failed(now, flow);
                 }
             }
@@ -455,6 +459,7 @@ impl Node {
         self.registrar.clear();
         self.calls.clear();
         self.connections.clear();
+        self.failing = Failing::default();
         self.strays.clear();
         // Who repeats a request to whoever serves next proves it with the same proof.
         self.nonce_counts = NonceCounts::default();

@@ -370,3 +370,29 @@ fn late_copies_of_an_invite_and_a_cancel_are_no_news_to_the_twin() {
     assert_eq!(bench.cdrs(1).len(), 1);
     assert_eq!(bench.servers[1].node.holdings(), tandem_node::Holdings::default());
 }
+
+#[test]
+fn a_server_whose_address_was_taken_away_closes_no_call_for_that() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(ANNA, "anna");
+    bench.log_in(BEN, "ben");
+    let mut invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+    invite.headers.push(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    bench.prove(ANNA, "anna", invite);
+    bench.response(ANNA, 100);
+    let got = bench.request(BEN, &Method::Invite);
+    // The INVITE is repeated, and nothing can be sent any more; then the keeper says why.
+    bench.wait(Duration::from_millis(600));
+    for _ in 0..2 {
+        bench.input(0, Input::FlowFailed(bench::flow(BEN)));
+    }
+    bench.part();
+    let (until, epoch) = (bench.now, bench.epoch_of(0));
+    bench.input(0, Input::Lease { role: Role::Passive, epoch, until });
+    assert_eq!(bench.cdrs(0), Vec::new());
+    bench.sent.clear();
+    bench.send(BEN, ok(&got));
+    bench.response(ANNA, 200);
+}

@@ -142,6 +142,10 @@ impl Bench {
         self.unheard(number);
         let who = self.active;
         self.input(who, Input::FlowFailed(bench::flow(BEN)));
+        // It is repeated first.
+        self.wait(Duration::from_millis(600));
+        self.sent.clear();
+        self.input(who, Input::FlowFailed(bench::flow(BEN)));
         self.response(ANNA, 480);
     }
 
