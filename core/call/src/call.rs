@@ -98,6 +98,8 @@ pub enum Input {
         status: u16,
         /// The Q.850 cause.
         cause: u8,
+        /// Who ended it there.
+        ending: Ending,
     },
     /// A side is gone.
     Gone {
@@ -362,7 +364,7 @@ impl Call {
                 self.responded(wall, request, status, passing);
             }
             Input::HungUp { leg, side, passing } => self.hung_up(wall, leg, side, passing),
-            Input::Closed { status, cause } => self.closed(wall, status, cause),
+            Input::Closed { status, cause, ending } => self.closed(wall, status, cause, ending),
             Input::Gone { leg, side, why } => self.gone(wall, leg, side, why),
         }
     }
@@ -647,8 +649,8 @@ impl Call {
     }
 
     /// The caller hears what the record says. Where that is an answer that never came here, or
-    /// nothing, the call was as good as cancelled.
-    fn closed(&mut self, wall: i64, status: u16, cause: u8) {
+    /// nothing, the call was as good as cancelled. Where it was answered here, both sides are hung up.
+    fn closed(&mut self, wall: i64, status: u16, cause: u8, ending: Ending) {
         match self.state {
             State::Ringing if status >= 300 => {
                 self.drop_ringing(wall, None);
@@ -656,7 +658,10 @@ impl Call {
                 self.refuse(wall, status, cause, passing, Outcome::Refused, Ending::Server);
             }
             State::Ringing => self.cancelled(wall),
-            State::Answered { leg, .. } => self.gone(wall, leg, Side::Near, Lost::NoAck),
+            State::Answered { leg, acked } => {
+                self.leave(leg, acked, Side::Near, Lost::NoAck);
+                self.end(wall, Outcome::Answered, ending, 16);
+            }
             State::Ended => {}
         }
     }
@@ -666,6 +671,13 @@ impl Call {
         if winner != leg {
             return;
         }
+        self.leave(leg, acked, side, why);
+        // Q.850 27: destination out of order.
+        self.end(wall, Outcome::Answered, Ending::Lost, 27);
+    }
+
+    /// Says to both sides that it is over; to this one only where it may still listen.
+    fn leave(&mut self, leg: LegId, acked: bool, side: Side, why: Lost) {
         if !acked {
             self.say(Output::Ack { leg, request: None, passing: Passing::default() });
         }
@@ -673,8 +685,6 @@ impl Call {
             self.say(Output::Bye { leg, side, passing: Passing::default() });
         }
         self.bye(leg, side.other(), acked, Passing::default());
-        // Q.850 27: destination out of order.
-        self.end(wall, Outcome::Answered, Ending::Lost, 27);
     }
 
     fn bye(&mut self, leg: LegId, side: Side, acked: bool, passing: Passing) {

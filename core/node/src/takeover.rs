@@ -197,16 +197,21 @@ impl Node {
     }
 
     /// The twin closed the record of a call while we were apart: a phone refused or hung up there.
-    /// It is not closed a second time; whoever still believes in the call is told what it says.
+    /// It is not closed a second time, but where ours says more; whoever still believes in the call is told what it
+    /// says.
     pub(crate) fn logged(&mut self, now: Instant, record: &Record) {
         let Some(key) = record.key.strip_prefix(record::CDR_PREFIX) else { return };
         let key = String::from_utf8_lossy(key);
         self.calls.note_closed_by_twin(now, &key);
         let Some(live) = self.calls.get_mut(&key) else { return };
-        live.recorded = true;
         let cdr = record.body.as_deref().and_then(record::read_cdr);
+        // Where it was answered here since, and a phone hung up there, where it still rang, that record does not
+        // tell of the answer: ours does, is the later one, and takes its place.
+        let is_answered = live.call.answered_by().is_some();
+        live.recorded = !(is_answered && cdr.as_ref().is_some_and(|cdr| cdr.connect.is_none()));
+        let ending = cdr.as_ref().and_then(|cdr| cdr.ending).unwrap_or(Ending::Lost);
         let (status, cause) = cdr.map_or((487, 16), |cdr| (cdr.sip_status, cdr.q850_cause));
-        self.tell(now, &key, Input::Closed { status, cause });
+        self.tell(now, &key, Input::Closed { status, cause, ending });
     }
 
     fn close_stray(&mut self, now: Instant, key: &str, saved: LiveRecord) {

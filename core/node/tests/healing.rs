@@ -396,3 +396,38 @@ fn a_server_whose_address_was_taken_away_closes_no_call_for_that() {
     bench.send(BEN, ok(&got));
     bench.response(ANNA, 200);
 }
+
+#[test]
+fn a_call_that_was_answered_at_the_winner_and_hung_up_at_the_loser_has_a_record_of_its_answer() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    bench.part();
+    // The standby hears Ben answer; his BYE reaches the master, where the call still rings.
+    bench.sent.clear();
+    bench.answer(&invite, &got);
+    bench.active = 0;
+    let branch = format!("SIP/2.0/UDP {BEN};rport;branch=z9hG4bKleaves");
+    let from = answer(&got, 180).headers.get(&HeaderName::To).unwrap().to_vec();
+    let bye = tandem_sip::Request::new(Method::Bye, got.uri.clone())
+        .with(HeaderName::Via, branch)
+        .with(HeaderName::MaxForwards, "70")
+        .with(HeaderName::From, from)
+        .with(HeaderName::To, got.headers.get(&HeaderName::From).unwrap().to_vec())
+        .with(HeaderName::CallId, got.headers.call_id().unwrap().to_vec())
+        .with(HeaderName::CSeq, "1 BYE");
+    bench.sent.clear();
+    bench.send(BEN, bye);
+    assert!(bench.all(BEN).contains("200"));
+    assert_eq!(bench.cdrs(0)[0].connect, None, "the master knows no better");
+    bench.sent.clear();
+    bench.meet();
+    bench.heal(1, true);
+    assert!(bench.all(ANNA).contains("BYE"), "she is told that it is over");
+    bench.wait(Duration::from_secs(100));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    let cdr = bench.cdrs(1).pop().unwrap();
+    assert_eq!(bench.cdrs(1).len(), 1);
+    assert!(cdr.connect.is_some() && cdr.connect <= cdr.end, "{cdr:?}");
+    assert_eq!(cdr.outcome, Some(tandem_call::Outcome::Answered));
+    assert_eq!(cdr.ending, Some(tandem_call::Ending::Callee));
+}

@@ -537,12 +537,19 @@ impl Server {
     }
 }
 
-/// A closed call record changes only where its call had been given up before anybody rang, and went
-/// on all the same.
+/// A closed call record changes only where its call had been given up before anybody rang, or before it was answered
+/// at the other server, and went on all the same.
 fn may_follow(old: &Record, new: &Record) -> bool {
-    let given_up = |cdr: Cdr| cdr.ending == Some(Ending::Failover) && cdr.delivered.is_none();
-    let old_cdr = old.body.as_deref().and_then(read_cdr);
-    old.body == new.body || (old_cdr.is_some_and(given_up) && old.stamp < new.stamp)
+    let given_up = |cdr: &Cdr| cdr.ending == Some(Ending::Failover) && cdr.delivered.is_none();
+    let read = |record: &Record| record.body.as_deref().and_then(read_cdr);
+    let tells_more = match (read(old), read(new)) {
+        (Some(old), Some(new)) => {
+            given_up(&old) || (old.connect.is_none() && new.connect.is_some())
+        }
+        (Some(old), None) => given_up(&old),
+        (None, _) => false,
+    };
+    old.body == new.body || (tells_more && old.stamp < new.stamp)
 }
 
 /// What an entry changes, for people: see [`Bench::tell`].
