@@ -22,6 +22,8 @@ enum Proof {
     Of(UserName),
     /// No proof yet, or not a good one any more: ask. True: only too old.
     Ask { stale: bool },
+    /// The right one of this user, but too old: ask.
+    Old(UserName),
     /// A wrong one.
     Wrong(String),
 }
@@ -55,6 +57,13 @@ impl Node {
         let stale = match self.proof(now, flow, request) {
             Proof::Of(user) => return Some(user),
             Proof::Ask { stale } => stale,
+            Proof::Old(user) => {
+                if request.method == Method::Invite {
+                    let number = self.name(request);
+                    self.asked.note(now, &user, request, number);
+                }
+                true
+            }
             Proof::Wrong(user) => {
                 self.fact(Fact::LoginRefused { user, source: flow });
                 false
@@ -94,8 +103,8 @@ impl Node {
         let shown = String::from_utf8_lossy(&given.username).chars().take(64).collect();
         let seconds = self.wall_seconds(now);
         let nonce = match self.nonce_key.check(&given.nonce, seconds, flow.remote.ip()) {
-            NonceCheck::Fresh(nonce) => nonce,
-            NonceCheck::Stale => return Proof::Ask { stale: true },
+            NonceCheck::Fresh(nonce) => Some(nonce),
+            NonceCheck::Stale => None,
             NonceCheck::Forged => return Proof::Ask { stale: false },
         };
         let user = core::str::from_utf8(&given.username).ok().and_then(|n| UserName::parse(n).ok());
@@ -108,13 +117,17 @@ impl Node {
         if !self.config.digest.algorithms().contains(&given.algorithm) {
             return Proof::Ask { stale: false };
         }
-        let Some(user) = user.filter(|_| right && speaks_for(request, &given.username)) else {
-            return Proof::Wrong(shown);
+        let user = user.filter(|_| right && speaks_for(request, &given.username));
+        let (nonce, user) = match (nonce, user) {
+            (Some(nonce), Some(user)) => (nonce, user),
+            (Some(_), None) => return Proof::Wrong(shown),
+            (None, Some(user)) => return Proof::Old(user),
+            (None, None) => return Proof::Ask { stale: true },
         };
         let count = given.qop.as_ref().map_or(0, |qop| qop.count);
         match self.nonce_counts.accept(nonce, count) {
             NonceUse::First => Proof::Of(user),
-            NonceUse::Replayed | NonceUse::Stale => Proof::Ask { stale: true },
+            NonceUse::Replayed | NonceUse::Stale => Proof::Old(user),
         }
     }
 
@@ -133,7 +146,7 @@ impl Node {
             self.reply(now, id, &request, 513);
             return;
         }
-        let key = self.call_number(now, &request);
+        let key = self.call_number(now, &caller, &request);
         let dialled = talk::dialled(&request);
         let plan = self.directory.route(&caller, &dialled);
         let cdr =
@@ -185,18 +198,24 @@ impl Node {
     /// Made of the INVITE itself: where a server takes it and dies before it says a word, the caller
     /// repeats it to the twin, and what the two have on record is one call. Its proof of identity
     /// makes it unlike any other. So where the twin closed the call while we were apart, and its caller goes on
-    /// asking: who has heard how a call ended does not repeat its INVITE.
-    fn call_number(&mut self, now: Instant, request: &Request) -> String {
+    /// asking: who has heard how a call ended does not repeat its INVITE. Where he was asked for a newer proof
+    /// meanwhile, the number is that of the INVITE before.
+    fn call_number(&mut self, now: Instant, caller: &UserName, request: &Request) -> String {
+        let before = self.asked.take(now, caller, request);
+        let number = before.unwrap_or_else(|| self.name(request));
+        let goes_on = self.calls.is_closed_by_twin(now, &number);
+        let is_taken =
+            self.calls.get(&number).is_some() || (self.calls.is_closed(&number) && !goes_on);
+        if is_taken { self.dice.hex(16) } else { number }
+    }
+
+    fn name(&self, request: &Request) -> String {
         let of_proof = |header: &&Header| *header.name() == HeaderName::ProxyAuthorization;
         let proofs = request.headers.iter().filter(of_proof).map(Header::value);
         let names = [HeaderName::CallId, HeaderName::From, HeaderName::CSeq];
         let named = names.iter().filter_map(|name| request.headers.get(name));
         let parts: Vec<&[u8]> = proofs.chain(named).collect();
-        let number = self.nonce_key.name(&parts);
-        let goes_on = self.calls.is_closed_by_twin(now, &number);
-        let is_taken =
-            self.calls.get(&number).is_some() || (self.calls.is_closed(&number) && !goes_on);
-        if is_taken { self.dice.hex(16) } else { number }
+        self.nonce_key.name(&parts)
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything a new call is made of")]

@@ -431,3 +431,37 @@ fn a_call_that_was_answered_at_the_winner_and_hung_up_at_the_loser_has_a_record_
     assert_eq!(cdr.outcome, Some(tandem_call::Outcome::Answered));
     assert_eq!(cdr.ending, Some(tandem_call::Ending::Callee));
 }
+
+#[test]
+fn a_caller_who_must_prove_himself_anew_to_the_twin_goes_on_with_the_same_call() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(BEN, "ben");
+    // The clocks are far apart: what the master takes for a fresh proof is old for the standby.
+    bench.input(1, Input::Wall(1_700_003_600_000_000));
+    bench.part();
+    bench.active = 0;
+    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    let invite = bench.prove(ANNA, "anna", invite);
+    // Nothing of what the master says arrives. Anna repeats her INVITE, which reaches the standby.
+    bench.sent.clear();
+    bench.active = 1;
+    let mut anew = invite.clone();
+    anew.headers.remove(&HeaderName::ProxyAuthorization);
+    let via = anew.headers.via().unwrap().to_string();
+    anew.headers.set(HeaderName::Via, format!("{via}new"));
+    bench.send(ANNA, invite);
+    bench.response(ANNA, 407);
+    bench.prove(ANNA, "anna", anew);
+    bench.response(ANNA, 100);
+    let got = bench.request(BEN, &Method::Invite);
+    bench.send(BEN, answer(&got, 486));
+    bench.response(ANNA, 486);
+    bench.meet();
+    bench.heal(0, true);
+    bench.wait(Duration::from_secs(100));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!((bench.cdrs(0).len(), bench.cdrs(0)[0].sip_status), (1, 486));
+}
