@@ -24,9 +24,9 @@ use tandem_dialplan::{Account, Credentials, DisplayName, Edit, Number, User, Use
 use tandem_journal::{Class, Cursor, Entry, Known, Op, Record, Write};
 use tandem_node::{CallEvents, RECORD_VERSION};
 use tandem_oplog::TableId;
-use tandem_store::tables::By;
-use tandem_store::{Reader, Settings, Store, StoreEvent, WallClock, backup};
-use tandem_types::{Dice, Epoch, Instant as Time, Pii, Seat, Seq, Stamp};
+use tandem_store::tables::{By, Keep, Tables};
+use tandem_store::{Reader, Retention, Settings, Store, StoreEvent, WallClock, backup};
+use tandem_types::{Dice, Duration as Span, Epoch, Instant as Time, Pii, Seat, Seq, Stamp};
 
 const USERS: u64 = 1_000;
 const CALLS: u64 = 5_000;
@@ -106,6 +106,11 @@ fn cdr(number: u64) -> Cdr {
         origination_device: "phone".into(),
         destination_device: "phone".into(),
     }
+}
+
+fn open_tables(state: &Path) -> Tables {
+    let setup = Config::setup(Seat::Master, &mut Dice::from_number(9));
+    Tables::open(&state.join(FILE_NAME), &setup).unwrap()
 }
 
 /// Everything that is kept in a state folder: digests of the tables, and every record.
@@ -213,6 +218,112 @@ fn a_row_more_or_less_is_an_error_with_its_name() {
     assert!(said.contains("there is no `database`"), "{said}");
     let said = pair.master.refused(1, &["store", "move", "--to", "postgresql://t:geheim@h/d"]);
     assert!(said.contains("a password stands in it") && !said.contains("geheim"), "{said}");
+}
+
+#[test]
+fn a_pair_whose_log_was_shortened_goes_to_the_database_is_edited_there_and_comes_back() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut pair = Pair::set_up();
+    let state = pair.master.state();
+    fill(&state);
+    let mut tables = open_tables(&state);
+    let all = tables.seen().clone();
+    let keep = Keep { millis: u64::MAX, ops: 100, both_millis: 0, alone_millis: 0 };
+    while tables.shorten(1_000_000, Some(&all), &keep).unwrap() > 0 {}
+    assert_eq!(tables.logged().unwrap(), 100);
+    drop(tables);
+
+    // Without the command it says what to do.
+    add_key(&pair.master, &address);
+    add_key(&pair.standby, &address);
+    pair.master.start();
+    let told = wait_state(&pair.master, "refused");
+    assert!(told["why"].as_str().unwrap().contains("tandem store move"), "{told:#}");
+    let to = ["store", "move", "--to", &address];
+    let said = pair.master.prints(&to);
+    assert!(said.contains("1000 changes, 3000 rows: equal on both sides"), "{said}");
+    wait_state(&pair.master, "live");
+    assert_eq!(server.query("SELECT count(*) FROM tandem.op_log"), ["100"]);
+    // The other machine has nothing: its twin gives it everything, then it may write there too.
+    pair.standby.start();
+    wait_state(&pair.standby, "live");
+    pair.standby.add("anna", "10");
+    assert_eq!(server.query("SELECT count(*) FROM tandem.users"), ["1001"]);
+    pair.wait_together();
+    pair.kill();
+
+    let before = kept(&state);
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::create_dir(&state).unwrap();
+    pair.master.start();
+    let told = wait_state(&pair.master, "refused");
+    assert!(told["why"].as_str().unwrap().contains("--to embedded"), "{told:#}");
+    pair.master.kill();
+    let back = pair.master.prints(&["store", "move", "--to", "embedded"]);
+    assert!(back.contains("1001 changes, 3003 rows: equal on both sides"), "{back}");
+    let after = kept(&state);
+    assert!(before.0 == after.0, "what came back is not what went");
+    let places = |records: &[Record]| -> Vec<_> {
+        records.iter().map(|one| (one.stamp, one.key.clone(), one.body.clone())).collect()
+    };
+    assert!(
+        places(&before.1) == places(&after.1),
+        "records that came back are not those that went"
+    );
+    assert_eq!(open_tables(&state).faults().unwrap(), Vec::<String>::new());
+    assert_eq!(pair.master.prints(&["store", "move", "--to", "embedded"]), back);
+}
+
+#[test]
+fn a_record_that_only_the_database_has_is_named_unless_it_is_old() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let pair = Pair::set_up();
+    let state = pair.master.state();
+    std::fs::create_dir_all(&state).unwrap();
+    drop(Config::open(&state, Seat::Master, Dice::from_number(3)).unwrap());
+    let month = Span::from_secs(30 * 86_400);
+    let old = i64::try_from(tandem_os::clock::wall_micros()).unwrap()
+        - 2 * i64::try_from(month.as_micros()).unwrap();
+    write_calls(&state, 1, &["a", "b"]);
+    let to = ["store", "move", "--to", address.as_str()];
+    pair.master.prints(&to);
+    // It held records before; still none may be there that is lacking here.
+    server.query(
+        "INSERT INTO tandem.log_record SELECT 'cdr/only', reign, seq, written, body
+         FROM tandem.log_record WHERE key = 'cdr/a'",
+    );
+    let said = pair.master.refused(1, &to);
+    assert!(said.contains("cdr/only is only in the database"), "{said}");
+    // Back, it comes here: then both have it.
+    add_key(&pair.master, &address);
+    let back = pair.master.prints(&["store", "move", "--to", "embedded"]);
+    assert!(back.contains("5 records: equal on both sides"), "{back}");
+    assert!(pair.master.prints(&to).contains("5 records: equal on both sides"));
+
+    // One that the machines have let go of, because it is too old, is no difference on either way.
+    let body: String = encode(&Cdr { end: Some(old), ..cdr(1) })
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    server.query(&format!(
+        "INSERT INTO tandem.log_record SELECT 'cdr/old', reign, seq, {old}, decode('{body}', 'hex')
+         FROM tandem.log_record WHERE key = 'cdr/a'"
+    ));
+    let said = pair.master.refused(1, &to);
+    assert!(said.contains("cdr/old is only in the database"), "{said}");
+    let (stored, _) = Store::open(&state, Settings::default(), |_| {}).unwrap();
+    stored.retain(Retention(Some(month)));
+    drop(stored);
+    let reader = Reader::open(&state, WallClock::system()).unwrap();
+    assert_eq!(reader.retention().unwrap(), Retention(Some(month)));
+    drop(reader);
+    for way in [&to[..], &["store", "move", "--to", "embedded"]] {
+        let said = pair.master.prints(way);
+        assert!(said.contains("5 records: equal on both sides"), "{said}");
+        assert!(said.contains("1 more are in the database only: older"), "{said}");
+    }
 }
 
 /// Asks until the database stands like this.

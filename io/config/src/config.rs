@@ -217,7 +217,8 @@ impl Config {
                 page.ops.into_iter().map(|op| op.bytes).collect()
             }
             Start::Pruned => {
-                let why = "the database lacks changes that are not in the log here any more";
+                let why = "the database lacks changes that are not in the log here any more: copy everything \
+                           into an empty database with `tandem store move`";
                 return Err(why.to_owned());
             }
         };

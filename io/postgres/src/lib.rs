@@ -16,6 +16,7 @@
 //! This crate does not know what a row or a record is about: its caller says what is to be read in it.
 
 mod access;
+mod copy;
 mod database;
 mod ops;
 mod records;
@@ -25,6 +26,7 @@ mod trouble;
 mod worker;
 
 pub use access::{Access, AccessError};
+pub use copy::Outgoing;
 pub use database::{Database, PATIENCE};
 pub use ops::Digests;
 pub use records::{BATCH_RECORDS, CdrColumns, Described, Tally};

@@ -15,6 +15,9 @@ use crate::trouble::Trouble;
 /// Stands for all rows of each table, with everything that is kept of them; as in the servers' files.
 pub type Digests = BTreeMap<TableId, [u8; 32]>;
 
+const NOT_KEPT: &str = "this server lacks changes that the database does not keep any more: the other server has \
+                        them; without it, stop this one, run `tandem store move --to embedded` and start it again";
+
 /// The last op of each origin, with its chain.
 pub(crate) type Heads = Vec<(OpId, Chain)>;
 
@@ -58,8 +61,11 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// It does not answer.
+    /// It does not answer; or some of them are not kept there any more ([`Database::keeps_since`]).
     pub async fn lacking(&self, seen: &Seen, bytes: usize) -> Result<Vec<Vec<u8>>, Trouble> {
+        if !self.keeps_since(seen).await? {
+            return Err(Trouble::Refused(NOT_KEPT.to_owned()));
+        }
         self.timed(async {
             // The first that is lacking of each origin: from the earliest of these on.
             let (origins, numbers): (Vec<i64>, Vec<i64>) =
@@ -141,7 +147,7 @@ impl Database {
     }
 }
 
-fn head(row: &tokio_postgres::Row) -> Result<(OpId, Chain), Trouble> {
+pub(crate) fn head(row: &tokio_postgres::Row) -> Result<(OpId, Chain), Trouble> {
     let (origin, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let chain = <[u8; 16]>::try_from(row.try_get::<_, &[u8]>(2)?);
     let (Ok(number), Ok(chain)) = (u64::try_from(number), chain) else {
@@ -150,16 +156,16 @@ fn head(row: &tokio_postgres::Row) -> Result<(OpId, Chain), Trouble> {
     Ok((OpId { origin: Origin(origin.cast_unsigned()), number }, Chain(chain)))
 }
 
-fn table_id(number: i64) -> Result<TableId, Trouble> {
+pub(crate) fn table_id(number: i64) -> Result<TableId, Trouble> {
     let fault = || Trouble::Refused(format!("there is no table of the number {number}"));
     TableId::try_from(number).map_err(|_| fault())
 }
 
-fn origin_of(origin: Origin) -> i64 {
+pub(crate) fn origin_of(origin: Origin) -> i64 {
     origin.0.cast_signed()
 }
 
-fn number_of(number: u64) -> i64 {
+pub(crate) fn number_of(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -231,7 +237,7 @@ pub(crate) fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-async fn log(
+pub(crate) async fn log(
     transaction: &Transaction<'_>,
     fresh: &[(Op, &Vec<u8>, Chain)],
 ) -> Result<(), Trouble> {
@@ -300,7 +306,7 @@ fn kept(found: Vec<tokio_postgres::Row>) -> Result<Rows, Trouble> {
     Ok(rows)
 }
 
-async fn keep(transaction: &Transaction<'_>, rows: &Rows) -> Result<(), Trouble> {
+pub(crate) async fn keep(transaction: &Transaction<'_>, rows: &Rows) -> Result<(), Trouble> {
     let tables: Vec<i64> = rows.keys().map(|(table, _)| i64::from(*table)).collect();
     let keys: Vec<&[u8]> = rows.keys().map(|(_, key)| key.as_slice()).collect();
     let undecided: Vec<i64> = rows.values().map(|row| i64::from(row.has_losers())).collect();
@@ -320,7 +326,11 @@ pub(crate) async fn rebuild(transaction: &Transaction<'_>, setup: &Setup) -> Res
 }
 
 /// Writes rows into the tables that people read. What does not fit there is parked, and shown as such.
-async fn mirror(transaction: &Transaction<'_>, setup: &Setup, rows: &Rows) -> Result<(), Trouble> {
+pub(crate) async fn mirror(
+    transaction: &Transaction<'_>,
+    setup: &Setup,
+    rows: &Rows,
+) -> Result<(), Trouble> {
     let mut parked: Vec<(i64, &[u8], String)> = Vec::new();
     for table in setup.schema.tables {
         let mut columns = Columns::of(setup, table);

@@ -52,6 +52,10 @@ pub const MIGRATIONS: &[&str] = &["
         to_timestamp(delivered_us / 1e6) AS delivered, to_timestamp(connect_us / 1e6) AS connected,
         to_timestamp(end_us / 1e6) AS ended, outcome, ending, sip_status, q850_cause, talk_seconds
         FROM cdr;
+", "
+    CREATE TABLE passed (
+        origin BIGINT NOT NULL, number BIGINT NOT NULL, chain BYTEA NOT NULL,
+        PRIMARY KEY (origin, number));
 "];
 
 /// What must be there of our own: a database that somebody has changed is noticed before it is used.
@@ -65,6 +69,7 @@ const OWN: &[(&str, &str)] = &[
     ("row_version", "tab:bigint key:bytea undecided:bigint body:bytea"),
     ("parked", "tab:bigint key:bytea why:text"),
     ("known", "reign:bigint seq:bigint"),
+    ("passed", "origin:bigint number:bigint chain:bytea"),
     ("log_record", "key:bytea reign:bigint seq:bigint written:bigint body:bytea"),
     (
         "cdr",
@@ -298,13 +303,20 @@ pub(crate) fn quoted(column: Column) -> String {
     format!("\"{}\"", column.name)
 }
 
-async fn state(transaction: &Transaction<'_>, name: &str) -> Result<Option<String>, Trouble> {
+pub(crate) async fn state(
+    transaction: &Transaction<'_>,
+    name: &str,
+) -> Result<Option<String>, Trouble> {
     let sql = "SELECT value FROM tandem.state WHERE name = $1";
     let row = transaction.query_opt(sql, &[&name]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-async fn set_state(transaction: &Transaction<'_>, name: &str, value: &str) -> Result<(), Trouble> {
+pub(crate) async fn set_state(
+    transaction: &Transaction<'_>,
+    name: &str,
+    value: &str,
+) -> Result<(), Trouble> {
     let sql = "INSERT INTO state (name, value) VALUES ($1, $2)
                ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     transaction.execute(sql, &[&name, &value]).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use tandem_journal::{Cursor, Known, Record, Write};
-use tandem_oplog::{PART_BYTES, Seen, Start};
+use tandem_oplog::{Compared, PART_BYTES, Seen, Staged, Start};
 use tandem_os::{clock, entropy};
 use tandem_postgres::{Access, BATCH_RECORDS, Database, Spool as _, Tally};
 use tandem_store::tables::Tables;
@@ -38,13 +38,13 @@ pub(super) async fn to_database(
 ) -> anyhow::Result<()> {
     let access = access(address, password)?;
     let mut database = connect(config, &access).await?;
-    let had_records = database.record_count().await? > 0;
     let same = push(config, &mut database).await?;
     println!("configuration: {} changes, {} rows: equal on both sides", same.changes, same.rows);
     let mut journal = Journal::new(&config.state);
     let known = journal.known().map_err(|what| anyhow!(what))?;
     send(&mut journal, &known, &mut database).await?;
-    let (tally, more) = compare::records(&mut journal, &known, &database, &|_| had_records).await?;
+    let is_old = is_old(&mut journal)?;
+    let (tally, more) = compare::records(&mut journal, &known, &database, &is_old).await?;
     said(&tally, more);
     println!(
         "\nSet this in the configuration of both machines, and restart one after the other:\n"
@@ -56,6 +56,19 @@ pub(super) async fn to_database(
     }
     println!("\nWhat changes until then the servers bring there themselves.");
     Ok(())
+}
+
+/// What is older than records are kept here: the database keeps it, and it is not taken back.
+fn is_old(journal: &mut Journal) -> anyhow::Result<impl Fn(&Record) -> bool + use<>> {
+    let now = clock::wall_micros();
+    let from = journal.retention().map_err(|what| anyhow!(what))?.shown_from(now);
+    Ok(move |record: &Record| {
+        let written = now.saturating_sub(u64::try_from(record.age.as_micros()).unwrap_or(u64::MAX));
+        let end =
+            tandem_node::end_of_record(&record.key, record.body.as_deref().unwrap_or_default());
+        let end = end.unwrap_or_else(|| i64::try_from(written).unwrap_or(i64::MAX));
+        from.is_some_and(|from| end < from)
+    })
 }
 
 async fn connect(config: &Config, access: &Access) -> anyhow::Result<Database> {
@@ -92,9 +105,12 @@ async fn push(config: &Config, database: &mut Database) -> anyhow::Result<compar
             let position = match tables.start(&has)?.0 {
                 Start::Nothing => break,
                 Start::After(position) => position,
-                Start::Pruned => bail!(
-                    "the log of changes here begins later than what the database has: it cannot be moved"
-                ),
+                Start::Pruned => match whole(&tables, database).await {
+                    Ok(()) => break,
+                    // The server has written while the copy was opened: once more.
+                    Err(_) if has_changed(config, &tables)? => break,
+                    Err(error) => return Err(error),
+                },
             };
             let page = tables.log(position, &has, PART_BYTES)?;
             let ops: Vec<Vec<u8>> = page.ops.into_iter().map(|op| op.bytes).collect();
@@ -116,6 +132,17 @@ async fn push(config: &Config, database: &mut Database) -> anyhow::Result<compar
         }
     }
     bail!("changes are made faster than they are compared: try again in a quieter moment")
+}
+
+/// Copies everything at once, because not every change is in the log here any more.
+async fn whole(tables: &Tables, database: &mut Database) -> anyhow::Result<()> {
+    let mut copy = tables.copy(Staged::default())?;
+    let header = copy.header().clone();
+    Ok(database.fill(&header, || copy.read()).await?)
+}
+
+fn has_changed(config: &Config, before: &Tables) -> anyhow::Result<bool> {
+    Ok(!before.heads().eq(read_tables(config)?.heads()))
 }
 
 /// Sends the records of the journal.
@@ -157,16 +184,7 @@ pub(super) async fn to_files(config: &Config, password: Option<&Path>) -> anyhow
     let mut known = fetch(&database, &store, &tickets).await?;
     drop(store);
     known.merge(&here);
-    // What is older than records are kept here is not taken back.
-    let now = clock::wall_micros();
-    let from = journal.retention().map_err(|what| anyhow!(what))?.shown_from(now);
-    let is_old = |record: &Record| {
-        let written = now.saturating_sub(u64::try_from(record.age.as_micros()).unwrap_or(u64::MAX));
-        let end =
-            tandem_node::end_of_record(&record.key, record.body.as_deref().unwrap_or_default());
-        let end = end.unwrap_or_else(|| i64::try_from(written).unwrap_or(i64::MAX));
-        from.is_some_and(|from| end < from)
-    };
+    let is_old = is_old(&mut journal)?;
     let (tally, more) = compare::records(&mut journal, &known, &database, &is_old).await?;
     said(&tally, more);
     println!(
@@ -179,8 +197,14 @@ pub(super) async fn to_files(config: &Config, password: Option<&Path>) -> anyhow
 /// Takes every change that is lacking here, and compares.
 async fn pull(config: &Config, database: &mut Database) -> anyhow::Result<compare::Same> {
     let seed = entropy::seed().context("the system gives no random numbers")?;
-    let tables = tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed));
+    let mut dice = Dice::from_seed(seed);
+    let setup = tandem_config::Config::setup(config.seat, &mut dice);
+    let tables = Tables::open(&config.state.join(tandem_config::FILE_NAME), &setup);
     let mut tables = tables.map_err(|error| anyhow!("{error}"))?;
+    if !database.keeps_since(tables.seen()).await? {
+        join(database, &mut tables).await?;
+    }
+    let mut tables = tandem_config::Config::on(tables, dice)?;
     for _ in 0..ROUNDS {
         loop {
             let ops = database.lacking(tables.tables().seen(), PART_BYTES).await?;
@@ -197,6 +221,24 @@ async fn pull(config: &Config, database: &mut Database) -> anyhow::Result<compar
         }
     }
     bail!("changes are made faster than they are compared: stop the other machine, or try again")
+}
+
+/// Takes everything at once, because not every change that is lacking here is kept there any more.
+async fn join(database: &mut Database, tables: &mut Tables) -> anyhow::Result<()> {
+    let mut copy = database.copy().await?;
+    let heads = &copy.header().heads;
+    let compared = tables.compare(heads)?;
+    if let Some(((id, _), _)) =
+        heads.iter().zip(compared).find(|(_, what)| *what == Compared::Differs)
+    {
+        bail!("the database remembers other changes of {} than this server", id.origin);
+    }
+    tables.stage_begin(copy.header(), &Staged { id: copy.header().id(), ..Staged::default() })?;
+    while let Some(part) = copy.read().await? {
+        tables.stage(&part)?;
+    }
+    tables.join()?;
+    Ok(())
 }
 
 /// Brings the records into the journal: up to where each reign was brought.
