@@ -326,6 +326,32 @@ fn a_record_that_only_the_database_has_is_named_unless_it_is_old() {
     }
 }
 
+#[test]
+fn a_machine_alone_that_lost_its_configuration_gets_it_from_the_database() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut pair = Pair::set_up();
+    add_key(&pair.master, &address);
+    pair.master.start();
+    pair.master.wait_role("active");
+    wait_state(&pair.master, "live");
+    pair.master.add("anna", "10");
+    pair.master.kill();
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(pair.master.state().join(format!("{FILE_NAME}{end}")));
+    }
+    std::fs::write(pair.master.state().join(FILE_NAME), vec![0x5a; 20_000]).unwrap();
+    pair.master.start();
+    pair.master.wait_text("nothing is served here before");
+    pair.master.wait_text("the database has brought back the configuration");
+    pair.master.wait_role("active");
+    pair.master.wait_users(&["anna"]);
+    assert!(!pair.master.state().join("config.lost").exists());
+    pair.master.add("ben", "20");
+    let users = "SELECT string_agg(name, ' ' ORDER BY name) FROM tandem.logins WHERE deleted = 0";
+    assert_eq!(server.query(users), ["anna ben"]);
+}
+
 /// Asks until the database stands like this.
 #[track_caller]
 fn wait_state(machine: &Machine, wanted: &str) -> serde_json::Value {

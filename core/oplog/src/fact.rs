@@ -26,6 +26,8 @@ pub enum Fact {
     },
     /// Both have the same, for the first time on this link.
     Equal,
+    /// What the database of the pair has is here, for the first time since the start.
+    AsDatabase,
     /// A copy of everything is under way.
     Copying {
         /// It comes here; otherwise it goes out.
@@ -82,6 +84,7 @@ impl Fact {
             Self::TwoPasts(_) => "config_two_pasts",
             Self::TooOld { .. } => "config_too_old",
             Self::Equal => "config_equal",
+            Self::AsDatabase => "config_as_database",
             Self::Copying { .. } => "config_copying",
             Self::CopyEnds { .. } => "config_copy_ends",
             Self::Mended { .. } => "config_mended",
@@ -119,6 +122,7 @@ impl fmt::Display for Fact {
                 "what the other server lacks of the configuration is not kept here any more",
             ),
             Self::Equal => f.write_str("both servers have the same configuration"),
+            Self::AsDatabase => f.write_str("this server has all of the database's configuration"),
             Self::Copying { .. }
             | Self::CopyEnds { .. }
             | Self::Mended { .. }
@@ -183,6 +187,7 @@ impl Fact {
             | Self::TwoPasts(_)
             | Self::TooOld { .. }
             | Self::Equal
+            | Self::AsDatabase
             | Self::Copied
             | Self::ClocksApart { .. }
             | Self::ClocksTogether

@@ -121,6 +121,8 @@ pub struct Config {
     failed: Option<String>,
     /// Asked before anything is written, where there is one.
     authority: Option<Box<dyn Authority>>,
+    /// All that the database has is here, and that was told.
+    as_database: bool,
     /// What was told of it last.
     standing: Option<Standing>,
     pub(crate) outputs: VecDeque<Output>,
@@ -172,6 +174,7 @@ impl Config {
             greeting_until: None,
             failed: None,
             authority: None,
+            as_database: false,
             standing: None,
             outputs,
         })
@@ -210,6 +213,11 @@ impl Config {
             self.work(now);
         }
         let has: Seen = heads.iter().map(|(id, _)| *id).collect();
+        let all_here = !heads.is_empty() && has.iter().all(|id| self.tables.seen().has(id));
+        if all_here && !self.as_database {
+            self.as_database = true;
+            self.outputs.push_back(Output::Fact(Fact::AsDatabase));
+        }
         let lacking = match self.tables.start(&has).map_err(sqlite)?.0 {
             Start::Nothing => Vec::new(),
             Start::After(position) => {

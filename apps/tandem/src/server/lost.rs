@@ -3,11 +3,12 @@
 //! ```text
 //!   config.db damaged ──mark──> config.lost ──move aside──> an empty one ──> the keeper hears "waiting":
 //!   nothing is served ── the twin's users come, both are equal ──> the mark goes ──> served as ever
+//!                     └─ or all that the database of the pair has ─┘
 //! ```
 //!
 //! A server without users would answer "no such user" to every phone, which is worse than no answer: phones try
-//! the other server then. So it does not serve before it has heard its twin; where the twin has none either,
-//! an administrator has to say what is to be ([`crate::commands`]: `restore`).
+//! the other server then. So it does not serve before it has heard its twin or the database; where these have none
+//! either, an administrator has to say what is to be ([`crate::commands`]: `restore`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use tandem_config::Output;
 use tandem_dialplan::Edit;
+use tandem_oplog::Fact;
 use tandem_os::durable;
 use tandem_store::{OpenError, move_aside};
 
@@ -63,8 +65,8 @@ pub(super) fn configuration<T>(
                 "config_lost",
                 format!(
                     "the configuration was damaged ({what}) and is in {} now: nothing is served here before \
-                     the other machine has brought it back; where that cannot, put a backup in place with \
-                     `tandem restore`",
+                     the other machine, or the database of the pair, has brought it back; where none can, put a \
+                     backup in place with `tandem restore`",
                     aside.display()
                 ),
             ));
@@ -85,6 +87,8 @@ pub(super) struct Lost {
     is: bool,
     /// Something of it is here.
     any: bool,
+    /// Who has no more of it than is here: that may be told before what came is.
+    equal_to: Option<&'static str>,
 }
 
 impl Lost {
@@ -92,7 +96,7 @@ impl Lost {
     pub(super) fn find(state: &Path) -> Self {
         let mark = state.join(LOST);
         let is = mark.exists();
-        Self { mark, is, any: false }
+        Self { mark, is, any: false, equal_to: None }
     }
 
     /// Whether nothing may be served because of it.
@@ -100,8 +104,8 @@ impl Lost {
         self.is
     }
 
-    /// Takes what the configuration says. Something to tell when it is there again: all that the twin has is
-    /// here, and that is not nothing.
+    /// Takes what the configuration says. Something to tell when it is there again: all that the twin or the
+    /// database has is here, and that is not nothing.
     pub(super) fn hear(&mut self, output: &Output) -> Option<io::Result<Said>> {
         if !self.is {
             return None;
@@ -110,7 +114,8 @@ impl Lost {
             Output::Changed(edits) => {
                 self.any |= edits.iter().any(|edit| matches!(edit, Edit::User { .. }));
             }
-            Output::Fact(tandem_oplog::Fact::Equal) if self.any => return Some(self.found()),
+            Output::Fact(Fact::Equal) => self.equal_to = Some("the other machine"),
+            Output::Fact(Fact::AsDatabase) => self.equal_to = Some("the database"),
             // It is still lost.
             Output::Fact(_)
             | Output::Send(_)
@@ -120,17 +125,16 @@ impl Lost {
             | Output::Standing(_)
             | Output::Failed(_) => {}
         }
-        None
+        let whence = self.equal_to.filter(|_| self.any)?;
+        Some(self.found(whence))
     }
 
-    fn found(&mut self) -> io::Result<Said> {
+    fn found(&mut self, whence: &str) -> io::Result<Said> {
         std::fs::remove_file(&self.mark)?;
         self.is = false;
         Ok((
             "config_found",
-            String::from(
-                "the other machine has brought back the configuration: this one serves again",
-            ),
+            format!("{whence} has brought back the configuration: this one serves again"),
         ))
     }
 }
