@@ -33,6 +33,20 @@ fn each_of_thousands_of_calls_has_one_record_on_both_machines() {
     assert!(seen.kills > 20 && seen.power_cuts > 5 && seen.cuts > 30 && seen.switches > 5);
 }
 
+/// Runs of the first million in which something was wrong: a call that the twin closed, one that was given up and
+/// went on, a proof that had grown old, late copies of INVITE and CANCEL, an address that was taken away.
+const ONCE_BROKEN: [u64; 10] = [140, 438, 1036, 1053, 1414, 1611, 1650, 1963, 2166, 2214];
+
+#[test]
+fn runs_that_once_broke_a_promise_keep_it() {
+    let mut broken = Vec::new();
+    for seed in ONCE_BROKEN {
+        let report = dense::run(seed, Rules::default(), false);
+        broken.extend(report.violations.iter().map(|what| format!("{seed}: {what}")));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 /// The first runs in which a broken rule is noticed by the records.
 fn noticed_by(rule: Sabotage) -> u64 {
     let rules = Rules { node_sabotage: Some(rule), ..Rules::default() };

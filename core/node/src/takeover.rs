@@ -158,7 +158,8 @@ impl Node {
             return;
         };
         if found {
-            self.calls.note_closed(&key);
+            // As if the twin had: it may have been given up here, in an earlier reign, while its caller goes on.
+            self.calls.note_closed_by_twin(now, &key);
         }
         if !self.calls.is_closed(&key) && self.calls.get(&key).is_none() {
             self.adopt(now, &key, *saved, stray.age);
