@@ -382,7 +382,8 @@ impl Work {
         let now = self.spool.wall_micros();
         let mut standing = lock(&self.standing);
         let is_new = standing.why.as_ref() != Some(&why) || standing.state != state;
-        if standing.why.is_none() {
+        let begins = standing.why.is_none();
+        if begins {
             standing.since_micros = now;
         }
         (standing.state, standing.why) = (state, Some(why));
@@ -390,7 +391,7 @@ impl Work {
         if is_new {
             self.tell(Report::Gone(trouble));
         }
-        if self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
+        if begins || self.counted.is_none_or(|at| at.elapsed() >= COUNT) {
             self.count();
         }
     }
