@@ -468,7 +468,7 @@ impl World {
             | ConfigOutput::Standing(_)
             | ConfigOutput::Files(_)
             | ConfigOutput::Told { .. } => return,
-            ConfigOutput::Failed(what) => {
+            ConfigOutput::Failed(what) | ConfigOutput::Damaged(what) => {
                 return self.oracle.broken(self.now, &format!("the configuration fails: {what}"));
             }
         };

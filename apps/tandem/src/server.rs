@@ -22,6 +22,7 @@ mod likeness;
 mod lost;
 mod postgres;
 mod settings;
+mod suspect;
 mod told;
 mod turn;
 mod twins;
@@ -53,6 +54,7 @@ pub(crate) use postgres::{
     setup as database_setup,
 };
 use settings::ConfigThread;
+use suspect::Suspects;
 use turn::{Parts, Server};
 use twins::{Aside, Twins};
 pub(crate) use twins::{Records as TwinRecords, TwinAsk, TwinTold};
@@ -135,6 +137,7 @@ struct Opened {
     tables: tandem_config::Config,
     files: Files,
     lost: Lost,
+    suspects: Suspects,
     /// What was found to be wrong and has been moved aside.
     said: Vec<backup::Said>,
 }
@@ -146,6 +149,7 @@ fn open_files(config: &Config) -> anyhow::Result<Opened> {
         let _ = stored.send(event);
     };
     let mut said = Vec::new();
+    let suspects = Suspects::find(&config.state);
     let elsewhere = Elsewhere::default();
     let (store, loaded) = lost::journal(&mut said, || {
         let settings = Settings {
@@ -159,11 +163,12 @@ fn open_files(config: &Config) -> anyhow::Result<Opened> {
     let tables = lost::configuration(&config.state, &mut said, || {
         tandem_config::Config::open(&config.state, config.seat, Dice::from_seed(seed))
     })?;
+    suspects.cleared(&mut said);
     let lost = Lost::find(&config.state);
     let files = config.state.join(FOLDER_NAME);
     let opened = Folder::open(&files).and_then(Files::open);
     let files = opened.with_context(|| format!("cannot use {}", files.display()))?;
-    Ok(Opened { store, store_events, elsewhere, loaded, tables, files, lost, said })
+    Ok(Opened { store, store_events, elsewhere, loaded, tables, files, lost, suspects, said })
 }
 
 async fn serve(
@@ -176,8 +181,9 @@ async fn serve(
     let secret = config.pair_secret()?;
     crate::commands::check_finished(config)?;
     // Before the keeper knows us: what is wrong with a file is said before it puts an end to this process.
-    let Opened { store, store_events, elsewhere, loaded, mut tables, mut files, mut lost, said } =
-        open_files(config)?;
+    let opened = open_files(config)?;
+    let Opened { store, store_events, elsewhere, loaded, mut tables, mut files, mut lost, .. } =
+        opened;
     let (own, peer) = config.link_ends();
     let link = tandem_link::Config::new(config.seat, own, peer, secret.clone());
     let (link, link_events) = Link::start(link).map_err(|error| anyhow!("{error}"))?;
@@ -234,7 +240,8 @@ async fn serve(
         backup,
         twins,
         lost,
-        said,
+        suspects: opened.suspects,
+        said: opened.said,
         database,
     };
     Server::new(parts, log, config.timings()).run(events).await

@@ -45,6 +45,9 @@ const RETRY: Duration = Duration::from_millis(1_000);
 /// While there is much to catch up, what is different is told this often.
 const UNTOLD_MAX: Duration = Duration::from_millis(250);
 
+/// After something failed the file is looked at, so long after the last look at the earliest.
+const LOOK_PAUSE: Duration = Duration::from_secs(60);
+
 /// What may be ordered.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -85,6 +88,8 @@ pub enum Output {
     Fact(Fact),
     /// The disk fails, or the file: nothing of what was just to be done is done.
     Failed(String),
+    /// The file was found damaged, and is marked for the next start. Told once.
+    Damaged(String),
 }
 
 /// An edit that is on our disk, and waits for the twin's.
@@ -119,6 +124,12 @@ pub struct Config {
     greeting_until: Option<Instant>,
     /// What failed last of the exchange, until it works again: it is told once.
     failed: Option<String>,
+    /// Something failed since the file was looked at.
+    doubt: bool,
+    /// When it was looked at last because of that.
+    looked: Option<Instant>,
+    /// It is damaged.
+    damaged: bool,
     /// Asked before anything is written, where there is one.
     authority: Option<Box<dyn Authority>>,
     /// All that the database has is here, and that was told.
@@ -173,6 +184,9 @@ impl Config {
             retry: None,
             greeting_until: None,
             failed: None,
+            doubt: false,
+            looked: None,
+            damaged: false,
             authority: None,
             as_database: false,
             standing: None,
@@ -296,6 +310,7 @@ impl Config {
                 for order in orders {
                     self.refuse(order, format!("nothing is changed: {what}"));
                 }
+                self.doubt = true;
                 self.outputs.push_back(Output::Failed(what));
             }
         }
@@ -441,6 +456,20 @@ impl Config {
             self.standing = standing;
             self.outputs.push_back(Output::Standing(standing));
         }
+        self.look(now);
+    }
+
+    /// Whether what failed is the fault of the file.
+    fn look(&mut self, now: Instant) {
+        let is_early = self.looked.is_some_and(|at| now < at + LOOK_PAUSE);
+        if !self.doubt || self.damaged || is_early {
+            return;
+        }
+        (self.doubt, self.looked) = (false, Some(now));
+        if let Some(what) = self.tables.suspect() {
+            self.damaged = true;
+            self.outputs.push_back(Output::Damaged(what));
+        }
     }
 
     /// A twin that never greets (it is of another version, or stands still) keeps nobody from working:
@@ -452,6 +481,7 @@ impl Config {
     }
 
     pub(crate) fn fail(&mut self, what: String) {
+        self.doubt = true;
         if self.failed.as_ref() != Some(&what) {
             self.failed = Some(what.clone());
             self.outputs.push_back(Output::Failed(what));
@@ -512,7 +542,9 @@ impl Config {
     }
 
     fn tell(&mut self, id: u64, ask: &Ask) {
-        let told = self.answer(ask).unwrap_or_else(|error| Told::NotDecided(error.to_string()));
+        let answer = self.answer(ask);
+        self.doubt |= answer.is_err();
+        let told = answer.unwrap_or_else(|error| Told::NotDecided(error.to_string()));
         self.outputs.push_back(Output::Told { id, told });
     }
 

@@ -68,7 +68,7 @@ impl Side {
                 Output::Changed(edits) => edits.into_iter().for_each(|edit| self.apply(edit)),
                 Output::Files(_) | Output::Fact(_) => {}
                 Output::Told { told, .. } => self.told = Some(told),
-                Output::Failed(what) => self.failures.push(what),
+                Output::Damaged(what) | Output::Failed(what) => self.failures.push(what),
                 Output::Standing(_) => {}
             }
         }

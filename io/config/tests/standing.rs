@@ -35,7 +35,7 @@ impl Side {
                     self.standing = standing;
                     self.told += 1;
                 }
-                Output::Failed(what) => panic!("{what}"),
+                Output::Damaged(what) | Output::Failed(what) => panic!("{what}"),
                 Output::Edited { .. }
                 | Output::Changed(_)
                 | Output::Files(_)

@@ -196,6 +196,21 @@ pub fn check(kind: Kind, path: &Path) -> Result<Vec<String>, OpenError> {
     read().map_err(|error| OpenError::of_sqlite(path, &error))
 }
 
+/// Whether an older version of this program wrote the file, so that it has to be brought up to date before this one
+/// can read it. `setup`: how tables are read.
+///
+/// # Errors
+///
+/// It cannot be read, or is none of ours.
+pub fn is_older(kind: Kind, path: &Path, setup: &Setup) -> Result<bool, OpenError> {
+    let connection = begin_reading(kind, path)?;
+    match kind {
+        Kind::Tables => crate::tables::is_older(&connection, setup)
+            .map_err(|error| OpenError::of_sqlite(path, &error)),
+        Kind::Journal => Ok(crate::file::is_older(&connection)),
+    }
+}
+
 /// The tables of a file as they are now, to be read only: beside the server that writes it, or of a backup.
 ///
 /// # Errors

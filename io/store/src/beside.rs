@@ -12,6 +12,7 @@ use tandem_types::Duration;
 use crate::file::{FILE_NAME, connect};
 use crate::reader::Reader;
 use crate::store::WallClock;
+use crate::suspect::mark;
 
 /// How long a checkpoint may hold up a commit because somebody still reads from the log.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(20);
@@ -32,6 +33,8 @@ pub(crate) struct Beside {
     checkpointer: Mutex<Option<Connection>>,
     /// The disk has failed, and the file was not read again since.
     doubt: AtomicBool,
+    /// The file was found damaged.
+    suspect: AtomicBool,
 }
 
 impl Beside {
@@ -52,6 +55,7 @@ impl Beside {
             wall_clock,
             reader: Mutex::new(Some(reader)),
             doubt: AtomicBool::new(doubt),
+            suspect: AtomicBool::new(false),
         })
     }
 
@@ -71,6 +75,15 @@ impl Beside {
 
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.doubt.load(Ordering::SeqCst)
+    }
+
+    /// The file is damaged: marks it, and says whether that is news.
+    pub(crate) fn suspect(&self, what: &str) -> bool {
+        let is_new = !self.suspect.swap(true, Ordering::SeqCst);
+        if is_new {
+            mark(&self.path, what);
+        }
+        is_new
     }
 
     /// Brings pages from the write-ahead log into the file, where there are enough of them.

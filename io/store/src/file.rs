@@ -16,6 +16,7 @@ use tandem_journal::Class;
 use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
 
 use crate::seal::{EndOf, seal_all};
+use crate::suspect::{clear, suspected};
 
 /// Name of the file in its folder. SQLite keeps `-wal` and `-shm` beside it.
 pub const FILE_NAME: &str = "journal.db";
@@ -64,6 +65,13 @@ const SEALED: usize = 2;
 /// A file up to this size is checked as a whole when it is opened; in a bigger one only what is
 /// loaded is, because the check reads everything.
 const CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// So long a suspected file is read at the most. Whoever starts the server waits for it; and what was found damaged
+/// once, and cannot be read in that time, counts as damaged.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(6);
+
+/// Instructions of SQLite between two looks at the clock.
+const CHECK_STEPS: i32 = 100_000;
 
 /// How long a connection waits for another one's lock before it fails.
 pub(crate) const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -150,6 +158,11 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// Whether SQLite has found the form of a file to be wrong.
+pub(crate) fn is_malformed(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code().is_some() && is_damage(error)
+}
+
 /// Renames a broken file (with what SQLite keeps beside it), so that the next start begins with an
 /// empty one and the twin sends what it has. Returns the new name.
 ///
@@ -180,6 +193,7 @@ pub fn move_aside(path: &Path) -> io::Result<PathBuf> {
             Err(error) => return Err(error),
         }
     }
+    clear(path);
     Ok(aside)
 }
 
@@ -201,7 +215,8 @@ pub(crate) fn open(folder: &Path, end_of: EndOf) -> Result<Connection, OpenError
     let path = folder.join(FILE_NAME);
     let connection = connect(&path)
         .and_then(|connection| migrate(&connection, end_of).map(|version| (connection, version)));
-    let (connection, version) = connection.map_err(|error| OpenError::of_sqlite(&path, &error))?;
+    let (mut connection, version) =
+        connection.map_err(|error| OpenError::of_sqlite(&path, &error))?;
     match version {
         Version::Current => {}
         Version::Foreign => return Err(OpenError::Foreign { path }),
@@ -210,7 +225,7 @@ pub(crate) fn open(folder: &Path, end_of: EndOf) -> Result<Connection, OpenError
         }
     }
     keep_name(&path)?;
-    check(&path, &connection)?;
+    check(&path, &mut connection)?;
     Ok(connection)
 }
 
@@ -306,15 +321,38 @@ pub(crate) fn is_older(connection: &Connection) -> bool {
     version.is_ok_and(|version| usize::try_from(version).is_ok_and(|it| it < MIGRATIONS.len()))
 }
 
-/// Reads a file that is not too big as a whole, and says what is wrong with it.
-pub(crate) fn check(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+/// Reads a file that is not too big as a whole, and one that is suspected, and says what is wrong with it.
+pub(crate) fn check(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
+    let Some(found) = suspected(path) else { return examine(path, connection, "quick_check") };
+    let until = std::time::Instant::now() + CHECK_TIME_MAX;
+    let is_over = move || std::time::Instant::now() >= until;
+    let sqlite = |error| OpenError::of_sqlite(path, &error);
+    connection.progress_handler(CHECK_STEPS, Some(is_over)).map_err(sqlite)?;
+    let examined = examine(path, connection, "integrity_check");
+    connection.progress_handler(0, None::<fn() -> bool>).map_err(sqlite)?;
+    match examined {
+        Ok(()) => {
+            clear(path);
+            Ok(())
+        }
+        Err(_) if is_over() => {
+            let what = format!("found while it was in use, and too big to be read now: {found}");
+            Err(OpenError::Broken { path: path.to_owned(), what })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a file as a whole. The quick check, which leaves out what an index says, only where it is not too big.
+pub(crate) fn examine(path: &Path, connection: &Connection, how: &str) -> Result<(), OpenError> {
     let verdict = || -> rusqlite::Result<String> {
         let pages: u64 = connection.pragma_query_value(None, "page_count", positive)?;
         let bytes: u64 = connection.pragma_query_value(None, "page_size", positive)?;
-        if pages.saturating_mul(bytes) > CHECK_BYTES_MAX {
+        if how == "quick_check" && pages.saturating_mul(bytes) > CHECK_BYTES_MAX {
             return Ok(String::from("ok"));
         }
-        let what: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        let what: String =
+            connection.query_row(&format!("PRAGMA {how}(1)"), [], |row| row.get(0))?;
         // On one line, for the log; there is no other database than this one.
         Ok(what.replace("*** in database main ***", "").trim().replace('\n', "; "))
     };

@@ -27,6 +27,7 @@ mod seal;
 #[cfg(feature = "sabotage")]
 mod stepped;
 mod store;
+mod suspect;
 pub mod tables;
 mod writer;
 
@@ -38,5 +39,6 @@ pub use seal::{Damaged, EndOf};
 #[cfg(feature = "sabotage")]
 pub use stepped::Stepped;
 pub use store::{Loaded, Settings, Store, StoreEvent, WallClock};
+pub use suspect::suspected;
 #[cfg(feature = "sabotage")]
 pub use writer::Sabotage;

@@ -130,6 +130,11 @@ pub enum StoreEvent {
         /// Which.
         records: Vec<Damaged>,
     },
+    /// The file itself was found damaged. Told once; the next start reads all of it ([`crate::suspected`]).
+    Suspect {
+        /// What SQLite said.
+        what: String,
+    },
     /// The answer to [`Store::fetch`] or [`Store::look`] where the file could not be read.
     FetchFailed {
         /// What SQLite said.
@@ -362,6 +367,12 @@ fn answer(beside: &Beside, fetches: &Receiver<Fetch>, queue: &Queue, report: &Re
         drop(reader);
         if !damaged.is_empty() {
             queue.push_chore(Chore::SetAside(damaged));
+        }
+        if let Err(error) = &answer
+            && error.is_damage
+            && beside.suspect(&error.what)
+        {
+            report(StoreEvent::Suspect { what: error.what.clone() });
         }
         report(answer.unwrap_or_else(|error| StoreEvent::FetchFailed { what: error.what }));
     }

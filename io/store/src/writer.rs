@@ -11,7 +11,7 @@ use tandem_journal::{Class, Known, Record, Write};
 use tandem_types::{Duration, Stamp};
 
 use crate::beside::{Beside, casts_doubt};
-use crate::file::{reign_of, seq_of, table_of};
+use crate::file::{is_malformed, reign_of, seq_of, table_of};
 use crate::queue::{Batch, Chore, Fetch, Queue};
 use crate::retention::{self, Elsewhere, Retention};
 use crate::seal::{Damaged, EndOf, Sealed, columns, end_of_row, take};
@@ -105,6 +105,15 @@ impl Writer {
             && casts_doubt(&error)
         {
             self.beside.doubt();
+            self.suspect(&error);
+        }
+    }
+
+    /// Where the file itself is wrong, whoever has it open must know: trying again makes it no better.
+    fn suspect(&self, error: &rusqlite::Error) {
+        let what = error.to_string();
+        if is_malformed(error) && self.beside.suspect(&what) {
+            (self.report)(StoreEvent::Suspect { what });
         }
     }
 
@@ -168,6 +177,7 @@ impl Writer {
         };
         if casts_doubt(&error) {
             self.beside.doubt();
+            self.suspect(&error);
         }
         let what = error.to_string();
         if trying.reported.as_ref() != Some(&what) {

@@ -84,6 +84,7 @@ impl<'a> Script<'a> {
                 StoreEvent::Recovered
                 | StoreEvent::Deleted { .. }
                 | StoreEvent::Damaged { .. }
+                | StoreEvent::Suspect { .. }
                 | StoreEvent::Fetched { .. }
                 | StoreEvent::Looked { .. }
                 | StoreEvent::FetchFailed { .. } => {}

@@ -71,7 +71,9 @@ pub(super) fn users(
     while let Some(output) = config.poll_output() {
         match output {
             Output::Edited { result: Ok(()), .. } => done += 1,
-            Output::Edited { result: Err(why), .. } | Output::Failed(why) => bail!("{why}"),
+            Output::Edited { result: Err(why), .. }
+            | Output::Failed(why)
+            | Output::Damaged(why) => bail!("{why}"),
             Output::Send(_)
             | Output::Changed(_)
             | Output::Told { .. }

@@ -17,6 +17,7 @@ use tandem_os::{clock, entropy};
 use tandem_types::Dice;
 
 use super::changes::{decided, time, told};
+use super::size::size;
 use super::table::Table;
 use super::{print_json, unexpected};
 use crate::cli::{Failure, Json};
@@ -364,16 +365,6 @@ fn behind(lacking: Amount) -> String {
     }
 }
 
-/// A length as people say it.
-fn size(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB"];
-    let (mut tenths, mut unit) = (bytes.saturating_mul(10) / 1_024, 0);
-    while tenths >= 10_240 && unit + 1 < units.len() {
-        (tenths, unit) = (tenths / 1_024, unit + 1);
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, units[unit])
-}
-
 /// What is not equal, a line each, for `tandem status`; nothing where the server does not answer.
 pub(super) fn unequal(config: &Config) -> Vec<String> {
     let Ok(report) = report(config) else { return Vec::new() };
@@ -409,6 +400,5 @@ mod tests {
             format!("behind by 2 ({})", size(3 * 1024 * 1024))
         );
         assert_eq!(behind(Amount::default()), "equal");
-        assert_eq!((size(1_536), size(2 << 30)), ("1.5 KiB".to_owned(), "2.0 GiB".to_owned()));
     }
 }

@@ -252,7 +252,7 @@ fn swap(state: &Path, staged: &Path) -> anyhow::Result<Option<PathBuf>> {
     let mut any = false;
     for (name, _) in DATABASES {
         // The log goes after its database: alone it means nothing, beside another one it would.
-        for end in ["", "-wal", "-shm"] {
+        for end in ["", "-wal", "-shm", ".suspect"] {
             let from = state.join(format!("{name}{end}"));
             if !from.exists() {
                 continue;

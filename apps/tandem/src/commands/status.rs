@@ -39,7 +39,8 @@ pub(crate) fn status(config: &Config, json: Json) -> Result<(), Failure> {
     }
     let paint = Paint { on: std::io::stdout().is_terminal() };
     let now = Time::now();
-    print!("{}{}", lost(config, paint), blocked(blocks.as_deref(), paint));
+    print!("{}{}", lost(config, paint), suspects(config, paint));
+    print!("{}", blocked(blocks.as_deref(), paint));
     print!("{}{}", page(&status, now, paint), backups(config, now, paint));
     print!("{}", database(config, paint));
     files.iter().for_each(|line| println!("{:<12}{}", "files", paint.bad(line)));
@@ -120,6 +121,19 @@ fn lost(config: &Config, paint: Paint) -> String {
     let what = "the file was damaged, and the other machine has not brought it back: nothing is served here. \
                 Start the other machine, or put a backup in place with `tandem restore`";
     format!("{:<12}{}\n", "CONFIG LOST", paint.bad(what))
+}
+
+/// Files that were found damaged while in use, as long as this server goes on with them.
+fn suspects(config: &Config, paint: Paint) -> String {
+    let of = |name: &str| {
+        let found = tandem_store::suspected(&config.state.join(name))?;
+        let what = format!(
+            "{name} was found damaged while in use ({found}): look at the disk, and at the other machine: once \
+             that has everything, the file is made anew from there"
+        );
+        Some(format!("{:<12}{}\n", "DAMAGED", paint.bad(&what)))
+    };
+    [tandem_config::FILE_NAME, tandem_store::FILE_NAME].into_iter().filter_map(of).collect()
 }
 
 /// How the database stands, where there is one.

@@ -2,6 +2,7 @@
 //!
 //! It counts what it looks at: what was not looked at is not well.
 
+mod older;
 mod pair;
 
 use std::collections::BTreeSet;
@@ -15,12 +16,13 @@ use tandem_journal::Record;
 use tandem_node::{CDR_PREFIX, EVENTS_PREFIX, is_newer, read_cdr, read_events};
 use tandem_os::entropy;
 use tandem_store::backup::{self, Kind};
-use tandem_store::{Reader, WallClock};
+use tandem_store::{Reader, WallClock, suspected};
 use tandem_types::{Dice, Seat};
 
 use super::backup::{CONTENTS, Shown};
 use super::print_json;
 use super::restore::Opened;
+use super::size::size;
 use crate::cli::Failure;
 use crate::config::Config;
 
@@ -128,7 +130,12 @@ fn print(finding: &Finding) {
 
 fn of_machine(config: &Config) -> Vec<Finding> {
     let mut shown = Shown::on_terminal();
-    let mut findings = of_folder(&config.state, config.seat, REBUILD, &mut shown);
+    let mut findings = of_folder(&config.state, &config.state, config.seat, REBUILD, &mut shown);
+    for finding in &mut findings {
+        if let Some(found) = suspected(&config.state.join(&finding.what)) {
+            finding.fault(format!("it was found damaged while it was in use ({found})"));
+        }
+    }
     shown.show("the other machine");
     findings.push(pair::compare(config));
     shown.clear();
@@ -141,18 +148,28 @@ fn of_backup(from: &Path) -> Result<Vec<Finding>, Failure> {
     let opened = Opened::open(from)?;
     let mut list = Finding::new("manifest.json", DISCARD);
     let (files, bytes) = (opened.manifest.files.len(), opened.manifest.bytes());
-    list.looked_at = format!("{files} files, {}", super::backup::size(bytes));
+    list.looked_at = format!("{files} files, {}", size(bytes));
     let mut findings = vec![list];
-    findings.extend(of_folder(&opened.folder, opened.manifest.seat, DISCARD, &mut shown));
+    let seat = opened.manifest.seat;
+    // What an older version wrote is looked at as a restore would make it.
+    let current = older::bring_up_to_date(&opened.folder, seat)?;
+    let databases = current.as_ref().map_or(opened.folder.as_path(), older::Current::folder);
+    findings.extend(of_folder(databases, &opened.folder, seat, DISCARD, &mut shown));
     shown.clear();
     Ok(findings)
 }
 
-/// The databases and the contents in a folder.
-fn of_folder(folder: &Path, seat: Seat, advice: &'static str, shown: &mut Shown) -> Vec<Finding> {
+/// The databases in a folder, and the contents in that or another one.
+fn of_folder(
+    databases: &Path,
+    folder: &Path,
+    seat: Seat,
+    advice: &'static str,
+    shown: &mut Shown,
+) -> Vec<Finding> {
     shown.show("config.db");
-    let (tables, named) = tables(folder, seat, advice);
-    let journal = journal(folder, advice, shown);
+    let (tables, named) = tables(databases, seat, advice);
+    let journal = journal(databases, advice, shown);
     shown.show("contents");
     vec![tables, journal, contents(&folder.join(CONTENTS), named)]
 }
@@ -283,7 +300,7 @@ fn contents(folder: &Path, named: Vec<ContentId>) -> Finding {
             for content in &report.damaged {
                 finding.fault(format!("{content}: it is not what its name says"));
             }
-            let bytes = super::backup::size(report.whole.values().sum());
+            let bytes = size(report.whole.values().sum());
             finding.looked_at = match report.whole.len() + report.damaged.len() {
                 0 => String::from("none"),
                 count => format!("{count}, each against its name; {bytes}"),

@@ -123,7 +123,8 @@ impl Lost {
             | Output::Told { .. }
             | Output::Edited { .. }
             | Output::Standing(_)
-            | Output::Failed(_) => {}
+            | Output::Failed(_)
+            | Output::Damaged(_) => {}
         }
         let whence = self.equal_to.filter(|_| self.any)?;
         Some(self.found(whence))

@@ -25,6 +25,7 @@ use super::likeness::Follower;
 use super::lost::Lost;
 use super::postgres::{DatabaseThread, StoreAsk, StoreTold};
 use super::settings::{Behind, ConfigThread};
+use super::suspect::Suspects;
 use super::told::Told;
 use super::twins::{self, Aside, TwinAsk, Twins};
 use crate::logging::Log;
@@ -48,6 +49,7 @@ pub(super) struct Parts {
     pub(super) backup: Option<BackupThread>,
     pub(super) twins: Twins,
     pub(super) lost: Lost,
+    pub(super) suspects: Suspects,
     /// What happened before the keeper was there to hear it.
     pub(super) said: Vec<Said>,
 }
@@ -69,6 +71,7 @@ pub(super) struct Server<'a> {
     database: Option<DatabaseThread>,
     twins: Twins,
     lost: Lost,
+    suspects: Suspects,
     log: &'a Log,
     progress_pause: Duration,
     next_progress: Instant,
@@ -103,6 +106,7 @@ impl<'a> Server<'a> {
             backup,
             twins,
             lost,
+            suspects,
             said,
             database,
         } = parts;
@@ -118,6 +122,7 @@ impl<'a> Server<'a> {
             database,
             twins,
             lost,
+            suspects,
             log,
             progress_pause: timings.progress,
             next_progress: Instant::ZERO,
@@ -163,7 +168,9 @@ impl<'a> Server<'a> {
         let _ = events.keeper().say(&ServerMessage::Stopping);
         self.log.say(&format!("stopping: {why}"));
         self.link.close("stopping").await;
-        // Dropping the store writes what waits.
+        // Dropping the store writes what waits. The keeper kills a server that has hung up: that comes last.
+        drop((self.store, self.settings, self.files));
+        drop(events);
         Ok(())
     }
 
@@ -346,6 +353,7 @@ impl<'a> Server<'a> {
                 self.log.say(&text);
                 self.facts.tell(now, fact.name(), text);
             }
+            Said::Damaged(what) => self.suspect(now, tandem_config::FILE_NAME, &what),
             Said::Failed(what) => self.log.say(&format!("the configuration: {what}")),
         }
     }
@@ -419,12 +427,18 @@ impl<'a> Server<'a> {
             StoreEvent::Looked { key, found } => {
                 self.node.handle(now, Input::Looked { key, found });
             }
+            StoreEvent::Suspect { what } => self.suspect(now, tandem_store::FILE_NAME, &what),
             StoreEvent::FetchFailed { what } => {
                 // Nothing to give to the twin: it must not believe that it has everything.
                 self.log.say(&format!("the disk cannot be read: {what}"));
                 self.link.reset("the disk cannot be read");
             }
         }
+    }
+
+    fn suspect(&mut self, now: Instant, name: &str, what: &str) {
+        let said = self.suspects.found(now, name, what, &self.node.status(now));
+        self.say(now, said);
     }
 
     /// What is due by the clock.
@@ -436,6 +450,10 @@ impl<'a> Server<'a> {
         }
         if self.node.next_timeout().is_some_and(|due| due <= now) {
             self.node.handle_timeout(now);
+        }
+        if self.suspects.should_end(now, || self.node.status(now), self.likeness.likeness(now)) {
+            self.stop =
+                Some("a file of this machine was found damaged, and the other one carries on");
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use tandem_types::{Dice, Seat};
 
-use crate::machines::{Machine, Pair, write_calls};
+use crate::machines::{Machine, Pair, told, write_calls};
 
 /// Writes something else over a database, as a broken disk does.
 fn ruin(machine: &Machine, name: &str) {
@@ -19,11 +19,6 @@ fn ruin(machine: &Machine, name: &str) {
         *byte = noise.to_le_bytes()[3];
     }
     fs::write(path, bytes).unwrap();
-}
-
-fn told(machine: &Machine, kind: &str) -> bool {
-    let events = machine.json(&["events", "--json", "--limit", "1000"]);
-    events.as_array().unwrap().iter().any(|event| event["kind"] == kind)
 }
 
 #[test]

@@ -6,6 +6,9 @@
 #![allow(unreachable_pub, reason = "shared by files of one test, not a crate's interface")]
 
 mod damage;
+mod differs;
 mod machines;
 mod make;
+mod older;
 mod restore;
+mod suspect;

@@ -79,8 +79,8 @@ impl Tables {
             make_durable(&connection)?;
             Ok(connection)
         };
-        let connection = opened().map_err(|error| OpenError::of_sqlite(path, &error))?;
-        check(path, &connection)?;
+        let mut connection = opened().map_err(|error| OpenError::of_sqlite(path, &error))?;
+        check(path, &mut connection)?;
         keep_name(path)?;
         Self::on(connection, path, setup)
     }
@@ -182,6 +182,14 @@ fn migrate(connection: &Connection, path: &Path, setup: &Setup) -> Result<(), Op
         transaction.commit()
     };
     bring().map_err(sqlite)
+}
+
+/// Whether something is left to be brought up to date.
+pub(crate) fn is_older(connection: &Connection, setup: &Setup) -> rusqlite::Result<bool> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let own = state(connection, "own")?.unwrap_or(0);
+    let is_below = |version: i64, all: usize| usize::try_from(version).is_ok_and(|it| it < all);
+    Ok(is_below(version, setup.migrations.len() + 1) || is_below(own, OWN_SINCE.len()))
 }
 
 /// Brings our own tables up to date.

@@ -45,6 +45,7 @@ pub use copy::Copy;
 pub use digest::Digest;
 pub use exchange::{Deed, Exchange};
 pub use file::Setup;
+pub(crate) use file::is_older;
 pub use join::JoinError;
 pub use log::{Logged, Page};
 pub use rename::RenameError;

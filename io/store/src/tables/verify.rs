@@ -1,6 +1,7 @@
 //! Whether a file still is what was written into it: what SQLite's own check does not see.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use rusqlite::{OptionalExtension as _, params_from_iter};
 use tandem_oplog::{Chain, Op, Origin, Row, Seen, TableId};
@@ -8,6 +9,8 @@ use tandem_oplog::{Chain, Op, Origin, Row, Seen, TableId};
 use super::Tables;
 use super::check::FromLog;
 use super::sql::{Sql, key_bytes, key_of, value_of};
+use crate::file::{OpenError, examine};
+use crate::suspect::mark;
 
 /// Faults of each kind that are told at most.
 const FAULTS_MAX: usize = 20;
@@ -41,6 +44,20 @@ impl Tables {
             }
         }
         Ok(faults)
+    }
+
+    /// To be asked after something failed: reads the file as a whole. What is damaged; then it is marked, and the
+    /// next start looks at it however big it is.
+    pub fn suspect(&self) -> Option<String> {
+        let path = PathBuf::from(self.connection.path()?);
+        match examine(&path, &self.connection, "quick_check") {
+            Err(OpenError::Broken { what, .. }) => {
+                mark(&path, &what);
+                Some(what)
+            }
+            // The disk is no fault of the file's.
+            Ok(()) | Err(_) => None,
+        }
     }
 
     /// The rows as the log makes them, from where it begins.

@@ -62,6 +62,11 @@ impl Wait {
         event
     }
 
+    /// What was reported and not waited for, once the store is closed.
+    pub fn rest(&self) -> Vec<StoreEvent> {
+        self.events.try_iter().collect()
+    }
+
     /// Until the write with this ticket is in the file.
     #[track_caller]
     pub fn stored(&mut self, ticket: u64) {

@@ -3,7 +3,7 @@
 //! The two are read at slightly different moments, and what happens in between is on one of them only for
 //! a moment. So what differs is looked at again: a fault is what differs every time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -102,15 +102,22 @@ fn compare_tables(here: &Sums, there: &Sums) -> Result<(), String> {
     if here.heads != there.heads {
         return Err(String::from("the two have not taken the same changes of the configuration"));
     }
-    let all = here.tables.keys().chain(there.tables.keys());
+    let all: BTreeSet<&i64> = here.tables.keys().chain(there.tables.keys()).collect();
     let differs: Vec<String> = all
+        .into_iter()
         .filter(|table| here.tables.get(table) != there.tables.get(table))
-        .map(ToString::to_string)
+        .map(|id| table_name(*id))
         .collect();
     if differs.is_empty() {
         return Ok(());
     }
     Err(format!("the same changes, but table {} of the configuration differs", differs.join(", ")))
+}
+
+/// As it is called in the database; its number, where the other machine is of a newer version.
+fn table_name(id: i64) -> String {
+    let table = u16::try_from(id).ok().and_then(|id| tandem_config::SCHEMA.table(id));
+    table.map_or_else(|| id.to_string(), |table| table.name.to_owned())
 }
 
 fn compare_logs(
