@@ -3,14 +3,13 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use tandem_os::child::{Child, Exit, Output, Stop};
 use tandem_os::clock;
 use tandem_os::poll::{Want, poll};
-use tandem_os::seqpacket::{Listener, MAX_MESSAGE_BYTES, Received, Stream};
+use tandem_os::seqpacket::{MAX_MESSAGE_BYTES, Stream};
 
 /// Waits until `fd` has something; far longer than it takes.
 fn wait(fd: impl AsFd) {
@@ -85,31 +84,6 @@ fn a_dropped_child_is_killed() {
     let stdout = child.stdout().unwrap();
     drop(child);
     assert!(matches!(text(stdout).as_str(), "up\n" | ""));
-}
-
-fn socket(test: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("tandem-socket-{}-{test}", std::process::id()))
-}
-
-#[test]
-fn messages_keep_their_borders_both_ways() {
-    let path = socket("borders");
-    let listener = Listener::bind(&path).unwrap();
-    assert!(listener.accept().unwrap().is_none());
-    let ours = Stream::connect(&path).unwrap();
-    wait(&listener);
-    let theirs = listener.accept().unwrap().unwrap();
-    assert_eq!(theirs.peer().unwrap().process, std::process::id().cast_signed());
-    ours.send(b"one").unwrap();
-    ours.send(&[2; MAX_MESSAGE_BYTES]).unwrap();
-    assert_eq!(theirs.receive().unwrap(), Received::Message(b"one".to_vec()));
-    assert_eq!(theirs.receive().unwrap(), Received::Message(vec![2; MAX_MESSAGE_BYTES]));
-    assert_eq!(theirs.receive().unwrap(), Received::Nothing);
-    theirs.send(b"back").unwrap();
-    drop(theirs);
-    assert_eq!(ours.receive().unwrap(), Received::Message(b"back".to_vec()));
-    assert_eq!(ours.receive().unwrap(), Received::Closed);
-    assert_eq!(ours.send(b"late").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
 }
 
 #[test]
