@@ -522,6 +522,10 @@ impl Config {
                 }
             }
             Deed::Fact(fact) => {
+                // Who hears that everything is here has heard of everything.
+                if matches!(fact, Fact::Equal | Fact::CopyEnds { here: true, .. }) {
+                    self.tell_untold();
+                }
                 if fact == Fact::Equal {
                     self.upkeep_equal(now);
                 }

@@ -3,15 +3,16 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod common;
 
-use rusqlite::Connection;
+use std::collections::BTreeMap;
+
+use common::{Side as _, exchange, link, memory, number};
 use tandem_config::{
     Ask, Config, FILE_VERSIONS_MAX, FileId, FileNamed, FileRow, FileStanding, NewFile, Order,
     Output, Told, Work,
 };
-use tandem_store::tables::{By, Tables};
+use tandem_store::tables::By;
 use tandem_types::{Dice, Epoch, Instant, Seat};
 
 /// A configuration, and what it says of files.
@@ -24,25 +25,13 @@ struct Side {
     number: u64,
 }
 
-impl Side {
-    fn new(seat: Seat) -> Self {
-        let number = if seat == Seat::Master { 1 } else { 2 };
-        let setup = Config::setup(seat, &mut Dice::from_number(number));
-        let connection = Connection::open_in_memory().unwrap();
-        let tables = Tables::on(connection, Path::new("memory"), &setup).unwrap();
-        let config = Config::on(tables, Dice::from_number(number)).unwrap();
-        let named = BTreeMap::new();
-        let line = Vec::new();
-        let mut side = Self {
-            config,
-            named,
-            told: None,
-            line,
-            wall: 1_790_000_000_000,
-            number: number * 1_000,
-        };
-        side.drain();
-        side
+impl common::Side for Side {
+    fn config(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    fn line(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.line
     }
 
     fn drain(&mut self) {
@@ -61,6 +50,25 @@ impl Side {
                 }
             }
         }
+    }
+}
+
+impl Side {
+    fn new(seat: Seat) -> Self {
+        let number = number(seat);
+        let config = Config::on(memory(seat), Dice::from_number(number)).unwrap();
+        let named = BTreeMap::new();
+        let line = Vec::new();
+        let mut side = Self {
+            config,
+            named,
+            told: None,
+            line,
+            wall: 1_790_000_000_000,
+            number: number * 1_000,
+        };
+        side.drain();
+        side
     }
 
     fn ask(&mut self, ask: Ask) -> Told {
@@ -105,30 +113,6 @@ impl Side {
     fn undo_newest(&mut self) -> Told {
         let Told::ChangeList(rows) = self.ask(Ask::Changes { limit: 1 }) else { panic!() };
         self.ask(Ask::Undo { id: rows[0].id.clone() })
-    }
-}
-
-fn link(one: &mut Side, other: &mut Side, up: bool) {
-    for side in [&mut *one, &mut *other] {
-        side.line.clear();
-        side.config.handle_link(Instant::ZERO, up);
-        side.drain();
-    }
-    if up {
-        exchange(one, other);
-    }
-}
-
-fn exchange(one: &mut Side, other: &mut Side) {
-    loop {
-        let (to_other, to_one) = (core::mem::take(&mut one.line), core::mem::take(&mut other.line));
-        if to_other.is_empty() && to_one.is_empty() {
-            return;
-        }
-        to_other.iter().for_each(|bytes| other.config.handle_message(Instant::ZERO, bytes));
-        to_one.iter().for_each(|bytes| one.config.handle_message(Instant::ZERO, bytes));
-        one.drain();
-        other.drain();
     }
 }
 

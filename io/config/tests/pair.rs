@@ -3,10 +3,11 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod common;
 
-use rusqlite::Connection;
+use std::collections::BTreeMap;
+
+use common::{Side as _, exchange, link, memory};
 use tandem_config::{
     Ask, CHECK_PAUSE, ChangeRow, Config, ConflictRow, Order, Output, TWIN_WAIT, Told, Work,
 };
@@ -14,6 +15,7 @@ use tandem_dialplan::{
     Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Emergency, Number, Refused,
     User, UserName,
 };
+use tandem_oplog::Fact;
 use tandem_store::tables::{By, Tables};
 use tandem_types::{Dice, Epoch, Instant, Seat};
 
@@ -26,20 +28,41 @@ struct Side {
     refused: BTreeMap<(Blockable, Seat), u64>,
     answers: Vec<(u64, Result<(), String>)>,
     told: Option<Told>,
+    /// How many accounts were known when it was told that both have the same.
+    at_equal: Option<usize>,
     failures: Vec<String>,
     line: Vec<Vec<u8>>,
     wall: u64,
 }
 
-fn tables(seat: Seat) -> Tables {
-    let setup =
-        Config::setup(seat, &mut Dice::from_number(if seat == Seat::Master { 1 } else { 2 }));
-    Tables::on(Connection::open_in_memory().unwrap(), Path::new("memory"), &setup).unwrap()
+impl common::Side for Side {
+    fn config(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    fn line(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.line
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.config.poll_output() {
+            match output {
+                Output::Send(bytes) => self.line.push(bytes),
+                Output::Edited { id, result } => self.answers.push((id, result)),
+                Output::Changed(edits) => edits.into_iter().for_each(|edit| self.apply(edit)),
+                Output::Fact(Fact::Equal) => self.at_equal = Some(self.accounts.len()),
+                Output::Files(_) | Output::Fact(_) => {}
+                Output::Told { told, .. } => self.told = Some(told),
+                Output::Damaged(what) | Output::Failed(what) => self.failures.push(what),
+                Output::Standing(_) => {}
+            }
+        }
+    }
 }
 
 impl Side {
     fn new(seat: Seat) -> Self {
-        Self::on(tables(seat))
+        Self::on(memory(seat))
     }
 
     fn on(tables: Tables) -> Self {
@@ -52,26 +75,13 @@ impl Side {
             refused: BTreeMap::new(),
             answers: Vec::new(),
             told: None,
+            at_equal: None,
             failures: Vec::new(),
             line: Vec::new(),
             wall: 1_790_000_000_000,
         };
         side.drain();
         side
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.config.poll_output() {
-            match output {
-                Output::Send(bytes) => self.line.push(bytes),
-                Output::Edited { id, result } => self.answers.push((id, result)),
-                Output::Changed(edits) => edits.into_iter().for_each(|edit| self.apply(edit)),
-                Output::Files(_) | Output::Fact(_) => {}
-                Output::Told { told, .. } => self.told = Some(told),
-                Output::Damaged(what) | Output::Failed(what) => self.failures.push(what),
-                Output::Standing(_) => {}
-            }
-        }
     }
 
     fn apply(&mut self, edit: Edit) {
@@ -123,30 +133,6 @@ impl Side {
         self.apply(edit.clone());
         self.config.handle_orders(now, vec![Order { id: self.wall, work: Work::Edit(edit), by }]);
         self.drain();
-    }
-}
-
-fn link(one: &mut Side, other: &mut Side, up: bool) {
-    for side in [&mut *one, &mut *other] {
-        side.config.handle_link(Instant::ZERO, up);
-        side.line.clear();
-        side.drain();
-    }
-    if up {
-        exchange(one, other);
-    }
-}
-
-fn exchange(one: &mut Side, other: &mut Side) {
-    loop {
-        let (to_other, to_one) = (core::mem::take(&mut one.line), core::mem::take(&mut other.line));
-        if to_other.is_empty() && to_one.is_empty() {
-            return;
-        }
-        to_other.iter().for_each(|bytes| other.config.handle_message(Instant::ZERO, bytes));
-        to_one.iter().for_each(|bytes| one.config.handle_message(Instant::ZERO, bytes));
-        one.drain();
-        other.drain();
     }
 }
 
@@ -211,6 +197,16 @@ fn without_a_twin_the_own_disk_is_enough_and_a_silent_twin_is_waited_for_a_secon
     a.drain();
     assert_eq!(a.answers.len(), 2);
     assert!(a.config.next_timeout() >= Some(Instant::ZERO + CHECK_PAUSE));
+}
+
+#[test]
+fn that_both_have_the_same_is_told_after_what_came_last() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    for number in ["21", "22", "23"] {
+        a.order(Instant::ZERO, user(&format!("user{number}"), &[number]));
+    }
+    link(&mut a, &mut b, true);
+    assert_eq!((a.at_equal, b.at_equal), (Some(3), Some(3)));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! How the configuration says that it stands to the twin's.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::path::Path;
 
+use common::{Side as _, exchange, memory};
 use rusqlite::Connection;
 use tandem_config::{Config, Order, Output, Standing, Work};
 use tandem_dialplan::{Edit, Emergency};
@@ -17,14 +20,13 @@ struct Side {
     told: usize,
 }
 
-impl Side {
-    fn new(seat: Seat) -> Self {
-        let dice = if seat == Seat::Master { 1 } else { 2 };
-        let setup = Config::setup(seat, &mut Dice::from_number(dice));
-        let memory = Connection::open_in_memory().unwrap();
-        let tables = Tables::on(memory, Path::new("memory"), &setup).unwrap();
-        let config = Config::on(tables, Dice::from_number(7)).unwrap();
-        Self { config, line: Vec::new(), standing: None, told: 0 }
+impl common::Side for Side {
+    fn config(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    fn line(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.line
     }
 
     fn drain(&mut self) {
@@ -44,6 +46,13 @@ impl Side {
             }
         }
     }
+}
+
+impl Side {
+    fn new(seat: Seat) -> Self {
+        let config = Config::on(memory(seat), Dice::from_number(7)).unwrap();
+        Self { config, line: Vec::new(), standing: None, told: 0 }
+    }
 
     fn edit(&mut self, rings: &str) {
         let emergency = Emergency { to: Some(rings.to_owned()), ..Emergency::default() };
@@ -62,24 +71,6 @@ impl Side {
     fn lacks(&self) -> Option<(u64, u64)> {
         self.standing.map(|standing| (standing.twin_lacks, standing.here_lacks))
     }
-}
-
-/// Delivers everything; how many messages that were.
-fn exchange(one: &mut Side, two: &mut Side) -> usize {
-    let mut count = 0;
-    while !one.line.is_empty() || !two.line.is_empty() {
-        count += deliver(one, two) + deliver(two, one);
-    }
-    count
-}
-
-fn deliver(from: &mut Side, to: &mut Side) -> usize {
-    let messages = core::mem::take(&mut from.line);
-    for message in &messages {
-        to.config.handle_message(Instant::ZERO, message);
-        to.drain();
-    }
-    messages.len()
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 
-use std::path::Path;
+mod common;
 
+use common::{Side as _, exchange, exchange_at, link, link_at, memory};
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use tandem_config::{
@@ -31,33 +32,13 @@ struct Side {
     wall: u64,
 }
 
-fn open(seat: Seat, from: Option<&Tables>) -> Tables {
-    let mut dice = Dice::from_number(if seat == Seat::Master { 1 } else { 2 });
-    let mut memory = Connection::open_in_memory().unwrap();
-    if let Some(from) = from {
-        Backup::new(from.reader(), &mut memory).unwrap().step(-1).unwrap();
-    }
-    Tables::on(memory, Path::new("memory"), &Config::setup(seat, &mut dice)).unwrap()
-}
-
-impl Side {
-    fn new(seat: Seat) -> Self {
-        Self::on(seat, open(seat, None))
+impl common::Side for Side {
+    fn config(&mut self) -> &mut Config {
+        &mut self.config
     }
 
-    fn on(seat: Seat, tables: Tables) -> Self {
-        let config =
-            Config::on(tables, Dice::from_number(if seat == Seat::Master { 7 } else { 8 }));
-        let (line, facts, told, edited) = (Vec::new(), Vec::new(), None, Vec::new());
-        let config = config.unwrap();
-        let mut side = Self { seat, config, line, facts, told, edited, wall: START_MILLIS };
-        side.drain();
-        side
-    }
-
-    /// As it is now, to be put back later.
-    fn backup(&self) -> Tables {
-        open(self.seat, Some(self.config.tables()))
+    fn line(&mut self) -> &mut Vec<Vec<u8>> {
+        &mut self.line
     }
 
     fn drain(&mut self) {
@@ -74,6 +55,29 @@ impl Side {
                 panic!("{what}");
             }
         }
+    }
+}
+
+impl Side {
+    fn new(seat: Seat) -> Self {
+        Self::on(seat, memory(seat))
+    }
+
+    fn on(seat: Seat, tables: Tables) -> Self {
+        let config =
+            Config::on(tables, Dice::from_number(if seat == Seat::Master { 7 } else { 8 }));
+        let (line, facts, told, edited) = (Vec::new(), Vec::new(), None, Vec::new());
+        let config = config.unwrap();
+        let mut side = Self { seat, config, line, facts, told, edited, wall: START_MILLIS };
+        side.drain();
+        side
+    }
+
+    /// As it is now, to be put back later.
+    fn backup(&self) -> Tables {
+        let mut to = Connection::open_in_memory().unwrap();
+        Backup::new(self.config.tables().reader(), &mut to).unwrap().step(-1).unwrap();
+        common::on(self.seat, to)
     }
 
     fn order(&mut self, now: Instant, work: Work) {
@@ -109,34 +113,12 @@ impl Side {
     }
 }
 
-fn link(one: &mut Side, other: &mut Side, now: Instant, up: bool) {
-    for side in [&mut *one, &mut *other] {
-        side.config.handle_link(now, up);
-        side.line.clear();
-        if up {
-            side.config.handle_link(now, true);
-        }
-        side.drain();
-    }
-    exchange(one, other, now);
-}
-
-fn exchange(one: &mut Side, other: &mut Side, now: Instant) {
-    while !one.line.is_empty() || !other.line.is_empty() {
-        let (there, back) = (core::mem::take(&mut one.line), core::mem::take(&mut other.line));
-        there.iter().for_each(|bytes| other.config.handle_message(now, bytes));
-        back.iter().for_each(|bytes| one.config.handle_message(now, bytes));
-        one.drain();
-        other.drain();
-    }
-}
-
 fn wait(one: &mut Side, other: &mut Side, now: Instant) {
     for side in [&mut *one, &mut *other] {
         side.config.handle_timeout(now);
         side.drain();
     }
-    exchange(one, other, now);
+    exchange_at(one, other, now);
 }
 
 fn assert_same(one: &Side, other: &Side) {
@@ -148,7 +130,7 @@ fn assert_same(one: &Side, other: &Side) {
 
 fn pair() -> (Side, Side) {
     let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
-    link(&mut a, &mut b, Instant::ZERO, true);
+    link(&mut a, &mut b, true);
     (a, b)
 }
 
@@ -163,14 +145,14 @@ fn both_machines_are_restored_from_different_days() {
     for (writes, forgets) in [(false, false), (true, false), (false, true), (true, true)] {
         let (mut a, mut b) = pair();
         a.user("monday", "21");
-        exchange(&mut a, &mut b, Instant::ZERO);
+        exchange(&mut a, &mut b);
         let monday = a.backup();
         b.user("tuesday", "22");
         a.user("anna", "30");
-        exchange(&mut a, &mut b, Instant::ZERO);
+        exchange(&mut a, &mut b);
         let mut tuesday = b.backup();
         a.user("wednesday", "23");
-        exchange(&mut a, &mut b, Instant::ZERO);
+        exchange(&mut a, &mut b);
         if forgets {
             // What Monday's copy lacks is in no log any more.
             forget(&mut tuesday);
@@ -182,7 +164,7 @@ fn both_machines_are_restored_from_different_days() {
             a.user("ben", "40");
             b.user("carl", "41");
         }
-        link(&mut a, &mut b, Instant::ZERO, true);
+        link(&mut a, &mut b, true);
         assert_same(&a, &b);
         // What was made after the newer copy is gone with both machines; nothing else is.
         assert_eq!(a.users(), if writes { 5 } else { 3 }, "writes: {writes}, forgets: {forgets}");
@@ -191,7 +173,7 @@ fn both_machines_are_restored_from_different_days() {
         for (side, name) in [(&mut a, "dora"), (&mut b, "emma")] {
             side.user(name, "50");
         }
-        exchange(&mut a, &mut b, Instant::ZERO);
+        exchange(&mut a, &mut b);
         assert_same(&a, &b);
     }
 }
@@ -200,7 +182,7 @@ fn both_machines_are_restored_from_different_days() {
 fn a_passive_that_is_a_day_behind_gets_everything_while_edits_go_on() {
     for forgets in [false, true] {
         let (mut a, mut b) = pair();
-        link(&mut a, &mut b, Instant::ZERO, false);
+        link(&mut a, &mut b, false);
         for number in 0..300 {
             a.user(&format!("user{number}"), &format!("{}", 1_000 + number));
         }
@@ -220,7 +202,7 @@ fn a_passive_that_is_a_day_behind_gets_everything_while_edits_go_on() {
         hello.iter().for_each(|bytes| a.config.handle_message(Instant::ZERO, bytes));
         a.drain();
         a.user("late", "23");
-        exchange(&mut a, &mut b, Instant::ZERO);
+        exchange(&mut a, &mut b);
         assert_same(&a, &b);
         assert_eq!((a.users(), b.config.behind()), (302, Some(0)));
         assert_eq!(
@@ -236,7 +218,7 @@ fn a_passive_that_is_a_day_behind_gets_everything_while_edits_go_on() {
 fn rows_are_compared_after_each_catch_up_and_every_hour_and_put_right() {
     let (mut a, mut b) = pair();
     a.user("anna", "21");
-    exchange(&mut a, &mut b, Instant::ZERO);
+    exchange(&mut a, &mut b);
     b.damage();
     let hour = Instant::ZERO + CHECK_PAUSE;
     wait(&mut a, &mut b, hour);
@@ -247,9 +229,9 @@ fn rows_are_compared_after_each_catch_up_and_every_hour_and_put_right() {
     // Nothing was wrong since.
     wait(&mut a, &mut b, hour + CHECK_PAUSE);
     assert_eq!(a.count(|fact| matches!(fact, Fact::Mended { .. })), 1);
-    link(&mut a, &mut b, hour, false);
+    link_at(&mut a, &mut b, hour, false);
     a.damage();
-    link(&mut a, &mut b, hour, true);
+    link_at(&mut a, &mut b, hour, true);
     wait(&mut a, &mut b, hour + Duration::from_secs(2));
     assert_same(&a, &b);
     assert_eq!(a.count(|fact| matches!(fact, Fact::Mended { .. })), 2);
@@ -269,14 +251,14 @@ fn whoever_asks_hears_whether_all_is_well() {
 
     let (mut a, mut b) = pair();
     b.user("anna", "21");
-    exchange(&mut a, &mut b, Instant::ZERO);
+    exchange(&mut a, &mut b);
     let now = Instant::ZERO + Duration::from_secs(9);
     a.order(now, Work::Ask(Ask::Verify));
-    exchange(&mut a, &mut b, now);
+    exchange_at(&mut a, &mut b, now);
     assert_eq!(a.told.take(), verified(vec![], TwinCheck::Equal));
     b.damage();
     a.order(now, Work::Ask(Ask::Verify));
-    exchange(&mut a, &mut b, now);
+    exchange_at(&mut a, &mut b, now);
     assert_eq!(a.told, None, "it is looked at once more");
     wait(&mut a, &mut b, now + Duration::from_secs(1));
     assert_eq!(a.told.take(), verified(vec![], TwinCheck::Mended { rows: 1 }));
@@ -291,7 +273,7 @@ fn whoever_asks_hears_whether_all_is_well() {
     };
     assert!(not_compared(a.told.take()).contains("no answer in time"));
     a.order(now, Work::Ask(Ask::Verify));
-    link(&mut a, &mut b, now, false);
+    link_at(&mut a, &mut b, now, false);
     assert!(not_compared(a.told.take()).contains("was cut"));
 }
 
@@ -299,8 +281,8 @@ fn whoever_asks_hears_whether_all_is_well() {
 fn clocks(a: &mut Side, b: &mut Side, now: Instant, ahead: u64) {
     a.config.handle_wall(now, START_MILLIS);
     b.config.handle_wall(now, START_MILLIS + ahead);
-    link(a, b, now, false);
-    link(a, b, now, true);
+    link_at(a, b, now, false);
+    link_at(a, b, now, true);
 }
 
 #[test]
@@ -328,7 +310,7 @@ fn clocks_that_are_apart_are_told_once_and_a_minute_apart_end_no_block() {
     // By an administrator's order it ends at any time.
     a.order(Instant::ZERO, Work::Edit(Edit::Block { what, block: None }));
     assert_eq!(ops(&a), before + 1);
-    exchange(&mut a, &mut b, Instant::ZERO);
+    exchange(&mut a, &mut b);
     clocks(&mut a, &mut b, Instant::ZERO, 0);
     assert!(a.facts.contains(&Fact::ClocksTogether) && b.config.may_write_automatically());
 }
@@ -340,14 +322,14 @@ fn a_change_that_is_dated_in_the_future_is_taken_and_told() {
     b.wall += 2 * DAY_MILLIS;
     b.user("anna", "21");
     b.user("ben", "22");
-    exchange(&mut a, &mut b, Instant::ZERO);
+    exchange(&mut a, &mut b);
     assert_eq!(a.count(|fact| matches!(fact, Fact::StampAhead { .. })), 1, "{:?}", a.facts);
     a.user("carl", "23");
     assert!(
         a.config.tables().latest().millis() > START_MILLIS + 2 * DAY_MILLIS,
         "still after what it saw"
     );
-    exchange(&mut a, &mut b, Instant::ZERO);
+    exchange(&mut a, &mut b);
     assert_same(&a, &b);
 }
 
@@ -357,7 +339,7 @@ fn changes_older_than_four_hundred_days_are_not_listed_any_more() {
     for number in 0..600 {
         a.user("anna", &format!("{}", 1_000 + number));
     }
-    exchange(&mut a, &mut b, Instant::ZERO);
+    exchange(&mut a, &mut b);
     assert_eq!(a.config.tables().logged().unwrap(), 600);
     a.config.handle_wall(Instant::ZERO, START_MILLIS + 401 * DAY_MILLIS);
     let mut now = Instant::ZERO;
@@ -370,7 +352,7 @@ fn changes_older_than_four_hundred_days_are_not_listed_any_more() {
     assert_eq!((a.users(), b.users()), (1, 1));
     // The twin does so when its own clock says it, and both go on.
     b.user("ben", "22");
-    exchange(&mut a, &mut b, now);
+    exchange_at(&mut a, &mut b, now);
     assert_same(&a, &b);
     let all = a.config.tables().log(0, &Seen::new(), usize::MAX).unwrap();
     assert_eq!(all.ops.len(), 1);
