@@ -36,8 +36,8 @@ pub enum Output {
         /// Names this read; an answer to an older one is ignored.
         read: u64,
     },
-    /// More of the journal is committed than before: look at [`Journal::hot_committed`] and
-    /// [`Journal::durable_committed`].
+    /// More of the journal is committed than before: look at [`Journal::hot_committed`],
+    /// [`Journal::final_committed`] and [`Journal::durable_committed`].
     Committed,
     /// The twin holds, or no longer holds, all that this active server knows.
     Protection {
@@ -143,7 +143,7 @@ pub struct Journal {
     join: u32,
     /// When the peer was last heard on the link, and what its last tick said.
     heard: Option<(Instant, Role, Epoch, bool)>,
-    /// The twin was in sync and has not been heard for a while.
+    /// The twin was in sync, or we with it, and it has not been heard for a while.
     silent: bool,
     serving: bool,
     next_tick: Instant,
@@ -261,18 +261,27 @@ impl Journal {
         seq
     }
 
-    /// Up to here hot changes are safe: messages that rest on them may leave.
+    /// Up to here hot changes are safe, or have waited for [`ACK_WAIT`]: messages that rest on them may
+    /// leave.
     pub fn hot_committed(&self) -> Seq {
-        let Part::Lead { twin, acked, synced, overdue, appended, .. } = &self.part else {
+        match &self.part {
+            Part::Lead { overdue, .. } => self.final_committed().max(*overdue),
+            Part::Follow { .. } => Seq::ZERO,
+        }
+    }
+
+    /// Up to here hot changes are safe, however long that takes: in the memory of the twin, or, where it
+    /// does not follow, on the local disk. A broken disk is not waited for.
+    pub fn final_committed(&self) -> Seq {
+        let Part::Lead { twin, acked, synced, appended, .. } = &self.part else {
             return Seq::ZERO;
         };
-        let safe = match twin {
+        match twin {
             Twin::InSync => *acked,
             Twin::Absent | Twin::Tail { .. } | Twin::CatchingUp { .. } | Twin::Lagging => {
                 if self.disk_works { *synced.max(acked) } else { *appended }
             }
-        };
-        safe.max(*overdue)
+        }
     }
 
     /// Up to here all changes are safe, durable ones too: on the local disk, and in the twin's
@@ -381,6 +390,7 @@ impl Journal {
 
     /// The link went down.
     pub fn handle_link_down(&mut self) {
+        self.sync_what_we_held();
         self.link = false;
         self.heard = None;
         self.forget_twin("the link to the twin is down");
@@ -523,6 +533,9 @@ impl Journal {
     /// find out.
     fn notice_silence(&mut self, now: Instant) {
         let silent = self.heard.is_none_or(|(at, ..)| at + TWIN_SILENT <= now);
+        if silent && self.link && !self.silent {
+            self.sync_what_we_held();
+        }
         if silent && matches!(self.part, Part::Lead { twin: Twin::InSync, .. }) {
             self.sync_what_the_twin_held();
             self.silent = true;
@@ -573,6 +586,15 @@ impl Journal {
             let appended = *appended;
             let ticket = self.store(Write::Learn(self.known.clone()), true);
             self.storing.insert(ticket, (appended, true));
+        }
+    }
+
+    /// As above, on the passive server: the active one may be gone, and with it the other copy of what it
+    /// promised because it was in our memory.
+    fn sync_what_we_held(&mut self) {
+        if let Part::Follow { in_sync: true, .. } = &self.part {
+            self.silent = true;
+            self.store(Write::Learn(self.known.clone()), true);
         }
     }
 

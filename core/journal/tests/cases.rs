@@ -139,3 +139,142 @@ fn a_call_record_that_only_the_twin_had_is_told_to_the_layer_above() {
             .any(|said| matches!(said, Output::Logged(record) if record.key == key))
     );
 }
+
+/// A passive journal in sync, linked, that has taken one hot entry.
+fn passive_in_sync() -> Journal {
+    let mut journal = Journal::new(NOW, Seat::Standby, Vec::new(), Known::new());
+    journal.handle_link_up(NOW);
+    let (seat, role, known) = (Seat::Master, Role::Active, Known::new());
+    let hello = Frame::Hello { seat, role, epoch: FIRST, known: known.clone() };
+    journal.handle_frame(NOW, hello);
+    journal.handle_frame(NOW, Frame::CaughtUp { join: 1, known });
+    drain(&mut journal);
+    let stamp = Stamp { epoch: FIRST, seq: Seq(1) };
+    journal.handle_frame(NOW, tick());
+    journal.handle_frame(NOW, Frame::Entry(tandem_journal::Entry { stamp, ops: hot(1) }));
+    assert_eq!(syncs(&mut journal), 0, "the active one has it too");
+    journal
+}
+
+const fn tick() -> Frame {
+    Frame::Tick { role: Role::Active, epoch: FIRST, serving: true }
+}
+
+const fn millis(millis: u64) -> Instant {
+    Instant::from_micros(millis * 1_000)
+}
+
+/// How many writes with a sync a journal wants.
+fn syncs(journal: &mut Journal) -> usize {
+    let syncs = |output: &Output| matches!(output, Output::Store { sync: true, .. });
+    drain(journal).iter().filter(|output| syncs(output)).count()
+}
+
+/// Lets time pass up to `until`; how many writes with a sync that brings.
+fn syncs_until(journal: &mut Journal, until: Instant) -> usize {
+    let mut count = 0;
+    while journal.next_timeout() <= until {
+        let next = journal.next_timeout();
+        journal.handle_timeout(next);
+        count += syncs(journal);
+    }
+    count
+}
+
+#[test]
+fn a_passive_server_that_is_left_alone_brings_what_it_holds_to_its_disk_at_once() {
+    let mut journal = passive_in_sync();
+    journal.handle_link_down();
+    assert_eq!(syncs(&mut journal), 1);
+    assert_eq!(syncs_until(&mut journal, millis(1_000)), 0, "once is enough");
+}
+
+#[test]
+fn a_passive_server_does_so_too_when_the_active_one_falls_silent() {
+    let mut journal = passive_in_sync();
+    assert_eq!(syncs_until(&mut journal, millis(99)), 0);
+    assert_eq!(syncs_until(&mut journal, millis(120)), 1);
+    assert_eq!(syncs_until(&mut journal, millis(1_000)), 0, "once is enough");
+    // It is heard again, and falls silent again.
+    journal.handle_frame(millis(1_000), tick());
+    assert_eq!(syncs_until(&mut journal, millis(1_090)), 0);
+    assert_eq!(syncs_until(&mut journal, millis(1_120)), 1);
+}
+
+#[test]
+fn a_passive_server_that_was_never_in_sync_has_nothing_to_make_safe() {
+    let mut journal = Journal::new(NOW, Seat::Standby, Vec::new(), Known::new());
+    journal.handle_link_up(NOW);
+    assert_eq!(syncs_until(&mut journal, millis(500)), 0);
+    journal.handle_link_down();
+    assert_eq!(syncs(&mut journal), 0);
+}
+
+/// An active journal whose twin is in sync and was heard now.
+fn protected() -> Journal {
+    let mut journal = active(0);
+    join(&mut journal, 1);
+    let read = read_of(&said(&mut journal));
+    journal.handle_fetched(read, Vec::new(), None);
+    let ack = |seq| Frame::Ack(Stamp { epoch: FIRST, seq: Seq(seq) });
+    journal.handle_frame(NOW, ack(0));
+    journal.handle_frame(NOW, Frame::Tick { role: Role::Passive, epoch: FIRST, serving: false });
+    assert!(journal.in_sync());
+    drain(&mut journal);
+    journal
+}
+
+#[test]
+fn an_active_server_whose_twin_is_late_brings_what_it_wrote_without_a_sync_to_its_disk() {
+    let mut journal = protected();
+    journal.append(NOW, hot(1));
+    assert_eq!(syncs(&mut journal), 0);
+    assert_eq!(syncs_until(&mut journal, millis(19)), 0);
+    assert_eq!(syncs_until(&mut journal, millis(20)), 1);
+}
+
+/// The ticket of the last write with a sync.
+fn last_synced(journal: &mut Journal) -> u64 {
+    let ticket = |output| {
+        if let Output::Store { sync: true, ticket, .. } = output { Some(ticket) } else { None }
+    };
+    drain(journal).into_iter().filter_map(ticket).next_back().unwrap()
+}
+
+#[test]
+fn alone_what_is_final_waits_for_the_disk_and_the_rest_for_20_ms() {
+    let mut journal = active(0);
+    journal.handle_link_down();
+    drain(&mut journal);
+    let seq = journal.append(NOW, hot(1));
+    let ticket = last_synced(&mut journal);
+    syncs_until(&mut journal, millis(19));
+    assert_eq!(journal.hot_committed(), Seq::ZERO);
+    syncs_until(&mut journal, millis(20));
+    assert_eq!((journal.hot_committed(), journal.final_committed()), (seq, Seq::ZERO));
+    journal.handle_stored(ticket);
+    assert_eq!(journal.final_committed(), seq);
+}
+
+#[test]
+fn what_is_final_waits_for_the_twin_and_where_that_is_late_for_the_disk() {
+    let mut journal = protected();
+    let first = journal.append(NOW, hot(1));
+    journal.handle_frame(NOW, Frame::Ack(Stamp { epoch: FIRST, seq: first }));
+    assert_eq!(journal.final_committed(), first, "the disk is not waited for");
+    drain(&mut journal);
+    let second = journal.append(NOW, hot(2));
+    journal.handle_timeout(millis(20));
+    assert_eq!((journal.hot_committed(), journal.final_committed()), (second, first));
+    let ticket = last_synced(&mut journal);
+    journal.handle_stored(ticket);
+    assert_eq!(journal.final_committed(), second);
+}
+
+#[test]
+fn a_broken_disk_is_not_waited_for() {
+    let mut journal = active(0);
+    let seq = journal.append(NOW, hot(1));
+    journal.handle_disk(false);
+    assert_eq!((journal.final_committed(), journal.durable_committed()), (seq, seq));
+}
