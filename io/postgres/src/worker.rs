@@ -13,6 +13,8 @@
 //! given twice: where it is not known whether an op arrived, nothing is written before both have
 //! compared again, and an op that did arrive is taken from there.
 
+use core::convert::Infallible;
+use std::future::Future;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use tandem_journal::{Cursor, Known, Record};
 use tandem_oplog::{Chain, OpId, PART_BYTES, Seen};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use crate::access::Access;
 use crate::database::{Database, PATIENCE};
@@ -161,7 +164,19 @@ enum Order {
     Here(Here),
     Refuse { round: u64, why: String },
     Doubt,
-    Stop,
+}
+
+impl Order {
+    /// Nobody can carry it out now.
+    fn put_off(self) {
+        match self {
+            // Who asked before it was known hears it now.
+            Self::Store { reply, .. } => {
+                let _ = reply.try_send(Err(Trouble::Away("it does not answer".to_owned())));
+            }
+            Self::Here(_) | Self::Refuse { .. } | Self::Doubt => {}
+        }
+    }
 }
 
 /// The way to the thread, for whoever needs it.
@@ -201,7 +216,6 @@ impl Line {
         self.ready()?;
         let (reply, answer) = sync_channel(1);
         let until = Instant::now() + STORE_WAIT;
-        let late = || Stored::Doubt(format!("no answer within {} s", STORE_WAIT.as_secs()));
         if self.orders.send(Order::Store { ops, until, reply }).is_err() {
             return Err(Stored::Refused("its thread has ended".to_owned()));
         }
@@ -209,7 +223,10 @@ impl Line {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(Trouble::Away(what))) => Stored::Doubt(what),
             Ok(Err(Trouble::Refused(what))) => Stored::Refused(what),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => late(),
+            Err(RecvTimeoutError::Timeout) => {
+                Stored::Doubt(format!("no answer within {} s", STORE_WAIT.as_secs()))
+            }
+            Err(RecvTimeoutError::Disconnected) => Stored::Doubt("this server stops".to_owned()),
         };
         self.doubt();
         Err(stored)
@@ -237,10 +254,12 @@ impl Line {
     }
 }
 
-/// The thread. It ends when this is dropped; what waits stays in the journal.
+/// The thread. It ends when this is dropped, whatever it waits for; what is not done stays in the journal.
 #[derive(Debug)]
 pub struct Worker {
     line: Line,
+    /// The thread lives as long as this.
+    life: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -275,8 +294,18 @@ impl Worker {
             counted: None,
         };
         let thread = std::thread::Builder::new().name("postgres".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(work.run()))?;
-        Ok(Self { line, thread: Some(thread) })
+        let (life, over) = oneshot::channel();
+        let thread = thread.spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = over => {}
+                    () = work.run() => {}
+                }
+            });
+            // A name that is still being looked up keeps nobody waiting.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { line, life: Some(life), thread: Some(thread) })
     }
 
     /// The way to it.
@@ -287,7 +316,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.line.orders.send(Order::Stop);
+        drop(self.life.take());
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has said so already.
             let _ = thread.join();
@@ -316,18 +345,6 @@ struct Work {
     counted: Option<Instant>,
 }
 
-/// Why a connection is not used any more.
-enum End {
-    Stop,
-    Trouble(Trouble),
-}
-
-impl From<Trouble> for End {
-    fn from(trouble: Trouble) -> Self {
-        Self::Trouble(trouble)
-    }
-}
-
 impl Work {
     fn tell(&self, report: Report) {
         (self.report)(&self.line, report);
@@ -335,40 +352,26 @@ impl Work {
 
     async fn run(&mut self) {
         loop {
-            let access = self.access.clone();
-            let connect = Database::connect(&access, self.setup.clone());
-            let connected = {
-                let mut connect = std::pin::pin!(connect);
-                loop {
-                    tokio::select! {
-                        connected = &mut connect => break Some(connected),
-                        order = self.inbox.recv() => if is_stop(order) { break None },
-                    }
+            let (access, setup) = (self.access.clone(), self.setup.clone());
+            let trouble = match self.meanwhile(Database::connect(&access, setup)).await {
+                Ok(database) => {
+                    let Err(trouble) = self.live(database).await;
+                    trouble
                 }
+                Err(trouble) => trouble,
             };
-            let end = match connected {
-                None => return,
-                Some(Ok(database)) => self.live(database).await,
-                Some(Err(trouble)) => End::Trouble(trouble),
-            };
-            match end {
-                End::Stop => return,
-                End::Trouble(trouble) => self.gone(trouble),
-            }
-            if self.pause().await {
-                return;
-            }
+            self.gone(trouble);
+            self.meanwhile(tokio::time::sleep(RETRY)).await;
         }
     }
 
-    /// Until the next try; true where it shall stop.
-    async fn pause(&mut self) -> bool {
-        let pause = tokio::time::sleep(RETRY);
-        let mut pause = std::pin::pin!(pause);
+    /// What is ordered meanwhile is put off.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
-                () = &mut pause => return false,
-                order = self.inbox.recv() => if is_stop(order) { return true },
+                done = &mut work => return done,
+                Some(order) = self.inbox.recv() => order.put_off(),
             }
         }
     }
@@ -405,11 +408,9 @@ impl Work {
         }
     }
 
-    async fn live(&mut self, database: Database) -> End {
-        let shipped = match database.known().await {
-            Ok(known) => known,
-            Err(trouble) => return trouble.into(),
-        };
+    /// Until the connection is not used any more.
+    async fn live(&mut self, database: Database) -> Result<Infallible, Trouble> {
+        let shipped = database.known().await?;
         lock(&self.standing).shipped = shipped.clone();
         lock(&self.standing).host = Some(database.host().to_owned());
         self.spool.sent(&shipped);
@@ -425,38 +426,19 @@ impl Work {
             is_live: false,
             sending: None,
         };
-        match life.ask(self, Vec::new()).await {
-            Ok(()) => {}
-            Err(trouble) => return trouble.into(),
-        }
+        life.ask(self, Vec::new()).await?;
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let bell = Arc::clone(&life.bell);
-            let done = tokio::select! {
+            tokio::select! {
                 biased;
-                order = self.inbox.recv() => life.order(self, order).await,
+                Some(order) = self.inbox.recv() => life.order(self, order).await,
                 () = bell.notified() => life.look(self).await,
                 _ = look.tick() => life.tick(self).await,
                 () = core::future::ready(()), if life.sending.is_some() => life.send(self).await,
-            };
-            if let Err(end) = done {
-                return end;
-            }
+            }?;
         }
-    }
-}
-
-/// Orders that come while nobody can carry them out.
-fn is_stop(order: Option<Order>) -> bool {
-    match order {
-        None | Some(Order::Stop) => true,
-        Some(Order::Store { reply, .. }) => {
-            // Who asked before it was known hears it now.
-            let _ = reply.try_send(Err(Trouble::Away("it does not answer".to_owned())));
-            false
-        }
-        Some(Order::Here(_) | Order::Refuse { .. } | Order::Doubt) => false,
     }
 }
 
@@ -487,10 +469,9 @@ impl Life {
         Ok(())
     }
 
-    async fn order(&mut self, work: &mut Work, order: Option<Order>) -> Result<(), End> {
+    async fn order(&mut self, work: &mut Work, order: Order) -> Result<(), Trouble> {
         match order {
-            None | Some(Order::Stop) => Err(End::Stop),
-            Some(Order::Store { ops, until, reply }) => {
+            Order::Store { ops, until, reply } => {
                 // Who has gone has said that it is not done.
                 if until <= Instant::now() || !self.is_live {
                     let _ = reply.try_send(Err(Trouble::Away("it came too late".to_owned())));
@@ -504,7 +485,7 @@ impl Life {
                 }
                 Ok(())
             }
-            Some(Order::Here(here)) if here.round == work.round => {
+            Order::Here(here) if here.round == work.round => {
                 self.asked = None;
                 self.seen = here.seen;
                 self.pushed = !here.ops.is_empty();
@@ -513,28 +494,24 @@ impl Life {
                 }
                 self.look(work).await
             }
-            Some(Order::Refuse { round, why }) if round == work.round => {
-                Err(Trouble::Refused(why).into())
-            }
+            Order::Refuse { round, why } if round == work.round => Err(Trouble::Refused(why)),
             // Of an exchange that is over.
-            Some(Order::Here(_) | Order::Refuse { .. }) => Ok(()),
-            Some(Order::Doubt) => {
-                Err(Trouble::Away("both compare what they have".to_owned()).into())
-            }
+            Order::Here(_) | Order::Refuse { .. } => Ok(()),
+            Order::Doubt => Err(Trouble::Away("both compare what they have".to_owned())),
         }
     }
 
     /// Whether something is there that is lacking here.
-    async fn look(&mut self, work: &mut Work) -> Result<(), End> {
+    async fn look(&mut self, work: &mut Work) -> Result<(), Trouble> {
         if self.database.is_closed() {
-            return Err(Trouble::Away("the connection is closed".to_owned()).into());
+            return Err(Trouble::Away("the connection is closed".to_owned()));
         }
         if let Some(asked) = self.asked {
             return if asked.elapsed() < EXCHANGE {
                 Ok(())
             } else {
                 let what = "the configuration of this server does not keep up";
-                Err(Trouble::Away(what.to_owned()).into())
+                Err(Trouble::Away(what.to_owned()))
             };
         }
         let heads = self.database.heads().await?;
@@ -544,7 +521,7 @@ impl Life {
         };
         if !ops.is_empty() || self.pushed || self.compared.elapsed() >= COMPARE {
             self.pushed = false;
-            return Ok(self.ask(work, ops).await?);
+            return self.ask(work, ops).await;
         }
         if !self.is_live {
             self.is_live = true;
@@ -557,7 +534,7 @@ impl Life {
         Ok(())
     }
 
-    async fn tick(&mut self, work: &mut Work) -> Result<(), End> {
+    async fn tick(&mut self, work: &mut Work) -> Result<(), Trouble> {
         self.look(work).await?;
         let (None, Some(shipped)) = (&self.sending, &work.shipped) else { return Ok(()) };
         match work.spool.known() {
@@ -569,7 +546,7 @@ impl Life {
     }
 
     /// Sends the next records of the journal.
-    async fn send(&mut self, work: &mut Work) -> Result<(), End> {
+    async fn send(&mut self, work: &mut Work) -> Result<(), Trouble> {
         let (Some((known, after)), Some(shipped)) = (self.sending.take(), &work.shipped) else {
             return Ok(());
         };

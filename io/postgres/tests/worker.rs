@@ -296,6 +296,35 @@ fn while_it_stands_still_edits_are_refused_in_time_and_records_wait() {
 }
 
 #[test]
+fn it_ends_at_once_though_it_waits_for_a_database_that_stands_still() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut side = Side::new(&address, Seat::Master);
+    side.live();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lock = "BEGIN; LOCK TABLE tandem.origin IN ACCESS EXCLUSIVE MODE";
+    let held = runtime.block_on(async {
+        let (held, connection) =
+            tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        held.batch_execute(lock).await.unwrap();
+        held
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'tandem' AND wait_event_type = 'Lock'";
+    side.until("it waits", |_| server.query(waits) == ["1"]);
+    server.hang();
+    let line = side.worker.line();
+    let edit = std::thread::spawn(move || line.store(Vec::new()));
+    let began = Instant::now();
+    drop(side);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // Who wanted a change is not told that it is done.
+    edit.join().unwrap().unwrap_err();
+    drop(held);
+}
+
+#[test]
 fn a_standby_that_is_promoted_gets_what_it_had_not_heard_of() {
     let mut first = Server::new();
     let second = first.standby();
