@@ -21,15 +21,19 @@ use crate::access::AccessError;
 
 /// How to encrypt; nothing where it is off.
 #[derive(Clone, Debug)]
-pub(crate) struct Tls(Option<Arc<ClientConfig>>);
+pub(crate) struct Tls {
+    config: Option<Arc<ClientConfig>>,
+    /// Whether the other end has to be who it should be.
+    verifies: bool,
+}
 
 impl Tls {
     pub(crate) const fn off() -> Self {
-        Self(None)
+        Self { config: None, verifies: false }
     }
 
     pub(crate) const fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.config.is_some()
     }
 
     /// Encrypted, whoever the other end is.
@@ -39,7 +43,7 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider);
         let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
         let builder = builder.dangerous().with_custom_certificate_verifier(anybody);
-        Ok(Self(Some(Arc::new(builder.with_no_client_auth()))))
+        Ok(Self { config: Some(Arc::new(builder.with_no_client_auth())), verifies: false })
     }
 
     /// The other end has a certificate for its name from one of these authorities.
@@ -58,7 +62,7 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
         let config = builder.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self(Some(Arc::new(config))))
+        Ok(Self { config: Some(Arc::new(config)), verifies: true })
     }
 }
 
@@ -76,11 +80,12 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, host: &str) -> io::Result<Handshake> {
-        // A host that is no name can still be spoken to where nobody asks who it is.
-        let name = ServerName::try_from(host.to_owned())
-            .or_else(|_| ServerName::try_from("localhost"))
-            .map_err(io::Error::other)?;
-        Ok(Handshake { config: self.0.clone(), name })
+        let name = match ServerName::try_from(host.to_owned()) {
+            // A host that is no name can still be spoken to where nobody asks who it is.
+            Err(_) if !self.verifies => ServerName::try_from("localhost"),
+            name => name,
+        };
+        Ok(Handshake { config: self.config.clone(), name: name.map_err(io::Error::other)? })
     }
 }
 
@@ -180,5 +185,19 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_a_name_passes_only_where_nobody_asks_who_it_is() {
+        let mut tls = Tls::unverified().unwrap();
+        assert!(MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, "db one").is_ok());
+        tls.verifies = true;
+        assert!(MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, "db1").is_ok());
+        assert!(MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, "db one").is_err());
     }
 }
