@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Config, Row};
 
 use crate::access::{Access, CONNECT_PATIENCE};
 use crate::schema::{Setup, prepare};
@@ -71,6 +72,22 @@ impl Database {
     /// Whether the connection is known to be gone.
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    pub(crate) async fn query(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Trouble> {
+        self.timed(async { Ok(self.client.query(sql, values).await?) }).await
+    }
+
+    pub(crate) async fn query_one(
+        &self,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, Trouble> {
+        self.timed(async { Ok(self.client.query_one(sql, values).await?) }).await
     }
 
     pub(crate) async fn timed<T>(

@@ -66,27 +66,20 @@ impl Database {
         if !self.keeps_since(seen).await? {
             return Err(Trouble::Refused(NOT_KEPT.to_owned()));
         }
-        self.timed(async {
-            // The first that is lacking of each origin: from the earliest of these on.
-            let (origins, numbers): (Vec<i64>, Vec<i64>) =
-                seen.iter().map(|id| (origin_of(id.origin), number_of(id.number))).unzip();
-            let sql = "WITH seen AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS s (origin, number))
-                SELECT body, octet_length(body)::bigint FROM op_log
+        let (origins, numbers): (Vec<i64>, Vec<i64>) =
+            seen.iter().map(|id| (origin_of(id.origin), number_of(id.number))).unzip();
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        // No more than is asked for comes over the network: one may be an import of everybody.
+        let sql = "WITH seen AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS s (origin, number)),
+            lacking AS (SELECT position, octet_length(body)::bigint AS length FROM op_log
                 WHERE number > coalesce((SELECT s.number FROM seen s WHERE s.origin = op_log.origin), 0)
-                ORDER BY position LIMIT 1000";
-            let mut ops = Vec::new();
-            let mut length = 0;
-            for row in self.client.query(sql, &[&origins, &numbers]).await? {
-                let body: Vec<u8> = row.try_get(0)?;
-                length += body.len();
-                ops.push(body);
-                if length >= bytes {
-                    break;
-                }
-            }
-            Ok(ops)
-        })
-        .await
+                ORDER BY position LIMIT 1000),
+            summed AS (SELECT position, sum(length) OVER (ORDER BY position) - length AS before
+                FROM lacking)
+            SELECT body FROM op_log JOIN summed USING (position) WHERE before < $3::bigint
+            ORDER BY position";
+        let rows = self.query(sql, &[&origins, &numbers, &bytes]).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
     /// The digest of every table that has rows.
@@ -95,9 +88,10 @@ impl Database {
     ///
     /// It does not answer.
     pub async fn digests(&self) -> Result<Digests, Trouble> {
-        let sql = "SELECT tab, key, body FROM row_version ORDER BY tab, key";
         let mut digests: BTreeMap<TableId, Sha256> = BTreeMap::new();
-        for row in self.client.query(sql, &[]).await? {
+        for row in
+            self.query("SELECT tab, key, body FROM row_version ORDER BY tab, key", &[]).await?
+        {
             let digest = digests.entry(table_id(row.try_get(0)?)?).or_default();
             for part in [row.try_get::<_, &[u8]>(1)?, row.try_get::<_, &[u8]>(2)?] {
                 digest.update((part.len() as u64).to_le_bytes());
@@ -119,7 +113,7 @@ impl Database {
     ) -> Result<(u64, Vec<String>), Trouble> {
         let (mut count, mut differ) = (0, Vec::new());
         let sql = "SELECT tab, key, body FROM row_version ORDER BY tab, key";
-        for ((table, key), row) in kept(self.client.query(sql, &[]).await?)? {
+        for ((table, key), row) in kept(self.query(sql, &[]).await?)? {
             count += 1;
             let name =
                 self.setup.schema.table(table).map_or("a table of a newer version", |t| t.name);
@@ -141,7 +135,7 @@ impl Database {
     /// It does not answer.
     pub async fn op_count(&self) -> Result<(u64, u64), Trouble> {
         let sql = "SELECT (SELECT count(*) FROM op_log), (SELECT count(*) FROM row_version)";
-        let row = self.client.query_one(sql, &[]).await?;
+        let row = self.query_one(sql, &[]).await?;
         let count = |number: i64| u64::try_from(number).unwrap_or(0);
         Ok((count(row.try_get(0)?), count(row.try_get(1)?)))
     }

@@ -158,7 +158,7 @@ impl Database {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sql = "SELECT key, reign, seq, written, body FROM log_record
             WHERE (reign, seq, key) > ($1, $2, $3) ORDER BY reign, seq, key LIMIT $4";
-        let rows = self.client.query(sql, &[&reign, &seq, &key, &limit]).await?;
+        let rows = self.query(sql, &[&reign, &seq, &key, &limit]).await?;
         rows.iter().map(|row| record(row, now_micros)).collect()
     }
 
@@ -168,7 +168,7 @@ impl Database {
     ///
     /// It does not answer.
     pub async fn record_count(&self) -> Result<u64, Trouble> {
-        let row = self.client.query_one("SELECT count(*) FROM log_record", &[]).await?;
+        let row = self.query_one("SELECT count(*) FROM log_record", &[]).await?;
         Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
     }
 }

@@ -3,7 +3,7 @@
 //! Those of the configuration follow [`Setup::schema`] by themselves: a table or a column that is missing is
 //! added, and filled from what is kept of the rows. Our own are the list [`MIGRATIONS`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tandem_journal::Record;
 use tandem_oplog::{Column, DELETED, Row, Schema, Table, TableId};
@@ -152,11 +152,13 @@ pub(crate) async fn prepare(client: &mut Client, setup: &Setup) -> Result<(), Tr
     client.batch_execute(SESSION).await?;
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    let place = Place::read(&transaction).await?;
+    place.check()?;
     let done = version(&transaction).await?;
+    if !place.is_made {
+        transaction.batch_execute("CREATE SCHEMA tandem").await?;
+    }
     for step in &MIGRATIONS[done.min(MIGRATIONS.len())..] {
-        if done == 0 {
-            transaction.batch_execute("CREATE SCHEMA IF NOT EXISTS tandem").await?;
-        }
         transaction.batch_execute(step).await?;
     }
     let there = columns(&transaction).await?;
@@ -173,13 +175,69 @@ pub(crate) async fn prepare(client: &mut Client, setup: &Setup) -> Result<(), Tr
     Ok(())
 }
 
+/// Where the tables are to be, and what we may do there.
+struct Place {
+    user: String,
+    database: String,
+    encoding: String,
+    /// Schemas may be made in it.
+    is_open: bool,
+    /// Our schema is there.
+    is_made: bool,
+    /// It may be read and added to.
+    is_ours: bool,
+    owner: String,
+}
+
+impl Place {
+    async fn read(transaction: &Transaction<'_>) -> Result<Self, Trouble> {
+        let sql = "SELECT current_user::text, datname::text, pg_encoding_to_char(encoding)::text,
+                has_database_privilege(datname, 'CREATE'), nspname IS NOT NULL,
+                coalesce(has_schema_privilege(nspname, 'USAGE')
+                    AND has_schema_privilege(nspname, 'CREATE'), false),
+                coalesce(pg_get_userbyid(nspowner)::text, '')
+            FROM pg_database LEFT JOIN pg_namespace ON nspname = $1
+            WHERE datname = current_database()";
+        let row = transaction.query_one(sql, &[&NAME]).await?;
+        Ok(Self {
+            user: row.try_get(0)?,
+            database: row.try_get(1)?,
+            encoding: row.try_get(2)?,
+            is_open: row.try_get(3)?,
+            is_made: row.try_get(4)?,
+            is_ours: row.try_get(5)?,
+            owner: row.try_get(6)?,
+        })
+    }
+
+    fn check(&self) -> Result<(), Trouble> {
+        let Self { user, database, encoding, owner, .. } = self;
+        let fault = if encoding != "UTF8" {
+            // A name that it cannot hold would stop everything behind it.
+            format!(
+                "the database \"{database}\" is encoded in {encoding}: make another one, with \
+                 --encoding UTF8 --template template0"
+            )
+        } else if !self.is_made && !self.is_open {
+            format!(
+                "\"{user}\" may make nothing in the database \"{database}\": GRANT CREATE ON \
+                 DATABASE {database} TO {user}"
+            )
+        } else if self.is_made && !self.is_ours {
+            format!(
+                "the schema \"tandem\" of the database \"{database}\" belongs to \"{owner}\", and \
+                 \"{user}\" may not use it: log in as \"{owner}\""
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Trouble::Refused(fault))
+    }
+}
+
 /// How many migrations it has had.
 async fn version(transaction: &Transaction<'_>) -> Result<usize, Trouble> {
-    let sql =
-        "SELECT relname::text FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid
-               WHERE nspname = $1";
-    let there: BTreeSet<String> =
-        transaction.query(sql, &[&NAME]).await?.iter().map(|row| row.get(0)).collect();
+    let there = columns(transaction).await?;
     if there.is_empty() {
         return Ok(0);
     }
@@ -188,13 +246,14 @@ async fn version(transaction: &Transaction<'_>) -> Result<usize, Trouble> {
             "the schema \"tandem\" of this database was not made by Tandem: use another database";
         Trouble::Refused(what.to_owned())
     };
-    if !there.contains("state") {
+    let is_text = |name: &str| {
+        let kind = there.get(&("state".to_owned(), name.to_owned()));
+        kind.is_some_and(|kind| kind == "text")
+    };
+    if !is_text("name") || !is_text("value") {
         return Err(foreign());
     }
-    let version = state(transaction, "version").await.map_err(|error| match error {
-        Trouble::Away(what) => Trouble::Away(what),
-        Trouble::Refused(_) => foreign(),
-    })?;
+    let version = state(transaction, "version").await?;
     let version: usize = version.and_then(|text| text.parse().ok()).ok_or_else(foreign)?;
     if version == 0 || version > MIGRATIONS.len() {
         return Err(Trouble::Refused(format!(
@@ -210,8 +269,11 @@ async fn version(transaction: &Transaction<'_>) -> Result<usize, Trouble> {
 type Columns = BTreeMap<(String, String), String>;
 
 async fn columns(transaction: &Transaction<'_>) -> Result<Columns, Trouble> {
-    let sql = "SELECT table_name::text, column_name::text, data_type::text
-               FROM information_schema.columns WHERE table_schema = $1";
+    // Also those that we may not read: that is another fault than that they are not there.
+    let sql = "SELECT relname::text, attname::text, format_type(atttypid, atttypmod)
+        FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid
+            JOIN pg_namespace ON relnamespace = pg_namespace.oid
+        WHERE nspname = $1 AND relkind IN ('r', 'p', 'v') AND attnum > 0 AND NOT attisdropped";
     let rows = transaction.query(sql, &[&NAME]).await?;
     Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
 }

@@ -262,6 +262,78 @@ fn a_database_that_is_not_ours_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_database_in_which_something_may_not_be_done_says_what_and_for_whom() {
+    let server = Server::new();
+    let address = |user: &str, name: &str| {
+        let address = Server::address(&[&server]);
+        address.replace("tandem@", &format!("{user}@")).replace("/postgres", &format!("/{name}"))
+    };
+    server.query("CREATE ROLE guest LOGIN");
+    server.query("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0");
+    server.query("CREATE DATABASE ours");
+    block_on(async {
+        let what = refused(connect(&address("tandem", "latin")).await);
+        assert!(what.contains("\"latin\" is encoded in LATIN1"), "{what}");
+        let what = refused(connect(&address("guest", "ours")).await);
+        assert!(what.contains("GRANT CREATE ON DATABASE ours TO guest"), "{what}");
+        // It was made with another name, and this one may read it or not.
+        drop(connect(&address("tandem", "ours")).await.unwrap());
+        for grant in ["", "GRANT USAGE ON SCHEMA tandem TO guest"] {
+            say(&address("tandem", "ours"), grant).await;
+            let what = refused(connect(&address("guest", "ours")).await);
+            assert!(what.contains("belongs to \"tandem\", and \"guest\" may not"), "{what}");
+        }
+        say(&address("tandem", "ours"), "GRANT ALL ON SCHEMA tandem TO guest").await;
+        let what = refused(connect(&address("guest", "ours")).await);
+        assert!(what.contains("permission denied for table state"), "{what}");
+        // A schema that somebody made for us is enough.
+        let sql = "DROP SCHEMA tandem CASCADE; CREATE SCHEMA tandem AUTHORIZATION guest";
+        say(&address("tandem", "ours"), sql).await;
+        let database = connect(&address("guest", "ours")).await.unwrap();
+        assert_eq!(database.op_count().await.unwrap(), (0, 0));
+        let what = refused(connect(&address("nobody", "ours")).await);
+        assert!(what.contains("role \"nobody\" does not exist"), "{what}");
+        let what = refused(connect(&address("tandem", "missing")).await);
+        assert!(what.contains("database \"missing\" does not exist"), "{what}");
+    });
+}
+
+#[test]
+fn whoever_copies_everything_is_not_kept_for_ever_by_one_that_stands_still() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    block_on(async {
+        let short = std::time::Duration::from_millis(50);
+        let database = connect(&address).await.unwrap().patient(short);
+        server.hang();
+        let late = |error: Trouble| assert!(matches!(error, Trouble::Away(_)), "{error}");
+        late(database.digests().await.unwrap_err());
+        late(database.op_count().await.unwrap_err());
+        late(database.records(&Cursor(None), 1, 0).await.unwrap_err());
+        late(database.record_count().await.unwrap_err());
+        let none = |_, _: &[_]| Ok::<_, String>(None);
+        late(database.compare_rows(none).await.unwrap_err());
+    });
+}
+
+#[test]
+fn what_is_lacking_comes_in_parts_of_some_bytes() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let (one, _) = two_servers();
+    block_on(async {
+        let mut database = connect(&address).await.unwrap();
+        let ops = log(&one, &Seen::new());
+        database.take(&ops).await.unwrap();
+        let whole = ops[..3].iter().map(Vec::len).sum();
+        assert_eq!(database.lacking(&Seen::new(), whole).await.unwrap(), ops[..3]);
+        assert_eq!(database.lacking(&Seen::new(), whole + 1).await.unwrap(), ops[..4]);
+        assert_eq!(database.lacking(&Seen::new(), 1).await.unwrap(), ops[..1]);
+        assert_eq!(database.lacking(&Seen::new(), usize::MAX).await.unwrap(), ops);
+    });
+}
+
+#[test]
 fn a_wrong_password_is_said_without_it() {
     let server = Server::with_password("right");
     let address = Server::address(&[&server]);
@@ -270,6 +342,8 @@ fn a_wrong_password_is_said_without_it() {
         let what = refused(Database::connect(&access, setup()).await);
         assert!(what.contains("password authentication failed for user \"tandem\""), "{what}");
         assert!(!what.contains("gEheim") && !format!("{access:?}").contains("gEheim"));
+        let what = refused(connect(&address).await);
+        assert!(what.contains("password missing"), "{what}");
         let access = Access::parse(&address, Some("right")).unwrap();
         drop(Database::connect(&access, setup()).await.unwrap());
     });
@@ -290,6 +364,7 @@ fn the_first_host_that_is_writable_is_taken() {
     block_on(async {
         let error = connect(&address).await.unwrap_err();
         assert!(matches!(&error, Trouble::Away(what) if what.contains("; ")), "{error}");
+        assert!(error.to_string().contains("it takes no writes: a standby"), "{error}");
     });
     second.promote();
     block_on(async {
