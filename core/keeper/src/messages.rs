@@ -80,6 +80,47 @@ pub struct Progress {
     pub peer_epoch: Option<Epoch>,
     /// How the configuration stands to that of the twin; `None`: the two were not compared yet.
     pub config: Option<Likeness>,
+    /// How the database stands; `None`: the pair has none, or nothing was looked at yet.
+    pub database: Option<DatabaseFigures>,
+}
+
+/// How the database of a pair stands, in figures.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DatabaseFigures {
+    /// How.
+    pub state: DatabaseState,
+    /// Call records of this machine that wait for it; `None`: it has never said what it has.
+    pub waiting: Option<u64>,
+    /// How long ago it answered; `None`: never.
+    pub heard: Option<Duration>,
+}
+
+/// How the database of a pair stands.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum DatabaseState {
+    /// Nothing was heard yet, or what is there and here is compared.
+    Connecting,
+    /// It takes changes and records.
+    Live,
+    /// It does not answer.
+    Away,
+    /// It answers and will not do until somebody changes something.
+    Refused,
+}
+
+impl DatabaseState {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Connecting, Self::Live, Self::Away, Self::Refused];
+
+    /// A name that stays.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Live => "live",
+            Self::Away => "away",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// From the keeper to its server.

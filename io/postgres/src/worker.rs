@@ -140,6 +140,8 @@ pub struct Standing {
     pub since_micros: i64,
     /// The host that answered last.
     pub host: Option<String>,
+    /// When it answered last.
+    pub heard: Option<Instant>,
     /// Why it is not live.
     pub why: Option<String>,
     /// Records that wait here; `None` while it has never said what it has.
@@ -515,6 +517,7 @@ impl Life {
             };
         }
         let heads = self.database.heads().await?;
+        lock(&work.standing).heard = Some(Instant::now());
         let ops = match heads.iter().all(|(id, _)| self.seen.has(*id)) {
             true => Vec::new(),
             false => self.database.lacking(&self.seen, PART_BYTES).await?,

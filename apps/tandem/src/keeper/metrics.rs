@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use tandem_keeper::{Fact, ServiceState, ServiceStatus, Status, case_name};
+use tandem_keeper::{DatabaseState, Fact, ServiceState, ServiceStatus, Status, case_name};
 use tandem_pair::State;
 use tandem_types::{Duration, Instant, Role};
 
@@ -124,6 +124,7 @@ impl Snapshot {
         let mut page = Page(String::new());
         self.pair(&mut page);
         self.server(&mut page);
+        self.database(&mut page);
         self.keeper(&mut page, now);
         self.disk(&mut page);
         for (name, kind, what, figure) in SERVICE_COLUMNS {
@@ -195,6 +196,26 @@ impl Snapshot {
         let lag = Duration::from_millis(config.late_ms).as_secs_f64();
         let what = "How long the other machine has lacked the oldest change that it lacks.";
         page.gauge("replication_lag_seconds", what, lag);
+    }
+
+    fn database(&self, page: &mut Page) {
+        let report = self.status.server.as_ref().map(|server| &server.what);
+        let Some(database) = report.and_then(|report| report.database) else { return };
+        let what = "How the database of the pair stands: 1 at the state it is in.";
+        page.kind("database_state", "gauge", what);
+        for state in DatabaseState::ALL {
+            let is = flag(state == database.state);
+            page.line("database_state", &[("state", &state.name())], is);
+        }
+        if let Some(waiting) = database.waiting {
+            let what =
+                "Call records of this machine that wait for the database, counted to 100000.";
+            page.gauge("database_records_waiting", what, waiting);
+        }
+        if let Some(heard) = database.heard {
+            let what = "How long ago the database answered.";
+            page.gauge("database_heard_seconds", what, heard.as_secs_f64());
+        }
     }
 
     /// What is looked up when somebody asks, by the thread that answers.

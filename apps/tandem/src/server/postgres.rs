@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tandem_call::Cdr;
 use tandem_config::{Authority, Config as Tables};
 use tandem_journal::{Cursor, Known, Record};
+use tandem_keeper::{DatabaseFigures, DatabaseState};
 use tandem_node::{CDR_PREFIX, EVENTS_PREFIX, read_cdr, read_events};
 use tandem_oplog::{Chain, OpId};
 use tandem_os::clock;
@@ -24,7 +25,7 @@ use tandem_postgres::{
     Worker,
 };
 use tandem_store::{Elsewhere, Reader, Retention, WallClock};
-use tandem_types::Instant;
+use tandem_types::{Duration, Instant};
 
 use super::settings::SettingsLine;
 use crate::config::Config;
@@ -110,24 +111,35 @@ impl DatabaseThread {
         Ok(Some(Self { worker, address }))
     }
 
+    /// For the keeper, that shows figures.
+    pub(super) fn figures(&self) -> DatabaseFigures {
+        let Standing { state, waiting, heard, .. } = self.worker.line().standing();
+        let micros = |at: std::time::Instant| u64::try_from(at.elapsed().as_micros());
+        let heard = heard.map(|at| Duration::from_micros(micros(at).unwrap_or(u64::MAX)));
+        DatabaseFigures { state: state_of(state), waiting, heard }
+    }
+
     /// How it stands.
     pub(super) fn told(&self) -> StoreTold {
         let Standing { state, since_micros, host, why, waiting, .. } =
             self.worker.line().standing();
-        let state = match state {
-            State::Connecting => "connecting",
-            State::Live => "live",
-            State::Away => "away",
-            State::Refused => "refused",
-        };
         StoreTold::Database(DatabaseTold {
             address: self.address.clone(),
             host,
-            state: state.to_owned(),
+            state: state_of(state).name().to_owned(),
             since_micros,
             why,
             records_waiting: waiting,
         })
+    }
+}
+
+fn state_of(state: State) -> DatabaseState {
+    match state {
+        State::Connecting => DatabaseState::Connecting,
+        State::Live => DatabaseState::Live,
+        State::Away => DatabaseState::Away,
+        State::Refused => DatabaseState::Refused,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tandem_config::{Ask, Order, Told as ConfigTold, Work};
 use tandem_dialplan::Edit;
-use tandem_keeper::{KeeperMessage, PHONES_MAX, Progress, ServerMessage};
+use tandem_keeper::{DatabaseFigures, KeeperMessage, PHONES_MAX, Progress, ServerMessage};
 use tandem_link::{Class, Link, LinkEvent, Unsent};
 use tandem_net::NetEvent;
 use tandem_node::{Fact, Input, Node, Output, Standing};
@@ -85,6 +85,8 @@ pub(super) struct Server<'a> {
     facts: Told,
     /// How the configuration stands to that of the twin.
     likeness: Follower,
+    /// How the database stood when the wall was looked at.
+    figures: Option<DatabaseFigures>,
     /// Who wanted to be the twin and is not, and when that was told.
     foreign: Option<(Instant, String)>,
     answers: BTreeMap<u64, oneshot::Sender<Answer>>,
@@ -132,6 +134,7 @@ impl<'a> Server<'a> {
             told: None,
             facts: Told::new(clock::now()),
             likeness: Follower::default(),
+            figures: None,
             foreign: None,
             answers: BTreeMap::new(),
             next_answer: 0,
@@ -168,8 +171,9 @@ impl<'a> Server<'a> {
         let _ = events.keeper().say(&ServerMessage::Stopping);
         self.log.say(&format!("stopping: {why}"));
         self.link.close("stopping").await;
-        // Dropping the store writes what waits. The keeper kills a server that has hung up: that comes last.
-        drop((self.store, self.settings, self.files));
+        // Whoever waits for the database hears that it is over; dropping the store writes what waits. The keeper
+        // kills a server that has hung up: that comes last.
+        drop((self.database, self.store, self.settings, self.files));
         drop(events);
         Ok(())
     }
@@ -470,6 +474,7 @@ impl<'a> Server<'a> {
         self.next_wall = now + WALL_PAUSE;
         let wall = i64::try_from(clock::wall_micros()).unwrap_or(i64::MAX);
         self.node.handle(now, Input::Wall(wall));
+        self.figures = self.database.as_ref().map(DatabaseThread::figures);
     }
 
     fn next_timeout(&self) -> Instant {
@@ -552,6 +557,7 @@ impl<'a> Server<'a> {
             peer_serving: status.peer_serving,
             peer_epoch: status.peer_epoch,
             config: self.likeness.likeness(now),
+            database: self.figures,
         }
     }
 }
