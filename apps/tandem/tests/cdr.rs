@@ -4,23 +4,22 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+mod common;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use common::calls::body;
+use common::{DEADLINE, Folder, Service, tandem};
 use serde_json::Value;
-use tandem_call::{Cdr, Ending, LegId, Outcome};
+use tandem_call::{Cdr, LegId, Outcome};
 use tandem_journal::{Class, Entry, Known, Op, Record, Write};
 use tandem_node::{CallEvents, RECORD_VERSION};
-use tandem_store::{Settings, Store, StoreEvent};
+use tandem_store::{Settings, Store};
 use tandem_types::{Epoch, Pii, Seat, Seq, Stamp};
-
-/// Far beyond what anything here takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// 2026-11-22 13:03:05 UTC, in microseconds.
 const NOON: i64 = 1_795_352_585_000_000;
@@ -28,47 +27,29 @@ const SECOND: i64 = 1_000_000;
 
 /// The files of one machine, without a server.
 struct Machine {
-    folder: PathBuf,
     store: Option<(Store, Receiver<u64>)>,
     ticket: u64,
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.store = None;
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+    folder: Folder,
 }
 
 impl Machine {
     fn new(seat: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("tandem-cdr-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(folder.join("state")).unwrap();
+        let folder = Folder::new("cdr");
+        std::fs::create_dir(folder.0.join("state")).unwrap();
         let text = format!(
             "seat = \"{seat}\"\nrealm = \"example.com\"\naddress = [\"127.9.9.1\"]\n\
              peer = [\"127.9.9.2\"]\nvirtual = [\"127.9.9.10/24\"]\nstate = \"state\"\n\
              time_zone = \"Europe/Berlin\"\n"
         );
-        std::fs::write(folder.join("tandem.toml"), text).unwrap();
-        let mut machine = Self { folder, store: None, ticket: 0 };
+        std::fs::write(folder.0.join("tandem.toml"), text).unwrap();
+        let mut machine = Self { store: None, ticket: 0, folder };
         machine.start();
         machine
     }
 
     /// As a server does when it is started, again.
     fn start(&mut self) {
-        let (stored, reports) = channel();
-        let report = move |event| {
-            if let StoreEvent::Stored { ticket } = event {
-                let _ = stored.send(ticket);
-            }
-        };
-        let (store, _) =
-            Store::open(&self.folder.join("state"), Settings::default(), report).unwrap();
-        self.store = Some((store, reports));
+        self.store = Some(common::calls::open(&self.folder.0.join("state"), Settings::default()));
     }
 
     fn write(&mut self, write: Write) {
@@ -79,8 +60,8 @@ impl Machine {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
-        command.env_remove("TANDEM_CONFIG").arg("--config").arg(self.folder.join("tandem.toml"));
+        let mut command = tandem();
+        command.arg("--config").arg(self.folder.0.join("tandem.toml"));
         command.arg("cdr");
         command
     }
@@ -98,32 +79,18 @@ impl Machine {
 
     fn follow(&self, after: &str) -> Follower {
         let mut command = self.command();
-        command.args(["follow", "--json", "--after", after]).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                if sender.send(serde_json::from_str(&line).unwrap()).is_err() {
-                    return;
-                }
-            }
-        });
-        Follower { child, lines }
+        Follower(Service::start(command.args(["follow", "--json", "--after", after])))
     }
 }
 
-struct Follower {
-    child: Child,
-    lines: Receiver<Value>,
-}
+struct Follower(Service);
 
 impl Follower {
     /// The calls it prints until it prints a position after `wanted` of them, and that position.
     fn calls(&self, wanted: usize) -> (Vec<String>, String) {
         let mut calls = Vec::new();
         loop {
-            let line = self.lines.recv_timeout(DEADLINE).unwrap();
+            let line = self.0.lines.recv_timeout(DEADLINE).unwrap();
             match line["position"].as_str() {
                 Some(position) if calls.len() >= wanted => return (calls, position.to_owned()),
                 Some(_) => {}
@@ -133,39 +100,9 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A call that ended so many seconds after noon.
 fn cdr(call: &str, end: i64) -> Cdr {
-    let end = NOON + end * SECOND;
-    Cdr {
-        call_id: call.into(),
-        origination_number: Pii::new("10".into()),
-        origination_name: Pii::new("Anna".into()),
-        called_number: Pii::new("20".into()),
-        called_name: Pii::new("Ben".into()),
-        destination_number: Pii::new("20".into()),
-        destination_name: Pii::new("Ben".into()),
-        start: end - 60 * SECOND,
-        delivered: Some(end - 59 * SECOND),
-        connect: Some(end - 30 * SECOND),
-        end: Some(end),
-        outcome: Some(Outcome::Answered),
-        ending: Some(Ending::Caller),
-        sip_status: 200,
-        q850_cause: 16,
-        origination_device: "phone udp 192.0.2.5:5060".into(),
-        destination_device: "sip:ben@192.0.2.6 udp 192.0.2.6:5060".into(),
-    }
-}
-
-fn body(value: &impl serde::Serialize) -> Vec<u8> {
-    postcard::to_extend(value, vec![RECORD_VERSION]).unwrap()
+    common::calls::cdr(call, NOON + end * SECOND)
 }
 
 fn stamp(number: u32, seq: u64) -> Stamp {
@@ -297,7 +234,7 @@ fn a_damaged_record_is_named_and_the_others_are_exported() {
         let page = String::from_utf8(output.stdout).unwrap();
         assert!(page.contains("\"good\"") && !page.contains("swapped"), "{page}");
     }
-    let file = machine.folder.join("out.jsonl");
+    let file = machine.folder.0.join("out.jsonl");
     let output = machine.run(&[&JSONL[..], &["--output", file.to_str().unwrap()]].concat());
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(calls(&std::fs::read_to_string(file).unwrap()), ["good"]);
@@ -322,7 +259,7 @@ fn part_of(file: &Path) -> PathBuf {
 fn a_full_disk_leaves_the_old_file() {
     let mut machine = Machine::new("master");
     many(&mut machine, 2_000);
-    let file = machine.folder.join("out.jsonl");
+    let file = machine.folder.0.join("out.jsonl");
     std::fs::write(&file, "old\n").unwrap();
     let mut command = Command::new("sh");
     // A limit on the size of files stands for the full disk; SQLite only reads.
@@ -350,7 +287,7 @@ fn an_export_that_is_killed_leaves_the_old_file_and_the_next_one_is_whole() {
     const RECORDS: u64 = 3_000;
     let mut machine = Machine::new("master");
     many(&mut machine, RECORDS);
-    let file = machine.folder.join("out.jsonl");
+    let file = machine.folder.0.join("out.jsonl");
     let mut killed_within = 0;
     for _ in 0..20 {
         std::fs::write(&file, "old\n").unwrap();

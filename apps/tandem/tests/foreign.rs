@@ -4,25 +4,18 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use common::{DEADLINE, Folder, block, init_master, init_standby, tandem};
 use serde_json::Value;
-
-/// Far beyond what anything here takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn tandem() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
-    command.env_remove("TANDEM_CONFIG");
-    command
-}
 
 /// A folder for everything, and a block of addresses of its own; both go away.
 struct Ground {
-    folder: PathBuf,
+    folder: Folder,
     block: String,
 }
 
@@ -34,42 +27,25 @@ struct Machine {
 
 impl Ground {
     fn new() -> Self {
-        let mut dice = [0; 4];
-        tandem_os::entropy::fill(&mut dice).unwrap();
-        let block = format!("127.{}.{}", dice[0].clamp(1, 254), dice[1]);
-        let name = format!("tandem-foreign-{}-{}-{}", std::process::id(), dice[2], dice[3]);
-        let folder = std::env::temp_dir().join(name);
-        std::fs::create_dir(&folder).unwrap();
-        Self { folder, block }
+        Self { folder: Folder::new("foreign"), block: block() }
     }
 
     /// A master, and the code for its standby.
     fn master(&self, name: &str) -> (Machine, String) {
-        let (folder, block) = (self.folder.join(name), &self.block);
-        let mut init = tandem();
-        init.args(["init", "--seat", "master", "--dir"]).arg(&folder);
-        init.args(["--address", &format!("{block}.1"), "--peer", &format!("{block}.2")]);
-        init.args(["--virtual", &format!("{block}.10/24")]);
-        let output = init.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let printed = String::from_utf8(output.stdout).unwrap();
-        let code = printed.lines().find_map(|line| line.trim().split("--join ").nth(1)).unwrap();
-        (Machine { folder, keeper: None }, code.to_owned())
+        let folder = self.folder.0.join(name);
+        let code = init_master(&folder, &self.block);
+        (Machine { folder, keeper: None }, code)
     }
 
     fn standby(&self, code: &str) -> Machine {
-        let folder = self.folder.join("standby");
-        let mut init = tandem();
-        init.args(["init", "--seat", "standby", "--join", "-", "--dir"]).arg(&folder);
-        let mut init = init.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        init.stdin.take().unwrap().write_all(code.as_bytes()).unwrap();
-        assert!(init.wait().unwrap().success());
+        let folder = self.folder.0.join("standby");
+        init_standby(&folder, code);
         Machine { folder, keeper: None }
     }
 
     /// The disk of the master in the other machine, with that machine's addresses.
     fn copy(&self, master: &Machine) -> Machine {
-        let folder = self.folder.join("copy");
+        let folder = self.folder.0.join("copy");
         let done = Command::new("cp").arg("-a").arg(&master.folder).arg(&folder).status().unwrap();
         assert!(done.success());
         let copy = Machine { folder, keeper: None };
@@ -77,12 +53,6 @@ impl Ground {
         copy.set("address", &two);
         copy.set("peer", &one);
         copy
-    }
-}
-
-impl Drop for Ground {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -6,200 +6,47 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+mod common;
 
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use common::machines::{Machine, Pair};
+use common::{DEADLINE, calls, signal, tandem};
 use serde_json::Value;
-use tandem_call::{Cdr, Ending, Outcome};
+use tandem_call::Cdr;
 use tandem_journal::{Class, Known, Record, Write};
-use tandem_store::{Reader, Settings, Store, WallClock};
+use tandem_store::{Reader, Settings, WallClock};
 use tandem_types::{Epoch, Pii, Seat, Seq, Stamp};
 
-/// Far beyond what anything here takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn tandem() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
-    command.env_remove("TANDEM_CONFIG");
-    command
+/// A pair, set up as the README says, whose keepers show what they know.
+fn set_up() -> Pair {
+    let pair = Pair::set_up();
+    for (number, machine) in (1..).zip([&pair.master, &pair.standby]) {
+        let mut file = std::fs::OpenOptions::new().append(true).open(&machine.config).unwrap();
+        writeln!(file, "metrics = \"{}.{number}:9160\"", pair.block).unwrap();
+    }
+    pair
 }
 
-/// One machine of a pair: its folder, its keeper, and the lines that keeper and server write.
-struct Machine {
-    config: PathBuf,
-    keeper: Child,
-    lines: Receiver<Value>,
-    /// Lines that were read, for the message of a failure.
-    seen: Vec<Value>,
-}
-
-impl Machine {
-    fn start(config: PathBuf) -> Self {
-        let mut command = tandem();
-        command.arg("--config").arg(&config).arg("keeper").stdout(Stdio::piped());
-        let mut keeper = command.spawn().unwrap();
-        let stdout = BufReader::new(keeper.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { config, keeper, lines, seen: Vec::new() }
-    }
-
-    /// Waits for the next line that `wanted` holds for.
-    fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no line says: {what}; there were {:#?}", self.seen);
-            };
-            self.seen.push(line.clone());
-            if wanted(&line) {
-                return line;
-            }
-        }
-    }
-
-    fn wait_role(&mut self, role: &str) {
-        self.wait(role, |line| line["fact"]["Role"]["to"] == role);
-    }
-
-    fn wait_protected(&mut self) {
-        self.wait("protected", |line| {
-            line["fact"]["fact"] == "protection" && line["fact"]["protected"] == true
-        });
-    }
-
-    /// Waits until the keeper would hand over without loss. Each look is a command of its own.
-    fn wait_twin_ready(&self) {
-        let until = Instant::now() + DEADLINE;
-        while self.status()["twin_ready"] != true {
-            assert!(Instant::now() < until, "{:#}", self.status());
-        }
-    }
-
-    /// Waits for the server to be started; its process id.
-    fn wait_server(&mut self) -> u64 {
-        let line = self.wait("server started", |line| line["fact"]["ServiceStarted"].is_object());
-        line["fact"]["ServiceStarted"]["pid"].as_u64().unwrap()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Output {
-        tandem().arg("--config").arg(&self.config).args(arguments).output().unwrap()
-    }
-
-    /// What a command prints as JSON.
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.command(arguments);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn status(&self) -> Value {
-        self.json(&["status", "--json"])
-    }
-
-    fn users(&self) -> Vec<String> {
-        let users = self.json(&["user", "list", "--json"]);
-        let name = |user: &Value| user["name"].as_str().unwrap().to_owned();
-        users.as_array().unwrap().iter().map(name).collect()
-    }
-
-    fn signal_keeper(&self, signal: &str) {
-        self::signal(u64::from(self.keeper.id()), signal);
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // The server dies with its keeper.
-        let _ = self.keeper.kill();
-        let _ = self.keeper.wait();
-    }
-}
-
-fn signal(process: u64, name: &str) {
-    let status = Command::new("kill").args([name, &process.to_string()]).status().unwrap();
-    assert!(status.success());
-}
-
-/// A pair, set up as the README says, in a folder that goes away.
-struct Pair {
-    master: Machine,
-    standby: Machine,
-    _folder: Folder,
-}
-
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The files of both machines.
-fn set_up() -> (Folder, PathBuf, PathBuf) {
-    let mut dice = [0; 4];
-    tandem_os::entropy::fill(&mut dice).unwrap();
-    let block = format!("127.{}.{}", dice[0].clamp(1, 254), dice[1]);
-    let name = format!("tandem-pair-{}-{}-{}", std::process::id(), dice[2], dice[3]);
-    let folder = Folder(std::env::temp_dir().join(format!("{name}-{block}")));
-    let [here, there] = ["master", "standby"].map(|seat| folder.0.join(seat));
-    let mut init = tandem();
-    init.args(["init", "--seat", "master", "--dir"]).arg(&here);
-    init.args(["--address", &format!("{block}.1"), "--peer", &format!("{block}.2")]);
-    init.args(["--virtual", &format!("{block}.10/24")]);
-    let output = init.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let code = printed.lines().find_map(|line| line.trim().split("--join ").nth(1)).unwrap();
-    join(&there, code);
-    let file = |folder: &Path| folder.join("tandem.toml");
-    let files = [file(&here), file(&there)];
-    for (number, path) in (1..).zip(&files) {
-        let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-        writeln!(file, "metrics = \"{block}.{number}:9160\"").unwrap();
-    }
-    let [here, there] = files;
-    (folder, here, there)
-}
-
-/// The second machine, with the code from the standard input.
-fn join(folder: &Path, code: &str) {
-    let mut init = tandem();
-    init.args(["init", "--seat", "standby", "--join", "-", "--dir"]).arg(folder);
-    let mut init = init.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    init.stdin.take().unwrap().write_all(code.as_bytes()).unwrap();
-    assert!(init.wait().unwrap().success());
-}
-
-impl Pair {
-    /// Both machines, up and protected, with the process id of each server.
-    fn up() -> (Self, [u64; 2]) {
-        let (folder, here, there) = set_up();
-        let (mut master, mut standby) = (Machine::start(here), Machine::start(there));
-        let servers = [master.wait_server(), standby.wait_server()];
-        master.wait_role("active");
-        standby.wait_role("passive");
-        master.wait_protected();
-        master.wait_twin_ready();
-        (Self { master, standby, _folder: folder }, servers)
-    }
+/// Both machines, up and protected, with the process id of each server.
+fn up() -> (Pair, [u64; 2]) {
+    let mut pair = set_up();
+    pair.master.start();
+    pair.standby.start();
+    let servers = [&mut pair.master, &mut pair.standby].map(|one| one.keeper().wait_server());
+    pair.master.wait_role("active");
+    pair.standby.wait_role("passive");
+    pair.master.keeper().wait_protected();
+    pair.master.wait_twin_ready();
+    (pair, servers)
 }
 
 #[test]
 fn a_pair_comes_up_and_both_machines_show_it() {
-    let (pair, _) = Pair::up();
+    let (mut pair, _) = up();
     let [master, standby] = [&pair.master, &pair.standby].map(Machine::status);
     assert_eq!((&master["seat"], &master["role"]), (&"master".into(), &"active".into()));
     assert_eq!((&standby["seat"], &standby["role"]), (&"standby".into(), &"passive".into()));
@@ -215,13 +62,13 @@ fn a_pair_comes_up_and_both_machines_show_it() {
     assert!(page.contains("standby: passive") && page.contains("master: active"), "{page}");
     assert!(!page.contains('\x1b'), "no colours in a pipe");
     let secret = std::fs::read_to_string(pair.master.config.with_file_name("pair.secret")).unwrap();
-    let said = format!("{:?}", pair.master.seen);
+    let said = format!("{:?}", pair.master.keeper().seen);
     assert!(!said.is_empty() && !said.contains(secret.trim()));
 }
 
 #[test]
 fn a_user_added_on_the_passive_machine_is_on_both_and_outlives_the_active_server() {
-    let (mut pair, [server, _]) = Pair::up();
+    let (mut pair, [server, _]) = up();
     let added = pair.standby.command(&["user", "add", "anna", "--number", "10"]);
     assert!(added.status.success(), "{added:?}");
     let printed = String::from_utf8(added.stdout).unwrap();
@@ -241,7 +88,7 @@ fn a_user_added_on_the_passive_machine_is_on_both_and_outlives_the_active_server
     signal(server, "-KILL");
     pair.standby.wait_role("active");
     pair.master.wait_role("passive");
-    pair.standby.wait_protected();
+    pair.standby.keeper().wait_protected();
     assert_eq!(pair.standby.status()["role"], "active");
     assert_eq!(pair.master.status()["services"][0]["restarts"], 1);
     assert_eq!(
@@ -252,11 +99,11 @@ fn a_user_added_on_the_passive_machine_is_on_both_and_outlives_the_active_server
 
 #[test]
 fn a_keeper_that_is_told_to_stop_hands_over_first() {
-    let (mut pair, _) = Pair::up();
-    pair.master.signal_keeper("-TERM");
+    let (mut pair, _) = up();
+    pair.master.keeper().signal("-TERM");
     pair.master.wait_role("yielding");
     pair.standby.wait_role("active");
-    let exit = pair.master.keeper.wait().unwrap();
+    let exit = pair.master.keeper().process.wait().unwrap();
     assert!(exit.success(), "{exit}");
     let status = pair.master.command(&["status"]);
     assert_eq!(status.status.code(), Some(3));
@@ -268,16 +115,16 @@ fn a_keeper_that_is_told_to_stop_hands_over_first() {
 
 #[test]
 fn a_hung_server_is_killed_and_the_other_machine_serves() {
-    let (mut pair, [server, _]) = Pair::up();
+    let (mut pair, [server, _]) = up();
     signal(server, "-STOP");
-    pair.master.wait("server hung", |line| line["fact"]["ServiceHung"].is_object());
+    pair.master.keeper().wait("server hung", |line| line["fact"]["ServiceHung"].is_object());
     pair.standby.wait_role("active");
-    assert_ne!(pair.master.wait_server(), server);
+    assert_ne!(pair.master.keeper().wait_server(), server);
 }
 
 #[test]
 fn both_machines_tell_what_happened_on_both_though_one_is_gone() {
-    let (mut pair, [server, _]) = Pair::up();
+    let (mut pair, [server, _]) = up();
     assert!(pair.standby.command(&["lock", "on"]).status.success());
     let locked = |machine: &Machine| machine.status()["twin"]["locked"] == true;
     let until = Instant::now() + DEADLINE;
@@ -289,7 +136,7 @@ fn both_machines_tell_what_happened_on_both_though_one_is_gone() {
     pair.master.wait_twin_ready();
     signal(server, "-KILL");
     pair.standby.wait_role("active");
-    pair.standby.wait_protected();
+    pair.standby.keeper().wait_protected();
     let of = |events: &Value, seat: &str, kind: &str| -> Vec<Value> {
         let events = events.as_array().unwrap().iter();
         events.filter(|e| e["seat"] == seat && e["kind"] == kind).cloned().collect()
@@ -313,8 +160,7 @@ fn both_machines_tell_what_happened_on_both_though_one_is_gone() {
     assert_eq!(of(&events, "master", "server_ended").len(), 1);
     assert!(!of(&events, "standby", "server_protection").is_empty(), "{events:#}");
 
-    pair.standby.keeper.kill().unwrap();
-    pair.standby.keeper.wait().unwrap();
+    pair.standby.keeper().kill();
     let alone = pair.standby.json(&["events", "--json", "--limit", "1000", "--since", "1h"]);
     assert_eq!(of(&alone, "standby", "role_changed"), changes);
     assert_eq!(of(&alone, "master", "server_ended").len(), 1);
@@ -348,7 +194,7 @@ fn wait_http(machine: &Machine, path: &str, wanted: impl Fn(&str, &str) -> bool)
 
 #[test]
 fn the_keepers_show_who_is_active_also_while_a_server_is_down() {
-    let (mut pair, [server, _]) = Pair::up();
+    let (mut pair, [server, _]) = up();
     wait_http(&pair.master, "/readyz", |head, _| head == "HTTP/1.1 200 OK");
     wait_http(&pair.master, "/metrics", |_, page| {
         page.contains("\ntandem_role 1\n") && page.contains("\ntandem_protected 1\n")
@@ -369,7 +215,7 @@ fn the_keepers_show_who_is_active_also_while_a_server_is_down() {
 
 #[test]
 fn a_switchover_is_ordered_on_either_machine() {
-    let (mut pair, _) = Pair::up();
+    let (mut pair, _) = up();
     assert!(pair.standby.command(&["switch"]).status.success());
     pair.standby.wait_role("active");
     pair.master.wait_role("passive");
@@ -377,11 +223,12 @@ fn a_switchover_is_ordered_on_either_machine() {
 
 #[test]
 fn a_wrong_configuration_ends_the_command_with_the_place_of_the_error() {
-    let (_folder, here, _) = set_up();
-    let text = std::fs::read_to_string(&here).unwrap();
-    std::fs::write(&here, text.replace("port = 5060", "port = 0")).unwrap();
+    let pair = set_up();
+    let here = &pair.master.config;
+    let text = std::fs::read_to_string(here).unwrap();
+    std::fs::write(here, text.replace("port = 5060", "port = 0")).unwrap();
     for command in [["config", "check"].as_slice(), &["keeper"], &["status"]] {
-        let output = tandem().arg("--config").arg(&here).args(command).output().unwrap();
+        let output = tandem().arg("--config").arg(here).args(command).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(error.contains("tandem.toml:") && error.contains("port = 0: expected"), "{error}");
@@ -439,7 +286,7 @@ fn wait_gone(process: u64) {
 impl Machine {
     /// Waits until this happened to that service; what is told of it.
     fn wait_service(&mut self, name: &str, event: &str) -> Value {
-        let line = self.wait(&format!("{name} {event}"), |line| {
+        let line = self.keeper().wait(&format!("{name} {event}"), |line| {
             let fact = &line["fact"]["Service"];
             fact["service"] == name && (fact["what"] == event || !fact["what"][event].is_null())
         });
@@ -447,21 +294,23 @@ impl Machine {
     }
 }
 
-/// One machine alone, active, with the unruly services, and the processes of two of them.
-fn unruly() -> (Machine, Folder, [u64; 2]) {
-    let (folder, here, _) = set_up();
-    let mut file = std::fs::OpenOptions::new().append(true).open(&here).unwrap();
+/// The master alone, active, with the unruly services, and the processes of two of them.
+fn unruly() -> (Pair, [u64; 2]) {
+    let mut pair = set_up();
+    let machine = &mut pair.master;
+    let mut file = std::fs::OpenOptions::new().append(true).open(&machine.config).unwrap();
     file.write_all(UNRULY.as_bytes()).unwrap();
-    let mut machine = Machine::start(here);
+    machine.start();
     let noise = machine.wait_service("noise", "started").as_u64().unwrap();
     let deaf = machine.wait_service("deaf", "started").as_u64().unwrap();
     machine.wait_service("deaf", "ready");
-    (machine, folder, [noise, deaf])
+    (pair, [noise, deaf])
 }
 
 #[test]
 fn services_that_crash_hang_or_babble_are_counted_and_do_not_touch_the_role() {
-    let (mut machine, _folder, processes) = unruly();
+    let (mut pair, processes) = unruly();
+    let machine = &mut pair.master;
     machine.wait_role("active");
     let until = Instant::now() + DEADLINE;
     let status = loop {
@@ -487,7 +336,7 @@ fn services_that_crash_hang_or_babble_are_counted_and_do_not_touch_the_role() {
     assert_eq!(status["role"], "active");
     let page = String::from_utf8(machine.command(&["status"]).stdout).unwrap();
     assert!(page.contains("crash: resting") && page.contains("FAILED too often"), "{page}");
-    wait_http(&machine, "/metrics", |_, page| {
+    wait_http(machine, "/metrics", |_, page| {
         page.contains("tandem_service_failing{service=\"crash\"} 1\n")
             && page.contains("tandem_service_up{service=\"deaf\"} 1\n")
     });
@@ -495,11 +344,11 @@ fn services_that_crash_hang_or_babble_are_counted_and_do_not_touch_the_role() {
     let failing = events.as_array().unwrap().iter().filter(|e| e["kind"] == "service_failing");
     assert_eq!(failing.count(), 2, "crash and hang");
 
-    machine.signal_keeper("-TERM");
-    let exit = machine.keeper.wait().unwrap();
+    machine.keeper().signal("-TERM");
+    let exit = machine.keeper().process.wait().unwrap();
     assert!(exit.success(), "{exit}");
     processes.into_iter().for_each(wait_gone);
-    let stops: Vec<_> = std::iter::from_fn(|| machine.lines.try_recv().ok())
+    let stops: Vec<_> = std::iter::from_fn(|| machine.keeper().lines.try_recv().ok())
         .filter_map(|line| {
             let fact = &line["fact"]["Service"];
             (!fact["what"]["exited"].is_null()).then(|| fact["service"].clone())
@@ -511,41 +360,27 @@ fn services_that_crash_hang_or_babble_are_counted_and_do_not_touch_the_role() {
 
 #[test]
 fn services_die_with_their_keeper() {
-    let (mut machine, _folder, processes) = unruly();
+    let (mut pair, processes) = unruly();
     assert!(processes.into_iter().all(is_there));
-    machine.keeper.kill().unwrap();
-    machine.keeper.wait().unwrap();
+    pair.master.keeper().kill();
     processes.into_iter().for_each(wait_gone);
 }
 
 /// Calls that a master of an earlier life closed: between users, and with the world outside. How many days ago
 /// each ended.
-fn put_calls(config: &Path, calls: &[(&str, &str, i64)]) {
+fn put_calls(config: &Path, of: &[(&str, &str, i64)]) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let now = i64::try_from(now.as_micros()).unwrap();
     let epoch = Epoch { number: 1, seat: Seat::Master };
-    let body = |value: &Cdr| postcard::to_extend(value, vec![tandem_node::RECORD_VERSION]).unwrap();
-    let records = (1..).zip(calls).map(|(seq, (call, from, days))| {
-        let end = now - days * 86_400_000_000;
+    let records = (1..).zip(of).map(|(seq, (call, from, days))| {
         let text = |text: &str| Pii::new(text.to_owned());
         let cdr = Cdr {
-            call_id: (*call).to_owned(),
             origination_number: text(from),
-            origination_name: text(""),
             called_number: text("10"),
-            called_name: text("Anna"),
             destination_number: text("10"),
-            destination_name: text("Anna"),
-            start: end - 9_000_000,
-            delivered: Some(end - 8_000_000),
-            connect: Some(end - 7_000_000),
-            end: Some(end),
-            outcome: Some(Outcome::Answered),
-            ending: Some(Ending::Caller),
-            sip_status: 200,
-            q850_cause: 16,
             origination_device: format!("sip:{from}@192.0.2.7 udp 192.0.2.7:5060"),
             destination_device: "sip:anna@192.0.2.6 udp 192.0.2.6:5060".into(),
+            ..calls::cdr(call, now - days * 86_400_000_000)
         };
         let age = tandem_types::Duration::from_secs(u64::try_from(*days).unwrap() * 86_400);
         let key = format!("cdr/{call}").into_bytes();
@@ -554,50 +389,38 @@ fn put_calls(config: &Path, calls: &[(&str, &str, i64)]) {
             key,
             stamp: Stamp { epoch, seq: Seq(seq) },
             age,
-            body: Some(body(&cdr)),
+            body: Some(calls::body(&cdr)),
         }
     });
     let mut known = Known::new();
-    known.learn(Stamp { epoch, seq: Seq(calls.len() as u64) });
+    known.learn(Stamp { epoch, seq: Seq(of.len() as u64) });
     let settings = Settings { end_of: tandem_node::end_of_record, ..Settings::default() };
-    let (store, _) = Store::open(&config.with_file_name("state"), settings, |_| {}).unwrap();
+    let (store, _) = calls::open(&config.with_file_name("state"), settings);
     store.write(Write::Records(records.collect()), true, 1).unwrap();
     store.write(Write::Learn(known), true, 2).unwrap();
 }
 
-impl Pair {
-    /// As [`Pair::up`], with calls on the disk of the master; until both machines show them.
-    fn up_with(calls: &[(&str, &str, i64)]) -> Self {
-        let (folder, here, there) = set_up();
-        put_calls(&here, calls);
-        let (mut master, mut standby) = (Machine::start(here), Machine::start(there));
-        master.wait_role("active");
-        standby.wait_role("passive");
-        master.wait_protected();
-        let pair = Self { master, standby, _folder: folder };
-        for machine in [&pair.master, &pair.standby] {
-            machine.wait_calls(calls.len());
-        }
-        pair
+/// As [`up`], with calls on the disk of the master; until both machines show them.
+fn up_with(calls: &[(&str, &str, i64)]) -> Pair {
+    let mut pair = set_up();
+    put_calls(&pair.master.config, calls);
+    pair.start();
+    for machine in [&pair.master, &pair.standby] {
+        wait_call_count(machine, calls.len());
     }
+    pair
 }
 
-impl Machine {
-    fn wait_calls(&self, wanted: usize) {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            let calls = self.json(&["cdr", "list", "--json"]);
-            if calls.as_array().unwrap().len() == wanted {
-                return;
-            }
-            assert!(Instant::now() < until, "{wanted} expected: {calls:#}");
-        }
+fn wait_call_count(machine: &Machine, wanted: usize) {
+    let until = Instant::now() + DEADLINE;
+    while machine.calls().len() != wanted {
+        assert!(Instant::now() < until, "{wanted} expected: {:?}", machine.calls());
     }
 }
 
 #[test]
 fn call_records_are_exported_masked_in_three_forms_on_either_machine_of_a_live_pair() {
-    let pair = Pair::up_with(&[("one", "+4923112345", 1), ("two", "20", 0)]);
+    let pair = up_with(&[("one", "+4923112345", 1), ("two", "20", 0)]);
     for (name, number) in [("anna", "10"), ("ben", "20")] {
         let added = pair.master.command(&["user", "add", name, "--number", number]);
         assert!(added.status.success(), "{added:?}");
@@ -628,7 +451,7 @@ fn call_records_are_exported_masked_in_three_forms_on_either_machine_of_a_live_p
 #[test]
 fn old_call_records_are_shown_no_more_and_deleted_on_both_machines() {
     let calls = [("old", "20", 40), ("within-grace", "20", 30), ("new", "20", 1)];
-    let pair = Pair::up_with(&calls);
+    let pair = up_with(&calls);
     let days = |machine: &Machine| machine.json(&["cdr", "retention", "--json"])["days"].clone();
     assert_eq!(days(&pair.standby), Value::Null, "for ever, unless it is set");
     let wrong = pair.master.command(&["cdr", "retention", "0"]);
@@ -637,7 +460,7 @@ fn old_call_records_are_shown_no_more_and_deleted_on_both_machines() {
     assert!(set.status.success(), "{set:?}");
     assert_eq!(String::from_utf8(set.stdout).unwrap(), "closed calls stay on record for 30 days\n");
     for machine in [&pair.master, &pair.standby] {
-        machine.wait_calls(1);
+        wait_call_count(machine, 1);
         let until = Instant::now() + DEADLINE;
         while days(machine) != 30 {
             assert!(Instant::now() < until);

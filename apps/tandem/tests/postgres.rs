@@ -3,9 +3,7 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-#[path = "backup/machines.rs"]
-#[allow(dead_code, reason = "these tests use a part of it")]
-mod machines;
+mod common;
 #[path = "../../../io/postgres/tests/server/mod.rs"]
 mod server;
 
@@ -16,7 +14,9 @@ use std::process::Stdio;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use machines::{DEADLINE, Machine, Pair, tandem, write_calls};
+use common::calls::write_calls;
+use common::machines::{Machine, Pair};
+use common::{DEADLINE, tandem};
 use server::Server;
 use tandem_call::{Cdr, Ending, Outcome, Trail};
 use tandem_config::{Config, FILE_NAME, Order, Output, Work};

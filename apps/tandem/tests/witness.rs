@@ -4,13 +4,14 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead as _, BufReader};
+mod common;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, Output};
 
+use common::{Folder, Service, done};
 use serde_json::Value;
 use tandem_link::PairSecret;
 use tandem_os::clock;
@@ -25,15 +26,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const TERM: Duration = Duration::from_secs(1);
 
 fn tandem(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
-    command.env_remove("TANDEM_CONFIG").args(arguments);
+    let mut command = common::tandem();
+    command.args(arguments);
     command
-}
-
-fn done(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn secret(byte: u8) -> PairSecret {
@@ -41,24 +36,32 @@ fn secret(byte: u8) -> PairSecret {
 }
 
 /// A folder of one test, with the file of a witness in it.
-struct Place(PathBuf);
+struct Place(Folder);
 
 impl Place {
     fn new(name: &str) -> Self {
-        let folder =
-            std::env::temp_dir().join(format!("tandem-vote-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let place = Self(folder);
+        let place = Self(Folder::new(&format!("vote-{name}")));
         place.add("pair", 1);
         let text = std::fs::read_to_string(place.file()).unwrap();
-        let socket = format!("socket = {:?}\nlisten = [\"127.0.0.1:0\"]", place.0.join("socket"));
+        let socket =
+            format!("socket = {:?}\nlisten = [\"127.0.0.1:0\"]", place.folder().join("socket"));
         std::fs::write(place.file(), text.replace("listen = [\"[::]:5072\"]", &socket)).unwrap();
         place
     }
 
+    fn folder(&self) -> &Path {
+        &self.0.0
+    }
+
     fn file(&self) -> PathBuf {
-        self.0.join("witness.toml")
+        self.folder().join("witness.toml")
+    }
+
+    /// Its witness, and where it listens.
+    fn start(&self) -> (Service, SocketAddr) {
+        let mut service = Service::start(&mut self.command(&[]));
+        let line = service.wait_text("listens at ");
+        (service, line.split([' ', ',']).nth(2).unwrap().parse().unwrap())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -73,62 +76,6 @@ impl Place {
 
     fn status(&self) -> Value {
         serde_json::from_str(&done(&mut self.command(&["status", "--json"]))).unwrap()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A running witness.
-struct Service {
-    process: Child,
-    lines: Receiver<Value>,
-    address: SocketAddr,
-}
-
-impl Service {
-    fn start(place: &Place) -> Self {
-        let mut process = place.command(&[]).stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(process.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut service = Self { process, lines, address: ([127, 0, 0, 1], 0).into() };
-        let line = service.wait("listens at ");
-        service.address = line.split([' ', ',']).nth(2).unwrap().parse().unwrap();
-        service
-    }
-
-    /// Waits for a line with this text.
-    fn wait(&self, text: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(DEADLINE).expect(text);
-            let found = line["text"].as_str().unwrap_or_default();
-            if found.contains(text) {
-                return found.to_owned();
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let process = self.process.id().to_string();
-        assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -196,7 +143,7 @@ impl End {
 #[test]
 fn a_witness_is_set_up_and_asked_as_the_guide_says() {
     let place = Place::new("guide");
-    let machine = place.0.join("machine");
+    let machine = place.folder().join("machine");
     let init = ["--seat", "master", "--address", "127.9.9.1", "--peer", "127.9.9.2"];
     let mut command = tandem(&["init", "--virtual", "127.9.9.3/32", "--dir"]);
     done(command.arg(&machine).args(init));
@@ -209,15 +156,15 @@ fn a_witness_is_set_up_and_asked_as_the_guide_says() {
     assert!(!printed.contains(shared.trim()), "the pair secret stays where it is");
     done(&mut place.command(&["add", "berlin", key]));
 
-    let service = Service::start(&place);
+    let (mut service, address) = place.start();
     let begun = clock::now();
-    let mut master = End::new(service.address, 1, Seat::Master);
+    let mut master = End::new(address, 1, Seat::Master);
     let (_, first) = master.ask(1);
     assert!(matches!(first, Voted::Refused { .. }), "it is silent after its start: {first:?}");
     let granted = master.ask_until_granted(1);
     assert!(begun + TERM_MAX < granted + Duration::from_secs(1), "{begun} {granted}");
-    service.wait("pair: the vote goes to the master, reign 1M");
-    let (_, refused) = End::new(service.address, 1, Seat::Standby).ask(2);
+    service.wait_text("pair: the vote goes to the master, reign 1M");
+    let (_, refused) = End::new(address, 1, Seat::Standby).ask(2);
     assert!(matches!(refused, Voted::Refused { .. }), "{refused:?}");
     let status = place.status();
     let names: Vec<_> =
@@ -231,8 +178,7 @@ fn a_witness_is_set_up_and_asked_as_the_guide_says() {
 #[test]
 fn a_witness_that_is_killed_and_comes_back_has_forgotten_and_breaks_no_promise() {
     let place = Place::new("killed");
-    let service = Service::start(&place);
-    let address = service.address;
+    let (service, address) = place.start();
     let mut master = End::new(address, 1, Seat::Master);
     let since = master.ask_until_granted(1);
     let text = std::fs::read_to_string(place.file()).unwrap();
@@ -243,8 +189,8 @@ fn a_witness_that_is_killed_and_comes_back_has_forgotten_and_breaks_no_promise()
     let fixed = text.replace("127.0.0.1:0", &address.to_string());
     std::fs::write(place.file(), fixed).unwrap();
     let begun = clock::now();
-    let service = Service::start(&place);
-    assert_eq!(service.address, address);
+    let (_service, again) = place.start();
+    assert_eq!(again, address);
     let mut standby = End::new(address, 1, Seat::Standby);
     let granted = standby.ask_until_granted(2);
     assert!(since + TERM < granted && begun + promised(TERM_MAX) < granted, "{begun} {granted}");
@@ -253,18 +199,18 @@ fn a_witness_that_is_killed_and_comes_back_has_forgotten_and_breaks_no_promise()
 #[test]
 fn a_pair_that_was_added_is_served_after_a_reload_and_the_others_keep_their_votes() {
     let place = Place::new("reload");
-    let mut service = Service::start(&place);
-    let mut master = End::new(service.address, 1, Seat::Master);
+    let (mut service, address) = place.start();
+    let mut master = End::new(address, 1, Seat::Master);
     master.ask_until_granted(1);
     place.add("second", 2);
     service.signal("-HUP");
-    service.wait("read the pairs again: 2");
+    service.wait_text("read the pairs again: 2");
     let (_, renewed) = master.ask(1);
     assert!(matches!(renewed, Voted::Granted { .. }), "{renewed:?}");
-    End::new(service.address, 2, Seat::Standby).ask_until_granted(1);
+    End::new(address, 2, Seat::Standby).ask_until_granted(1);
     std::fs::write(place.file(), "nonsense").unwrap();
     service.signal("-HUP");
-    service.wait("goes on with the pairs it has");
+    service.wait_text("goes on with the pairs it has");
     let (_, renewed) = master.ask(1);
     assert!(matches!(renewed, Voted::Granted { .. }), "{renewed:?}");
     service.signal("-TERM");
@@ -274,19 +220,19 @@ fn a_pair_that_was_added_is_served_after_a_reload_and_the_others_keep_their_vote
 #[test]
 fn garbage_and_strangers_get_no_answer_and_disturb_nobody() {
     let place = Place::new("garbage");
-    let service = Service::start(&place);
+    let (_service, address) = place.start();
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut sent = 0;
     for length in [0, 1, 59, 60, 61, 1_400] {
         for byte in [0, 1, 255] {
-            stranger.send_to(&vec![byte; length], service.address).unwrap();
+            stranger.send_to(&vec![byte; length], address).unwrap();
             sent += 1;
         }
     }
-    let mut foreign = End::new(service.address, 9, Seat::Master);
+    let mut foreign = End::new(address, 9, Seat::Master);
     let (_, nobody) = foreign.ask(1);
     assert!(matches!(nobody, Voted::Unreachable { .. }), "{nobody:?}");
-    End::new(service.address, 1, Seat::Master).ask_until_granted(1);
+    End::new(address, 1, Seat::Master).ask_until_granted(1);
     stranger.set_nonblocking(true).unwrap();
     assert!(stranger.recv(&mut [0; 100]).is_err(), "an answer to a stranger");
     let counters = &place.status()["counters"];

@@ -4,7 +4,8 @@ use std::fs;
 
 use tandem_types::{Dice, Seat};
 
-use crate::machines::{Machine, Pair, told, write_calls};
+use crate::common::calls::write_calls;
+use crate::common::machines::{Machine, Pair, told};
 
 /// Writes something else over a database, as a broken disk does.
 fn ruin(machine: &Machine, name: &str) {
@@ -54,7 +55,7 @@ fn a_damaged_configuration_of_the_active_while_both_were_off_comes_back_too() {
     // Alone it does not serve without its users.
     pair.master.start();
     pair.master.wait_text("nothing is served here before");
-    let until = std::time::Instant::now() + crate::machines::DEADLINE;
+    let until = std::time::Instant::now() + crate::common::DEADLINE;
     loop {
         let output = pair.master.command(&["status", "--json"]);
         let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -90,7 +91,7 @@ fn a_machine_that_is_alone_with_a_lost_configuration_serves_after_a_restore() {
     // Started anew it is still lost: the file that is there now is good, and empty.
     pair.master.kill();
     pair.master.start();
-    let until = std::time::Instant::now() + crate::machines::DEADLINE;
+    let until = std::time::Instant::now() + crate::common::DEADLINE;
     while pair.master.command(&["user", "list"]).status.code() == Some(3) {
         assert!(std::time::Instant::now() < until);
     }

@@ -4,7 +4,9 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use crate::machines::{DEADLINE, Folder, Machine, Pair, write_calls};
+use crate::common::calls::write_calls;
+use crate::common::machines::{Machine, Pair};
+use crate::common::{DEADLINE, Folder};
 
 /// Another program writes in a database of a running machine.
 fn behind_the_back(machine: &Machine, name: &str, sql: &str) {

@@ -5,9 +5,10 @@
 #![allow(clippy::unwrap_used)]
 #![allow(unreachable_pub, reason = "shared by files of one test, not a crate's interface")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod damage;
 mod differs;
-mod machines;
 mod make;
 mod older;
 mod restore;

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
-use crate::machines::{DEADLINE, Folder, Machine, Pair, tandem, write_calls};
+use crate::common::calls::write_calls;
+use crate::common::machines::{Machine, Pair};
+use crate::common::{DEADLINE, Folder, tandem};
 
 /// What is in a folder, hidden files too.
 fn names(folder: &Path) -> Vec<String> {

@@ -9,7 +9,8 @@ use tandem_oplog::{Origin, Schema};
 use tandem_store::tables::{By, Setup, Tables};
 use tandem_types::Epoch;
 
-use crate::machines::{Pair, write_calls};
+use crate::common::calls::write_calls;
+use crate::common::machines::Pair;
 
 /// A configuration as the first version wrote it, with one user.
 fn first_configuration(state: &Path) {

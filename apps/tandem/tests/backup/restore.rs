@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::machines::{Machine, Pair, tandem, write_calls};
+use crate::common::calls::write_calls;
+use crate::common::machines::{Machine, Pair};
+use crate::common::tandem;
 
 #[test]
 fn a_machine_that_is_put_back_gets_what_its_twin_has_and_takes_nothing_from_it() {

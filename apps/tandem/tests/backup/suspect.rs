@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt as _;
 
 use rusqlite::Connection;
 
-use crate::machines::{DEADLINE, Machine, Pair, told};
+use crate::common::DEADLINE;
+use crate::common::machines::{Machine, Pair, told};
 
 const PAGE: u64 = 4_096;
 
