@@ -9,6 +9,7 @@ use tandem_types::{Flow, Instant};
 use crate::facts::Fact;
 use crate::live::{Live, Port, Purpose, ends_with_response, head};
 use crate::node::Node;
+use crate::outbox::Promise;
 use crate::record;
 use crate::talk::{self, apply, contact};
 
@@ -296,6 +297,9 @@ impl Node {
         if let Some(name) = name {
             self.calls.name_dialog(name, key, leg, Side::Near);
         }
+        if status >= 200 {
+            self.promises(Promise::Final);
+        }
         self.answer(now, &invite, response);
     }
 
@@ -308,6 +312,7 @@ impl Node {
         }
         response.headers.push(HeaderName::Server, talk::PRODUCT);
         let invite = live.ties.invite;
+        self.promises(Promise::Final);
         self.answer(now, &invite, response);
     }
 

@@ -124,6 +124,11 @@ pub enum Fact {
         /// Whether it can.
         works: bool,
     },
+    /// The disk took so long that something was said before it was safe, or it has that now.
+    DiskLate {
+        /// Whether it is late.
+        late: bool,
+    },
     /// Records on the disk were not as they had been written.
     RecordsDamaged {
         /// How many.
@@ -197,10 +202,8 @@ impl fmt::Display for Fact {
             Self::CallBlocked { call, reason } => {
                 write!(f, "call {call}: refused, new calls are blocked{}", Reason(reason))
             }
-            Self::Disk { works: true } => f.write_str("the store writes again"),
-            Self::Disk { works: false } => {
-                f.write_str("THE STORE CANNOT WRITE: served from memory, safe on the twin only")
-            }
+            Self::Disk { works } => f.write_str(if *works { WRITES } else { CANNOT_WRITE }),
+            Self::DiskLate { late } => f.write_str(if *late { TOO_SLOW } else { CAUGHT_UP }),
             Self::RecordsDamaged { records } => write!(
                 f,
                 "DAMAGED RECORDS on the disk: {records}, set aside; the next catch-up brings what the twin has \
@@ -213,6 +216,11 @@ impl fmt::Display for Fact {
         }
     }
 }
+
+const WRITES: &str = "the store writes again";
+const CANNOT_WRITE: &str = "THE STORE CANNOT WRITE: served from memory, safe on the twin only";
+const TOO_SLOW: &str = "THE DISK IS TOO SLOW: answers left before it had what they rest on";
+const CAUGHT_UP: &str = "the disk has what it was late with";
 
 /// An administrator's reason, where one was given.
 struct Reason<'a>(&'a str);

@@ -21,7 +21,7 @@ use tandem_types::{Duration, Epoch, Flow, Instant};
 use crate::admin::Aside;
 use crate::facts::Fact;
 use crate::node::Node;
-use crate::outbox::Parcel;
+use crate::outbox::{Parcel, Promise};
 use crate::ports::Output;
 use crate::record;
 
@@ -30,7 +30,7 @@ use crate::record;
 pub(crate) enum Handing {
     /// Say this to a phone once you serve.
     Say {
-        /// Whether it rests on a change that must be on disk.
+        /// Whether it must wait for a disk where there is no twin.
         durable: bool,
         flow: Flow,
         bytes: Vec<u8>,
@@ -189,7 +189,8 @@ impl Node {
             Handing::Say { durable, flow, bytes } => {
                 let flow = self.rehome(flow);
                 let parcel = Parcel::Message { flow, bytes, transaction: None };
-                self.outbox.stage(durable, parcel);
+                let promise = if durable { Promise::Durable } else { Promise::Passing };
+                self.outbox.stage(promise, parcel);
             }
             Handing::Pass { flow, bytes } => self.bytes(now, self.rehome(flow), &bytes),
             Handing::All | Handing::Taken => {}

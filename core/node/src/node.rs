@@ -8,7 +8,7 @@ use tandem_registrar::Registrar;
 use tandem_sip::digest::{NonceCounts, NonceKey};
 use tandem_sip::{Carrier, Limits, Message, Method};
 use tandem_stack::{Stack, TransactionId};
-use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role};
+use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role, Seq};
 
 use crate::asked::Asked;
 use crate::block::Blocks;
@@ -16,7 +16,7 @@ use crate::calls::Calls;
 use crate::facts::Fact;
 use crate::failing::Failing;
 use crate::hand_over::{Inherited, Parting};
-use crate::outbox::{Outbox, Parcel};
+use crate::outbox::{Marks, Outbox, Parcel, Promise, Released};
 use crate::ports::{Config, Input, Output, Standing, Status};
 use crate::record;
 
@@ -59,8 +59,10 @@ pub struct Node {
     pub(crate) ops: Vec<Op>,
     /// When changes that no message rests on are written at the latest.
     write_at: Option<Instant>,
-    /// Whether the input at hand made a durable change.
-    pub(crate) durable: bool,
+    /// What the answer to the input at hand promises.
+    pub(crate) promise: Promise,
+    /// The last entry on which something rests that left before the disk had it, until it has.
+    unsafe_at: Option<Seq>,
     unsettled: bool,
     /// Requests that we handed to the active server, or that it handed to us.
     pub(crate) asides: BTreeMap<u64, u64>,
@@ -121,7 +123,8 @@ impl Node {
             wall: (now, 0),
             ops: Vec::new(),
             write_at: None,
-            durable: false,
+            promise: Promise::default(),
+            unsafe_at: None,
             unsettled: false,
             asides: BTreeMap::new(),
             next_aside: 0,
@@ -247,6 +250,7 @@ impl Node {
                 self.block_timeout(),
                 self.calls.next_timeout(),
                 self.write_at,
+                self.outbox.next_timeout(),
             ];
             next = others.into_iter().flatten().fold(next, Instant::min);
         }
@@ -329,9 +333,16 @@ impl Node {
         self.epoch
     }
 
+    /// What answers the input at hand promises this, or more.
+    pub(crate) fn promises(&mut self, promise: Promise) {
+        self.promise = self.promise.max(promise);
+    }
+
     /// A durable change: what results from this input waits for the disk.
     pub(crate) fn change(&mut self, class: Class, key: Vec<u8>, body: Option<Vec<u8>>) {
-        self.durable |= class.is_durable();
+        if class.is_durable() {
+            self.promises(Promise::Durable);
+        }
         self.ops.push(Op { class, key, body });
     }
 
@@ -436,6 +447,7 @@ impl Node {
         self.journal.activate(epoch);
         let seq = self.journal.append(now, Vec::new());
         self.outbox.rebase(seq);
+        self.unsafe_at = None;
         let (calls, bindings) = (self.calls.count(), self.registrar.bindings_total());
         let role = Role::Active;
         self.fact(Fact::RoleChanged { role, epoch, calls, bindings, unreadable: 0 });
@@ -455,7 +467,7 @@ impl Node {
         }
         // What is not in the journal was promised to nobody.
         self.ops.clear();
-        self.write_at = None;
+        (self.write_at, self.unsafe_at) = (None, None);
         for parcel in self.outbox.clear() {
             self.answer_doubtful(parcel, LOST_ROLE);
         }
@@ -500,15 +512,16 @@ impl Node {
             };
             // A request of ours promises nobody that something is on record: a BYE need not wait
             // for the disk.
-            let promises = !matches!(transmit.transaction, Some(TransactionId::Client(_)));
-            self.outbox.stage(self.durable && promises, parcel);
+            let is_request = matches!(transmit.transaction, Some(TransactionId::Client(_)));
+            let promise = if is_request { Promise::Passing } else { self.promise };
+            self.outbox.stage(promise, parcel);
         }
-        self.durable = false;
+        self.promise = Promise::default();
     }
 
     /// What results from the input at hand.
     pub(crate) fn stage(&mut self, parcel: Parcel) {
-        self.outbox.stage(self.durable, parcel);
+        self.outbox.stage(self.promise, parcel);
     }
 
     /// Writes everything that changed as one entry, on which all that is staged rests.
@@ -525,7 +538,7 @@ impl Node {
             }
             seq = self.journal.append(now, part);
         }
-        self.outbox.hold(seq);
+        self.outbox.hold(now, seq);
     }
 
     /// Whether what changed may wait for a later entry: no message rests on it, so for the phones
@@ -550,10 +563,16 @@ impl Node {
         // Without a lease somebody else may be active: what is safe waits, and is thrown away with
         // the role.
         let leased = self.is_leased(now);
-        let (hot, durable) = self.marks();
-        while leased && let Some(parcel) = self.outbox.release(hot, durable) {
+        let marks = self.marks();
+        while leased && let Some(released) = self.outbox.release(now, marks) {
+            let Released { parcel, unsafe_at } = released;
+            self.note_unsafe(unsafe_at);
             self.outputs.push_back(match parcel {
                 Parcel::Message { flow, bytes, .. } => Output::Transmit { flow, bytes },
+                Parcel::Answer { .. } | Parcel::Aside { .. } if unsafe_at.is_some() => {
+                    self.answer_doubtful(parcel, LATE_DISK);
+                    continue;
+                }
                 Parcel::Answer { id, reply } => Output::Answer { id, reply },
                 Parcel::Aside { id, reply } => {
                     self.tell_aside(id, reply);
@@ -561,6 +580,7 @@ impl Node {
                 }
             });
         }
+        self.note_disk_again();
         while let Some(output) = self.journal.poll_output() {
             self.journal_said(now, output);
         }
@@ -582,13 +602,33 @@ impl Node {
         self.sabotage == Some(rule)
     }
 
-    fn marks(&self) -> (tandem_types::Seq, tandem_types::Seq) {
+    /// Something leaves before the disk has what it rests on: that is told, once.
+    fn note_unsafe(&mut self, unsafe_at: Option<Seq>) {
+        if unsafe_at.is_some() && self.unsafe_at.is_none() {
+            self.fact(Fact::DiskLate { late: true });
+        }
+        self.unsafe_at = self.unsafe_at.max(unsafe_at);
+    }
+
+    /// And that the disk has it now.
+    fn note_disk_again(&mut self) {
+        let on_disk = self.journal.durable_committed();
+        if self.unsafe_at.take_if(|seq| *seq <= on_disk).is_some() {
+            self.fact(Fact::DiskLate { late: false });
+        }
+    }
+
+    fn marks(&self) -> Marks {
         #[cfg(feature = "sabotage")]
         if self.sabotage == Some(crate::ports::Sabotage::AnswerBeforeCommit) {
             let last = self.journal.last().seq;
-            return (last, last);
+            return Marks { passing: last, finals: last, durable: last };
         }
-        (self.journal.hot_committed(), self.journal.durable_committed())
+        Marks {
+            passing: self.journal.hot_committed(),
+            finals: self.journal.final_committed(),
+            durable: self.journal.durable_committed(),
+        }
     }
 
     /// The records of everything that changed since the last entry.
@@ -679,6 +719,8 @@ const CALLS_DUE_MAX: usize = 64;
 const LOST_ROLE: &str = "this server lost its role; whether it was done shows on the active one";
 const LOST_DISK: &str =
     "the disk failed while this was being saved; it is in effect, and may be lost at a restart";
+
+const LATE_DISK: &str = "the disk takes too long; it is in effect, and may be lost at a restart";
 
 /// TCP connections remembered at most; the transport refuses more long before.
 const CONNECTIONS_MAX: usize = 65_536;

@@ -8,6 +8,7 @@ use tandem_types::{Flow, Instant, Transport};
 
 use crate::facts::Fact;
 use crate::node::Node;
+use crate::outbox::Promise;
 use crate::talk;
 use tandem_dialplan::Blockable;
 
@@ -24,6 +25,7 @@ impl Node {
         let admit = if blocked { Admit::Known } else { Admit::All };
         let response = match self.registrar.register(now, &aor, flow, request, admit) {
             Ok(registered) => {
+                self.promises(Promise::Final);
                 let mut response = make_response(request, 200, None);
                 for binding in &registered.bindings {
                     response.headers.push(HeaderName::Contact, binding.to_contact(now));

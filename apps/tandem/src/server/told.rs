@@ -64,6 +64,7 @@ fn is_for_operators(fact: &Fact) -> bool {
         | Fact::Blocked { .. }
         | Fact::Unblocked { .. }
         | Fact::Disk { .. }
+        | Fact::DiskLate { .. }
         | Fact::RecordsDamaged { .. }
         | Fact::SameSeat
         | Fact::BadFrame { .. } => true,

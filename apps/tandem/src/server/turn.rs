@@ -582,6 +582,7 @@ fn tell(log: &Log, fact: &Fact) {
         | Fact::LoginBlocked { .. }
         | Fact::CallBlocked { .. }
         | Fact::Disk { .. }
+        | Fact::DiskLate { .. }
         | Fact::RecordsDamaged { .. }
         | Fact::SameSeat
         | Fact::BadFrame { .. } => log.fact(fact),

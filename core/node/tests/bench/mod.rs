@@ -485,11 +485,7 @@ impl Bench {
     pub(crate) fn answer(&mut self, invite: &Request, got: &Request) -> (Vec<u8>, Uri) {
         self.send(BEN, ok(got));
         let answered = self.response(ANNA, 200);
-        let to = answered.headers.get(&HeaderName::To).unwrap().to_vec();
-        let target = match answered.headers.contacts().unwrap().remove(0) {
-            tandem_sip::ContactValue::Addr(address) => address.uri,
-            tandem_sip::ContactValue::Star => panic!("no address"),
-        };
+        let (to, target) = dialog_of(&answered);
         let ack = in_dialog(invite, Method::Ack, &to, &target, 2);
         self.send(ANNA, ack);
         self.request(BEN, &Method::Ack);
@@ -641,6 +637,15 @@ pub(crate) fn cancel(invite: &Request) -> Request {
     let (number, _) = invite.headers.cseq().unwrap();
     cancel.headers.set(HeaderName::CSeq, format!("{number} CANCEL"));
     cancel
+}
+
+/// The caller's view of the dialog that an answer makes, as (To, remote target).
+pub(crate) fn dialog_of(answered: &Response) -> (Vec<u8>, Uri) {
+    let to = answered.headers.get(&HeaderName::To).unwrap().to_vec();
+    match answered.headers.contacts().unwrap().remove(0) {
+        tandem_sip::ContactValue::Addr(address) => (to, address.uri),
+        tandem_sip::ContactValue::Star => panic!("no address"),
+    }
 }
 
 /// Ben's response.
