@@ -81,7 +81,7 @@ impl MergeKey {
     }
 }
 
-/// What the ACK for a 2xx has in common with that 2xx.
+/// What the ACK for a 2xx has in common with that 2xx, or with a refusal of the same INVITE.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct AckKey(Vec<u8>);
 
@@ -91,6 +91,15 @@ impl AckKey {
         let mut key = facts.call_id.clone();
         part(&mut key, &facts.from_tag);
         part(&mut key, facts.to_tag.as_deref().unwrap_or_default());
+        part(&mut key, facts.cseq.to_string().as_bytes());
+        Self(key)
+    }
+
+    /// The same, whatever the To tag is. From the refusal of an INVITE or from the ACK: who acknowledges a 2xx that
+    /// the twin sent before it died or was cut off has his answer, and will never acknowledge ours.
+    pub(crate) fn of_refused(facts: &Facts) -> Self {
+        let mut key = facts.call_id.clone();
+        part(&mut key, &facts.from_tag);
         part(&mut key, facts.cseq.to_string().as_bytes());
         Self(key)
     }

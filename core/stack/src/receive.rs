@@ -128,8 +128,9 @@ impl Stack {
 
     fn receive_ack(&mut self, incoming: Incoming) {
         let key = incoming.key(&Method::Invite);
-        let known =
-            self.by_key.get(&key).or_else(|| self.by_ack.get(&AckKey::new(&incoming.facts)));
+        let known = self.by_key.get(&key);
+        let known = known.or_else(|| self.by_ack.get(&AckKey::new(&incoming.facts)));
+        let known = known.or_else(|| self.by_ack.get(&AckKey::of_refused(&incoming.facts)));
         let Incoming { now, flow, request, facts, .. } = incoming;
         let Some(id) = known.copied() else {
             self.counters.stray_acks += 1;

@@ -161,20 +161,23 @@ impl Stack {
             // What was refused had no effect: another copy may be tried again.
             self.drop_merge(*id);
         }
-        if class == Class::Success {
-            self.expect_ack(*id, &response);
+        if class != Class::Provisional {
+            self.expect_ack(*id, class, &response);
         }
         self.changes.insert((*id).into());
         self.settle_server(*id, out, Subject::None);
         Ok(())
     }
 
-    fn expect_ack(&mut self, id: ServerId, response: &Response) {
+    fn expect_ack(&mut self, id: ServerId, class: Class, response: &Response) {
         let Some(server) = self.servers.get_mut(&id) else { return };
         if let ServerMachine::Invite(_) = server.machine
             && let Some(facts) = Facts::of(&response.headers)
         {
-            let key = AckKey::new(&facts);
+            let key = match class {
+                Class::Success => AckKey::new(&facts),
+                Class::Provisional | Class::Failure => AckKey::of_refused(&facts),
+            };
             server.ack = Some(key.clone());
             self.by_ack.insert(key, id);
         }

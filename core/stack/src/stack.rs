@@ -79,7 +79,7 @@ pub(crate) struct Server {
     pub(crate) key: ServerKey,
     /// Set while another copy of the request would be a merged request.
     pub(crate) merge: Option<MergeKey>,
-    /// Set while the ACK for a 2xx may come.
+    /// Set while the ACK for the final response to an INVITE may come.
     pub(crate) ack: Option<AckKey>,
     /// The request as far as a response needs it; dropped with the final response.
     pub(crate) sketch: Option<Octets>,

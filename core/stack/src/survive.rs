@@ -256,7 +256,7 @@ impl Stack {
 }
 
 /// The keys that records leave out, because the messages in them tell: the one for merged requests
-/// until the request is answered (an INVITE: refused), the one for the ACK after a 2xx.
+/// until the request is answered (an INVITE: refused), the one for the ACK after an INVITE's final response.
 fn index_keys(
     sketch: Option<&Octets>,
     last: Option<&Octets>,
@@ -264,7 +264,8 @@ fn index_keys(
 ) -> (Option<MergeKey>, Option<AckKey>) {
     // Most of what is taken over is long answered and waits only for a repetition, which its branch
     // tells: reading each of those messages would be half of the time of a takeover.
-    let answered = matches!(machine, ServerMachine::Other(_)) && sketch.is_none();
+    let invites = matches!(machine, ServerMachine::Invite(_));
+    let answered = !invites && sketch.is_none();
     let message = sketch.or(last).filter(|_| !answered).and_then(|bytes| reread(&bytes.0));
     let Some((message, facts)) = message.and_then(|message| {
         let facts = Facts::of(message.headers())?;
@@ -274,12 +275,11 @@ fn index_keys(
     };
     match message {
         Message::Request(_) => (facts.to_tag.is_none().then(|| MergeKey::new(&facts)), None),
-        Message::Response(response) if !response.is_success() => (None, None),
+        Message::Response(response) if !response.is_success() => {
+            (None, invites.then(|| AckKey::of_refused(&facts)))
+        }
         Message::Response(_) => {
-            let ack = match machine {
-                ServerMachine::Invite(_) => Some(AckKey::new(&facts)),
-                ServerMachine::Other(_) => None,
-            };
+            let ack = invites.then(|| AckKey::new(&facts));
             // Whether the request had a To tag is not known; a key too many does no harm, for no
             // request without a To tag shares it.
             (Some(MergeKey::new(&facts)), ack)

@@ -48,6 +48,26 @@ impl Bench {
     }
 }
 
+/// The other server had said 200, which nobody knows any more.
+#[test]
+fn who_acknowledges_another_answer_to_an_invite_is_told_no_more_of_its_refusal() {
+    for (takes_over, cseq) in [(false, 1), (true, 1), (false, 2)] {
+        let (mut bench, mut records) = (Bench::new(), Records::default());
+        let phone = Phone::default();
+        let dialog = Phone { branch: ";branch=z9hG4bK2".into(), to_tag: ";tag=x".into(), ..phone };
+        bench.hear(&Phone::default().says("INVITE")).respond(487);
+        records.write(bench.now, &mut bench.stack);
+        if takes_over {
+            bench.takeover(&records);
+        }
+        bench.seen.clear();
+        bench.hear(&Phone { cseq, ..dialog }.says("ACK")).wait(Duration::from_secs(40));
+        let is_repeated = bench.seen.contains("487 Request Terminated again");
+        assert_eq!(is_repeated, cseq == 2, "{takes_over}: {}", bench.seen);
+        assert_eq!(bench.stack.transactions(), (0, 0));
+    }
+}
+
 #[test]
 fn a_repeated_bye_is_answered_200_by_the_twin() {
     let (mut bench, mut records) = (Bench::new(), Records::default());
