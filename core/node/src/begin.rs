@@ -3,7 +3,7 @@
 use tandem_call::{Call, Cdr, Ending, LegId, Outcome};
 use tandem_dialplan::{Account, Party, RoutePlan, UserName};
 use tandem_journal::Class;
-use tandem_sip::digest::{self, Challenge, Ha1, NonceCheck, NonceUse};
+use tandem_sip::digest::{self, Challenge, Credentials, Ha1, NonceCheck, NonceUse};
 use tandem_sip::{ContactValue, Header, HeaderName, Host, Method, NameAddr, Request, Uri};
 use tandem_stack::{Dialog, ServerId, make_response};
 use tandem_types::{Flow, Instant, Pii};
@@ -22,8 +22,8 @@ enum Proof {
     Of(UserName),
     /// No proof yet, or not a good one any more: ask. True: only too old.
     Ask { stale: bool },
-    /// The right one of this user, but too old: ask.
-    Old(UserName),
+    /// The right one, but too old: ask.
+    Old,
     /// A wrong one.
     Wrong(String),
 }
@@ -54,19 +54,16 @@ impl Node {
         flow: Flow,
         request: &Request,
     ) -> Option<UserName> {
-        let stale = match self.proof(now, flow, request) {
+        let (stale, mark) = match self.proof(now, flow, request) {
             Proof::Of(user) => return Some(user),
-            Proof::Ask { stale } => stale,
-            Proof::Old(user) => {
-                if request.method == Method::Invite {
-                    let number = self.name(request);
-                    self.asked.note(now, &user, request, number);
-                }
-                true
+            Proof::Ask { stale } => (stale, None),
+            Proof::Old => {
+                let begins = request.method == Method::Invite;
+                (true, begins.then(|| self.mark(flow, request)))
             }
             Proof::Wrong(user) => {
                 self.fact(Fact::LoginRefused { user, source: flow });
-                false
+                (false, None)
             }
         };
         let (status, name) = if request.method == Method::Register {
@@ -74,8 +71,12 @@ impl Node {
         } else {
             (407, HeaderName::ProxyAuthenticate)
         };
-        let seconds = self.wall_seconds(now);
-        let nonce = self.nonce_key.issue(seconds, flow.remote.ip(), self.dice.next_u64());
+        let (seconds, address) = (self.wall_seconds(now), flow.remote.ip());
+        let salt = self.dice.next_u64();
+        let nonce = match mark {
+            Some(mark) => self.nonce_key.issue_again(seconds, address, salt, mark),
+            None => self.nonce_key.issue(seconds, address, salt),
+        };
         let mut response = make_response(request, status, None);
         for algorithm in self.config.digest.algorithms() {
             let mut challenge =
@@ -91,15 +92,19 @@ impl Node {
         u64::try_from(self.wall(now) / 1_000_000).unwrap_or(0)
     }
 
-    fn proof(&mut self, now: Instant, flow: Flow, request: &Request) -> Proof {
+    /// The proof that is for us.
+    fn given(&self, request: &Request) -> Option<Credentials> {
         let name = if request.method == Method::Register {
             HeaderName::Authorization
         } else {
             HeaderName::ProxyAuthorization
         };
         let realm = self.config.realm.as_bytes();
-        let ours = request.headers.credentials(&name).find(|given| given.realm == realm);
-        let Some(given) = ours else { return Proof::Ask { stale: false } };
+        request.headers.credentials(&name).find(|given| given.realm == realm)
+    }
+
+    fn proof(&mut self, now: Instant, flow: Flow, request: &Request) -> Proof {
+        let Some(given) = self.given(request) else { return Proof::Ask { stale: false } };
         let shown = String::from_utf8_lossy(&given.username).chars().take(64).collect();
         let seconds = self.wall_seconds(now);
         let nonce = match self.nonce_key.check(&given.nonce, seconds, flow.remote.ip()) {
@@ -121,13 +126,13 @@ impl Node {
         let (nonce, user) = match (nonce, user) {
             (Some(nonce), Some(user)) => (nonce, user),
             (Some(_), None) => return Proof::Wrong(shown),
-            (None, Some(user)) => return Proof::Old(user),
+            (None, Some(_)) => return Proof::Old,
             (None, None) => return Proof::Ask { stale: true },
         };
         let count = given.qop.as_ref().map_or(0, |qop| qop.count);
         match self.nonce_counts.accept(nonce, count) {
             NonceUse::First => Proof::Of(user),
-            NonceUse::Replayed | NonceUse::Stale => Proof::Old(user),
+            NonceUse::Replayed | NonceUse::Stale => Proof::Old,
         }
     }
 
@@ -146,7 +151,7 @@ impl Node {
             self.reply(now, id, &request, 513);
             return;
         }
-        let key = self.call_number(now, &caller, &request);
+        let key = self.call_number(now, flow, &request);
         let dialled = talk::dialled(&request);
         let plan = self.directory.route(&caller, &dialled);
         let cdr =
@@ -196,26 +201,37 @@ impl Node {
     /// The number of the call that this INVITE begins.
     ///
     /// Made of the INVITE itself: where a server takes it and dies before it says a word, the caller
-    /// repeats it to the twin, and what the two have on record is one call. Its proof of identity
-    /// makes it unlike any other. So where the twin closed the call while we were apart, and its caller goes on
-    /// asking: who has heard how a call ended does not repeat its INVITE. Where he was asked for a newer proof
-    /// meanwhile, the number is that of the INVITE before.
-    fn call_number(&mut self, now: Instant, caller: &UserName, request: &Request) -> String {
-        let before = self.asked.take(now, caller, request);
-        let number = before.unwrap_or_else(|| self.name(request));
+    /// repeats it to the twin, and what the two have on record is one call. Its mark makes it unlike any
+    /// other. So where the twin closed the call while we were apart, and its caller goes on
+    /// asking: who has heard how a call ended does not repeat its INVITE.
+    fn call_number(&mut self, now: Instant, flow: Flow, request: &Request) -> String {
+        let mark = self.mark(flow, request).to_be_bytes();
+        let fields = [HeaderName::CallId, HeaderName::From];
+        let fields = fields.iter().filter_map(|name| request.headers.get(name));
+        let parts: Vec<&[u8]> = core::iter::once(&mark[..]).chain(fields).collect();
+        let number = self.nonce_key.name(&parts);
         let goes_on = self.calls.is_closed_by_twin(now, &number);
         let is_taken =
             self.calls.get(&number).is_some() || (self.calls.is_closed(&number) && !goes_on);
         if is_taken { self.dice.hex(16) } else { number }
     }
 
-    fn name(&self, request: &Request) -> String {
-        let of_proof = |header: &&Header| *header.name() == HeaderName::ProxyAuthorization;
-        let proofs = request.headers.iter().filter(of_proof).map(Header::value);
-        let names = [HeaderName::CallId, HeaderName::From, HeaderName::CSeq];
-        let named = names.iter().filter_map(|name| request.headers.get(name));
-        let parts: Vec<&[u8]> = proofs.chain(named).collect();
-        self.nonce_key.name(&parts)
+    /// What tells requests apart, on both servers alike: the proof of identity. Who is asked for a newer one, be it
+    /// by both servers in turn, means the same with it as before (RFC 3261 §22.2): the first use of a nonce that
+    /// was made for that has the mark of the first of his requests.
+    fn mark(&self, flow: Flow, request: &Request) -> u64 {
+        let is_first = |given: &Credentials| given.qop.as_ref().is_none_or(|qop| qop.count <= 1);
+        let given = self.given(request).filter(is_first);
+        let carried =
+            given.and_then(|given| self.nonce_key.carried(&given.nonce, flow.remote.ip()));
+        carried.unwrap_or_else(|| {
+            let of_proof = |header: &&Header| {
+                matches!(header.name(), HeaderName::ProxyAuthorization | HeaderName::CSeq)
+            };
+            let parts: Vec<&[u8]> =
+                request.headers.iter().filter(of_proof).map(Header::value).collect();
+            self.nonce_key.mark(&parts)
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything a new call is made of")]

@@ -17,7 +17,6 @@
 
 mod act;
 mod admin;
-mod asked;
 mod begin;
 mod block;
 mod calls;

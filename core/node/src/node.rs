@@ -10,7 +10,6 @@ use tandem_sip::{Carrier, Limits, Message, Method};
 use tandem_stack::{Stack, TransactionId};
 use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role, Seq};
 
-use crate::asked::Asked;
 use crate::block::Blocks;
 use crate::calls::Calls;
 use crate::facts::Fact;
@@ -46,8 +45,6 @@ pub struct Node {
     phone_heard: Option<Instant>,
     /// TCP connections that phones opened to this server.
     pub(crate) connections: BTreeSet<Flow>,
-    /// Callers who were asked again for a proof, and how their calls are named.
-    pub(crate) asked: Asked,
     /// Flows on which nothing could be sent a moment ago.
     failing: Failing,
     /// The rule that a test breaks.
@@ -118,7 +115,6 @@ impl Node {
             suspended: false,
             phone_heard: None,
             connections: BTreeSet::new(),
-            asked: Asked::default(),
             failing: Failing::default(),
             wall: (now, 0),
             ops: Vec::new(),

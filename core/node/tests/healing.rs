@@ -448,13 +448,8 @@ fn a_caller_who_must_prove_himself_anew_to_the_twin_goes_on_with_the_same_call()
     // Nothing of what the master says arrives. Anna repeats her INVITE, which reaches the standby.
     bench.sent.clear();
     bench.active = 1;
-    let mut anew = invite.clone();
-    anew.headers.remove(&HeaderName::ProxyAuthorization);
-    let via = anew.headers.via().unwrap().to_string();
-    anew.headers.set(HeaderName::Via, format!("{via}new"));
-    bench.send(ANNA, invite);
-    bench.response(ANNA, 407);
-    bench.prove(ANNA, "anna", anew);
+    bench.send(ANNA, invite.clone());
+    bench.prove_again(ANNA, "anna", invite);
     bench.response(ANNA, 100);
     let got = bench.request(BEN, &Method::Invite);
     bench.send(BEN, answer(&got, 486));
@@ -464,4 +459,52 @@ fn a_caller_who_must_prove_himself_anew_to_the_twin_goes_on_with_the_same_call()
     bench.wait(Duration::from_secs(100));
     assert_eq!(bench.cdrs(0), bench.cdrs(1));
     assert_eq!((bench.cdrs(0).len(), bench.cdrs(0)[0].sip_status), (1, 486));
+}
+
+#[test]
+fn a_caller_whom_both_servers_ask_in_turn_for_a_newer_proof_begins_one_call() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(BEN, "ben");
+    bench.input(1, Input::Wall(1_700_003_600_000_000));
+    bench.part();
+    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    bench.active = 0;
+    bench.send(ANNA, invite.clone());
+    // Her proof reaches the standby, which asks for a newer one and takes the call. Nothing more of it arrives.
+    bench.active = 1;
+    let invite = bench.prove_again(ANNA, "anna", invite);
+    let invite = bench.prove_again(ANNA, "anna", invite);
+    bench.response(ANNA, 100);
+    bench.sent.clear();
+    // She repeats it to the master, which asks for a newer proof too.
+    bench.active = 0;
+    bench.send(ANNA, invite.clone());
+    bench.prove_again(ANNA, "anna", invite);
+    bench.response(ANNA, 100);
+    bench.meet();
+    bench.heal(1, true);
+    bench.wait(Duration::from_secs(250));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(0).len(), 1, "{:#?}", bench.cdrs(0));
+}
+
+#[test]
+fn a_caller_who_was_answered_by_a_server_that_is_gone_is_not_refused_again_and_again_by_its_twin() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    bench.part();
+    // The master alone hears Ben answer. The standby hears his phone refuse, and says so.
+    bench.sent.clear();
+    bench.active = 0;
+    let (to, target) = bench.answer(&invite, &got);
+    bench.active = 1;
+    bench.sent.clear();
+    bench.send(BEN, answer(&got, 486));
+    bench.response(ANNA, 486);
+    bench.send(ANNA, in_dialog(&invite, Method::Ack, &to, &target, 2));
+    bench.wait(Duration::from_secs(40));
+    assert!(bench.silent(ANNA), "{}", bench.all(ANNA));
 }

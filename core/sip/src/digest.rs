@@ -14,6 +14,10 @@
 //! who asks for a million of them fills nothing. Only counts of nonces that were *used* by somebody
 //! with the right password are kept, and those are bounded ([`NonceCounts`]).
 //!
+//! A proof grows old, and clocks of two servers run apart: then a client is asked for a newer proof, by one server or
+//! by both, in turn. The nonce for it carries the mark of the first of these requests, so that the last one is known
+//! for the same at either server ([`NonceKey::issue_again`]).
+//!
 //! Architecture invariant: this module knows no users and no clock, and compares secrets in
 //! constant time.
 

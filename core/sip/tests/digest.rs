@@ -200,6 +200,25 @@ fn a_nonce_with_any_digit_changed_is_forged() {
 }
 
 #[test]
+fn a_nonce_for_a_newer_proof_carries_the_mark_of_the_request_as_long_as_anybody_brings_it() {
+    let mark = key().mark(&[b"proof", b"c1@phone"]);
+    assert_ne!(mark, key().mark(&[b"proof", b"c2@phone"]));
+    assert_ne!(mark, NonceKey::new([8; 32]).mark(&[b"proof", b"c1@phone"]));
+    let nonce = key().issue_again(1_000, PHONE, 1, mark);
+    assert!(matches!(key().check(nonce.as_bytes(), 1_000, PHONE), NonceCheck::Fresh(_)));
+    assert_eq!(key().check(nonce.as_bytes(), 5_000, PHONE), NonceCheck::Stale);
+    assert_eq!(key().carried(nonce.as_bytes(), PHONE), Some(mark));
+    assert_eq!(key().carried(nonce.as_bytes(), "192.0.2.8".parse().unwrap()), None);
+    assert_eq!(key().carried(key().issue(1_000, PHONE, 1).as_bytes(), PHONE), None);
+    for at in 0..nonce.len() {
+        let mut changed = nonce.clone().into_bytes();
+        changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+        assert_eq!(key().carried(&changed, PHONE), None);
+    }
+    assert_eq!(key().carried(format!("{nonce}00").as_bytes(), PHONE), None);
+}
+
+#[test]
 fn each_count_is_taken_once_and_may_be_overtaken() {
     let (mut counts, nonce) = (NonceCounts::new(), issue(1_000, 1));
     let script = [

@@ -406,8 +406,13 @@ impl Bench {
     }
 
     /// Sends a request, is asked for a proof, sends it again with one.
-    pub(crate) fn prove(&mut self, phone: &str, user: &str, mut request: Request) -> Request {
+    pub(crate) fn prove(&mut self, phone: &str, user: &str, request: Request) -> Request {
         self.send(phone, request.clone());
+        self.prove_again(phone, user, request)
+    }
+
+    /// Is asked for a proof, or for a newer one, sends the request again with one.
+    pub(crate) fn prove_again(&mut self, phone: &str, user: &str, mut request: Request) -> Request {
         let (status, ask, prove) = if request.method == Method::Register {
             (401, HeaderName::WwwAuthenticate, HeaderName::Authorization)
         } else {
@@ -415,17 +420,18 @@ impl Bench {
         };
         let response = self.response(phone, status);
         let challenge: Challenge = response.headers.challenges(&ask).next().unwrap();
-        if request.method == Method::Invite {
+        let (cseq, method) = request.headers.cseq().unwrap();
+        if method == Method::Invite {
             let to = response.headers.get(&HeaderName::To).unwrap().to_vec();
             let mut ack = Request::new(Method::Ack, request.uri.clone());
             for header in &request.headers {
                 ack.headers.push(header.name().clone(), header.value());
             }
             ack.headers.set(HeaderName::To, to);
-            ack.headers.set(HeaderName::CSeq, "1 ACK");
+            ack.headers.set(HeaderName::CSeq, format!("{cseq} ACK"));
             self.send(phone, ack);
         }
-        let (method, uri) = (request.method.clone(), request.uri.clone());
+        let uri = request.uri.clone();
         let proof = respond(
             &challenge,
             &method,
@@ -435,8 +441,8 @@ impl Bench {
             b"c",
             1,
         );
+        request.headers.remove(&prove);
         request.headers.push(prove, proof.to_bytes());
-        let (cseq, method) = request.headers.cseq().unwrap();
         request.headers.set(HeaderName::CSeq, format!("{} {method}", cseq + 1));
         let via = request.headers.via().unwrap().to_string().replace("branch=", "branch=z9hG4bKx");
         request.headers.set(HeaderName::Via, via);

@@ -19,6 +19,7 @@ pub const MAX_NONCE_COUNTS: usize = 16_384;
 
 const TIME_BYTES: usize = 8;
 const SALT_BYTES: usize = 8;
+const MARK_BYTES: usize = 8;
 const CODE_BYTES: usize = 16;
 const NAME_BYTES: usize = 16;
 
@@ -53,9 +54,21 @@ impl NonceKey {
     /// A nonce for the client at `address`, valid from `now_seconds` of the wall clock. `salt` is
     /// random, so that two clients behind one address get two nonces.
     pub fn issue(&self, now_seconds: u64, address: IpAddr, salt: u64) -> String {
-        let mut nonce = Vec::with_capacity(TIME_BYTES + SALT_BYTES + CODE_BYTES);
-        nonce.extend(now_seconds.to_be_bytes());
+        let mut nonce = now_seconds.to_be_bytes().to_vec();
         nonce.extend(salt.to_be_bytes());
+        self.seal(nonce, address)
+    }
+
+    /// The same, for a client that is asked for a newer proof: it carries the mark of the request that came with
+    /// the old one.
+    pub fn issue_again(&self, now_seconds: u64, address: IpAddr, salt: u64, mark: u64) -> String {
+        let mut nonce = now_seconds.to_be_bytes().to_vec();
+        nonce.extend(salt.to_be_bytes());
+        nonce.extend(mark.to_be_bytes());
+        self.seal(nonce, address)
+    }
+
+    fn seal(&self, mut nonce: Vec<u8>, address: IpAddr) -> String {
         let Some(mac) = self.code(&nonce, address) else { return String::new() };
         nonce.extend_from_slice(&mac.finalize().into_bytes()[..CODE_BYTES]);
         to_hex(&nonce)
@@ -66,39 +79,58 @@ impl NonceKey {
     pub fn check(&self, nonce: &[u8], now_seconds: u64, address: IpAddr) -> NonceCheck {
         match self.open(nonce, address) {
             None => NonceCheck::Forged,
-            Some(id)
+            Some((id, _))
                 if id.seconds > now_seconds.saturating_add(CLOCK_SKEW_SECONDS)
                     || now_seconds.saturating_sub(id.seconds) > NONCE_LIFE_SECONDS =>
             {
                 NonceCheck::Stale
             }
-            Some(id) => NonceCheck::Fresh(id),
+            Some((id, _)) => NonceCheck::Fresh(id),
         }
     }
 
-    fn open(&self, nonce: &[u8], address: IpAddr) -> Option<NonceId> {
-        if nonce.len() != 2 * (TIME_BYTES + SALT_BYTES + CODE_BYTES) {
+    /// The mark that a nonce of ours carries, however old it is ([`NonceKey::issue_again`]).
+    pub fn carried(&self, nonce: &[u8], address: IpAddr) -> Option<u64> {
+        self.open(nonce, address)?.1
+    }
+
+    fn open(&self, nonce: &[u8], address: IpAddr) -> Option<(NonceId, Option<u64>)> {
+        if nonce.len() > 2 * (TIME_BYTES + SALT_BYTES + MARK_BYTES + CODE_BYTES) {
             return None;
         }
         let nonce = from_hex(nonce)?;
-        let (content, code) = nonce.split_at(TIME_BYTES + SALT_BYTES);
+        let (content, code) = nonce.split_at_checked(nonce.len().checked_sub(CODE_BYTES)?)?;
         self.code(content, address)?.verify_truncated_left(code).ok()?;
-        let (seconds, salt) = content.split_first_chunk::<TIME_BYTES>()?;
-        let salt = salt.first_chunk::<SALT_BYTES>()?;
-        Some(NonceId { seconds: u64::from_be_bytes(*seconds), salt: u64::from_be_bytes(*salt) })
+        let (seconds, rest) = content.split_first_chunk::<TIME_BYTES>()?;
+        let (salt, mark) = rest.split_first_chunk::<SALT_BYTES>()?;
+        let id = NonceId { seconds: u64::from_be_bytes(*seconds), salt: u64::from_be_bytes(*salt) };
+        let mark = mark.first_chunk::<MARK_BYTES>().map(|mark| u64::from_be_bytes(*mark));
+        Some((id, mark))
     }
 
     /// A name for a request that came with a proof, 32 hexadecimal digits, made of `parts` of it:
     /// the same on both servers, and another for every other proof where the proof is a part.
     pub fn name(&self, parts: &[&[u8]]) -> String {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
-        // Longer than anything that a nonce is made of, so that no name tells of a nonce.
-        mac.update(b"the name of a request that came with a proof");
+        let hash = self.hash(b"the name of a request that came with a proof", parts);
+        to_hex(&hash[..NAME_BYTES])
+    }
+
+    /// The mark of a request, made of `parts` of it, for [`NonceKey::issue_again`].
+    pub fn mark(&self, parts: &[&[u8]]) -> u64 {
+        let hash = self.hash(b"the mark of a request that came with a proof", parts);
+        hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
+    }
+
+    /// `title` is longer than anything that a nonce is made of, so that no hash tells of a nonce.
+    fn hash(&self, title: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+        // HMAC takes keys of any length.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return [0; 32] };
+        mac.update(title);
         for part in parts {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
-        to_hex(&mac.finalize().into_bytes()[..NAME_BYTES])
+        mac.finalize().into_bytes().into()
     }
 
     /// `None` never happens: HMAC takes keys of any length.
