@@ -16,7 +16,7 @@ use tandem_journal::Class;
 use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
 
 use crate::seal::{EndOf, seal_all};
-use crate::suspect::{clear, suspected};
+use crate::suspect::{clear, mark, suspected};
 
 /// Name of the file in its folder. SQLite keeps `-wal` and `-shm` beside it.
 pub const FILE_NAME: &str = "journal.db";
@@ -324,6 +324,36 @@ pub(crate) fn is_older(connection: &Connection) -> bool {
 /// Reads a file that is not too big as a whole, and one that is suspected, and says what is wrong with it.
 pub(crate) fn check(path: &Path, connection: &mut Connection) -> Result<(), OpenError> {
     let Some(found) = suspected(path) else { return examine(path, connection, "quick_check") };
+    if examine_all(path, connection)? {
+        clear(path);
+        return Ok(());
+    }
+    let what = format!("found while it was in use, and too big to be read now: {found}");
+    Err(OpenError::Broken { path: path.to_owned(), what })
+}
+
+/// Somebody beside the server found damage: marks the file, unless all of it is right when it is read once more (the
+/// file may have been replaced under whoever read it). Whether it is marked.
+pub(crate) fn mark_unless_right(path: &Path, what: &str) -> bool {
+    let opened = connect_reading(path).map_err(|error| OpenError::of_sqlite(path, &error));
+    let is_wrong = match opened.and_then(|mut connection| examine_all(path, &mut connection)) {
+        Ok(is_right) => !is_right,
+        Err(OpenError::Broken { .. }) => true,
+        Err(
+            OpenError::Unusable { .. }
+            | OpenError::InUse { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Newer { .. },
+        ) => false,
+    };
+    if is_wrong {
+        mark(path, what);
+    }
+    is_wrong
+}
+
+/// Reads all of a file, however big it is; false where [`CHECK_TIME_MAX`] is not enough for that.
+fn examine_all(path: &Path, connection: &mut Connection) -> Result<bool, OpenError> {
     let until = std::time::Instant::now() + CHECK_TIME_MAX;
     let is_over = move || std::time::Instant::now() >= until;
     let sqlite = |error| OpenError::of_sqlite(path, &error);
@@ -331,14 +361,8 @@ pub(crate) fn check(path: &Path, connection: &mut Connection) -> Result<(), Open
     let examined = examine(path, connection, "integrity_check");
     connection.progress_handler(0, None::<fn() -> bool>).map_err(sqlite)?;
     match examined {
-        Ok(()) => {
-            clear(path);
-            Ok(())
-        }
-        Err(_) if is_over() => {
-            let what = format!("found while it was in use, and too big to be read now: {found}");
-            Err(OpenError::Broken { path: path.to_owned(), what })
-        }
+        Ok(()) => Ok(true),
+        Err(_) if is_over() => Ok(false),
         Err(error) => Err(error),
     }
 }

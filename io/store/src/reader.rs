@@ -9,7 +9,7 @@ use tandem_journal::{CHUNK_BYTES, CHUNK_RECORDS_MAX, Class, Cursor, Known, Recor
 use tandem_types::{Duration, Stamp};
 
 use crate::file::{CLASSES, FILE_NAME, Version, connect_reading, reign_of, seq_of, stamp_of};
-use crate::file::{is_damage, is_older, table_of, version_of};
+use crate::file::{is_damage, is_older, mark_unless_right, table_of, version_of};
 use crate::retention::{self, Retention};
 use crate::seal::{Damaged, columns, take};
 use crate::store::WallClock;
@@ -32,6 +32,14 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+impl ReadError {
+    /// For who reads beside the server, which may never meet what was met here: marks the file where it is
+    /// damaged ([`crate::suspected`]), so that the next start reads all of it. Whether it is.
+    pub fn mark(&self) -> bool {
+        self.is_damage && mark_unless_right(&self.path, &self.what)
+    }
+}
 
 /// A connection that only reads and never holds up the writer.
 #[derive(Debug)]

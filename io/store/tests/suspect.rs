@@ -10,7 +10,9 @@ use std::path::Path;
 use common::{entry, folder, hot, log, open};
 use rusqlite::Connection;
 use tandem_journal::{Cursor, Known};
-use tandem_store::{FILE_NAME, OpenError, Settings, Store, StoreEvent, move_aside, suspected};
+use tandem_store::{
+    FILE_NAME, OpenError, Reader, Settings, Store, StoreEvent, WallClock, move_aside, suspected,
+};
 use tandem_types::Seat;
 
 const PAGE: usize = 4_096;
@@ -67,6 +69,33 @@ fn a_write_or_a_read_that_finds_the_file_damaged_marks_it_once_and_the_next_star
         assert_eq!(suspected(&path), None, "the mark goes with the file");
         open(&folder, Settings::default());
     }
+}
+
+#[test]
+fn who_reads_beside_the_server_marks_what_is_damaged_and_only_that() {
+    let folder = folder("suspect-beside");
+    let path = folder.join(FILE_NAME);
+    let (store, _, mut wait) = open(&folder, Settings::default());
+    (1..=40).for_each(|seq| write(&store, seq));
+    wait.stored(40);
+    let reader = Reader::open(&folder, WallClock::system()).unwrap();
+    assert_eq!(reader.log(b"", 100, None).unwrap().len(), 40);
+    let right = std::fs::read(&path).unwrap();
+    ruin(&path);
+    let error = reader.log(b"", 100, None).unwrap_err();
+    assert!(error.is_damage, "{error}");
+    let ruined = std::fs::read(&path).unwrap();
+    drop((reader, store));
+    // It was replaced meanwhile by one that is right.
+    std::fs::write(&path, right).unwrap();
+    assert!(!error.mark());
+    assert_eq!(suspected(&path), None);
+    std::fs::write(&path, ruined).unwrap();
+    assert!(error.mark());
+    assert_eq!(suspected(&path), Some(error.what));
+    // A file that cannot be read for another reason is not taken for damaged.
+    let nothing = Reader::open(&folder.join("nowhere"), WallClock::system()).unwrap_err();
+    assert!(!nothing.mark());
 }
 
 #[test]
