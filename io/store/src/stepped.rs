@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tandem_journal::Write;
 
 use crate::file::OpenError;
-use crate::queue::{Fetch, Refused};
+use crate::queue::{Chore, Fetch, Refused};
+use crate::retention::Retention;
 use crate::store::{Loaded, Settings, StoreEvent, prepare};
 use crate::writer::{Sabotage, Trying, Writer};
 
@@ -59,6 +60,11 @@ impl Stepped {
     pub fn write(&mut self, write: Write, sync: bool, ticket: u64) -> Result<(), Refused> {
         self.wall_micros += 1;
         self.writer.queue.push(write, self.wall_micros, sync, ticket).map_err(|_| Refused)
+    }
+
+    /// As [`crate::Store::retain`].
+    pub fn retain(&mut self, retention: Retention) {
+        self.writer.queue.push_chore(Chore::Retain(retention));
     }
 
     /// One try of the writer: a batch, or once more the one that failed. False where there was nothing to

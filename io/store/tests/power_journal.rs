@@ -6,22 +6,11 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{entry, folder, hot, log, record, stamp, table};
-use tandem_faultfs::{Disk, Error, Failure, Files, Moment, On};
+use common::{Ground, entry, ground, hot, log, record, stamp, table};
+use tandem_faultfs::{Error, Failure, Files, Moment, On};
 use tandem_journal::{Class, Known, Write};
 use tandem_store::{OpenError, Reader, Sabotage, Settings, Stepped, StoreEvent, WallClock};
 use tandem_types::Seat;
-
-/// A disk below a folder of its own.
-struct Ground {
-    disk: Disk,
-    folder: common::Folder,
-}
-
-fn ground(name: &str, files: Files) -> Ground {
-    let folder = folder(name);
-    Ground { disk: Disk::mount(&folder, files), folder }
-}
 
 /// Every third entry is one that must be on the disk: with a table and a log record.
 const DURABLE: u64 = 3;
@@ -273,7 +262,7 @@ fn who_reports_before_it_is_written_is_caught() {
     ground.disk.fail(Failure { on: On::Write, after: 0, times: 1, error: Error::Io });
     script.write(1);
     assert_eq!(script.promised.last(), Some(&(0, 1, false)), "it was reported");
-    let killed = self::ground("journal-early-end", ground.disk.moment().killed(0));
+    let killed = common::ground("journal-early-end", ground.disk.moment().killed(0));
     assert_eq!(look(&killed).unwrap().0.there, 0, "and is not there");
 }
 
@@ -299,7 +288,7 @@ fn fail(name: &str, failure: Failure, rule: Option<Sabotage>) -> Result<Option<u
     let reports = if rule.is_some() { &synced } else { &synced[one..=one] };
     for (at, promised) in reports.iter().copied().chain([(moments.len() - 1, last)]) {
         for seed in 0..2 {
-            let again = self::ground(&format!("{name}-end"), moments[at].power_cut(seed));
+            let again = common::ground(&format!("{name}-end"), moments[at].power_cut(seed));
             let found = look(&again).map(|(found, _store)| found);
             let found = found.map_err(|what| format!("{failure:?}: {what}"))?;
             if found.there < promised {
@@ -368,12 +357,12 @@ fn a_store_that_was_killed_is_opened_on_a_full_disk_too() {
     let mut script = Script::new(&ground, None);
     script.write(12);
     script.write(2);
-    let full = self::ground("journal-full-again", ground.disk.moment().killed(0));
+    let full = common::ground("journal-full-again", ground.disk.moment().killed(0));
     full.disk.room(Some(full.disk.length()));
     let (found, store) = look(&full).unwrap();
     assert_eq!(found, Found { there: 14, known: 14 });
     drop(store);
-    let cut = self::ground("journal-full-cut", full.disk.moment().power_cut(0));
+    let cut = common::ground("journal-full-cut", full.disk.moment().power_cut(0));
     assert_eq!(look(&cut).unwrap().0, found);
 }
 
@@ -402,6 +391,6 @@ fn a_disk_that_cannot_be_read_is_not_taken_for_a_damaged_file() {
         }
     }
     assert!(refused > 5, "{refused}");
-    let again = self::ground("journal-read-again", files.killed(0));
+    let again = common::ground("journal-read-again", files.killed(0));
     assert_eq!(look(&again).unwrap().0.there, 27);
 }

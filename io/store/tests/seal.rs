@@ -7,7 +7,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Wait, entry, folder, hot, log, open, stamp};
+use common::{Wait, entry, folder, hot, log, open, stamp, write_version_1};
 use rusqlite::Connection;
 use tandem_faultfs::{Disk, Files};
 use tandem_journal::{Class, Cursor, Known, Record, Write};
@@ -294,34 +294,12 @@ fn root_page(connection: &Connection) -> Vec<u64> {
 }
 
 #[test]
-fn a_file_of_the_version_before_gets_its_checksums() {
+fn a_file_of_the_version_before_gets_its_checksums_and_is_like_a_new_one() {
     let folder = folder("before");
-    let connection = Connection::open(folder.join(FILE_NAME)).unwrap();
-    connection
-        .execute_batch(
-            "PRAGMA journal_mode = WAL;
-             CREATE TABLE hot_record (
-                 key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
-                 written INTEGER NOT NULL, body BLOB) STRICT;
-             CREATE TABLE table_record (
-                 key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
-                 written INTEGER NOT NULL, body BLOB) STRICT;
-             CREATE TABLE log_record (
-                 key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
-                 written INTEGER NOT NULL, body BLOB) STRICT;
-             CREATE INDEX log_by_stamp ON log_record (reign, seq, key);
-             CREATE TABLE known (reign INTEGER NOT NULL PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
-             INSERT INTO hot_record VALUES (CAST('call/1' AS BLOB), 2, 1, 7, CAST('h' AS BLOB));
-             INSERT INTO table_record VALUES (CAST('user/1' AS BLOB), 2, 1, 7, NULL);
-             INSERT INTO known VALUES (2, 3000);
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
-             INSERT INTO log_record SELECT CAST(printf('%05d', i) AS BLOB), 2, i, i, CAST(i AS BLOB) FROM n;
-             PRAGMA application_id = 0x54414e44; PRAGMA user_version = 1;",
-        )
-        .unwrap();
-    drop(connection);
+    write_version_1(&folder, 3_000);
     let error = Reader::open(&folder, WallClock::system()).unwrap_err();
     assert!(error.to_string().contains("older version"), "{error}");
+    assert!(!error.mark(), "it is no damage");
     let end_of = |_: &[u8], body: &[u8]| std::str::from_utf8(body).ok()?.parse().ok();
     let (store, loaded, _wait) = open(&folder, Settings { end_of, ..Settings::default() });
     assert_eq!((loaded.records.len(), loaded.damaged.len()), (2, 0));
@@ -330,4 +308,20 @@ fn a_file_of_the_version_before_gets_its_checksums() {
     assert_eq!(reader.check_records().unwrap(), 3_002);
     assert_eq!(reader.take_damaged(), vec![]);
     assert_eq!(all_logs(&reader).len(), 3_000);
+    // What was released is never edited: a new file has the same tables.
+    let new = self::folder("before-new");
+    drop(open(&new, Settings::default()));
+    assert_eq!(layout(&folder), layout(&new));
+}
+
+/// Every table and index, without the white space of their text.
+fn layout(folder: &Path) -> Vec<String> {
+    let connection = Connection::open(folder.join(FILE_NAME)).unwrap();
+    let sql = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
+    let mut statement = connection.prepare(sql).unwrap();
+    let tables = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let tables: Vec<String> =
+        tables.map(|sql| sql.unwrap().split_whitespace().collect::<String>()).collect();
+    assert!(tables.len() > 8, "{tables:?}");
+    tables
 }

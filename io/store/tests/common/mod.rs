@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration as Patience;
 
+use rusqlite::Connection;
+use tandem_faultfs::{Disk, Files};
 use tandem_journal::{Class, Cursor, Entry, Op, Record, Write};
-use tandem_store::{Loaded, Settings, Store, StoreEvent};
+use tandem_store::{FILE_NAME, Loaded, Settings, Store, StoreEvent};
 use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
 
 /// A fresh folder for one test, gone when the test ends.
@@ -36,6 +38,50 @@ pub fn folder(name: &str) -> Folder {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     Folder(folder)
+}
+
+/// A disk in memory below a folder of its own.
+pub struct Ground {
+    pub disk: Disk,
+    pub folder: Folder,
+}
+
+pub fn ground(name: &str, files: Files) -> Ground {
+    let folder = folder(name);
+    Ground { disk: Disk::mount(&folder, files), folder }
+}
+
+/// The tables as version 1 of the file had them. Written down here a second time: what was released stays, whatever
+/// becomes of the code.
+const VERSION_1: &str = "
+    PRAGMA journal_mode = WAL;
+    CREATE TABLE hot_record (
+        key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
+        written INTEGER NOT NULL, body BLOB) STRICT;
+    CREATE TABLE table_record (
+        key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
+        written INTEGER NOT NULL, body BLOB) STRICT;
+    CREATE TABLE log_record (
+        key BLOB NOT NULL PRIMARY KEY, reign INTEGER NOT NULL, seq INTEGER NOT NULL,
+        written INTEGER NOT NULL, body BLOB) STRICT;
+    CREATE INDEX log_by_stamp ON log_record (reign, seq, key);
+    CREATE TABLE known (reign INTEGER NOT NULL PRIMARY KEY, seq INTEGER NOT NULL) STRICT;
+    PRAGMA application_id = 0x54414e44; PRAGMA user_version = 1;";
+
+/// A file of version 1: a call, a tombstone, so many log records (each with its number as its body), all of them
+/// known.
+pub fn write_version_1(folder: &Path, logs: u64) {
+    let connection = Connection::open(folder.join(FILE_NAME)).unwrap();
+    connection.execute_batch(VERSION_1).unwrap();
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO hot_record VALUES (CAST('call/1' AS BLOB), 2, 1, 7, CAST('h' AS BLOB));
+             INSERT INTO table_record VALUES (CAST('user/1' AS BLOB), 2, 1, 7, NULL);
+             INSERT INTO known VALUES (2, {logs});
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {logs})
+             INSERT INTO log_record SELECT CAST(printf('%05d', i) AS BLOB), 2, i, i, CAST(i AS BLOB) FROM n"
+        ))
+        .unwrap();
 }
 
 pub fn open(folder: &Path, settings: Settings) -> (Store, Loaded, Wait) {
