@@ -88,7 +88,7 @@ pub enum CopyItem {
         table: TableId,
         /// The key, encoded.
         key: Vec<u8>,
-        /// A [`crate::Row`], encoded.
+        /// A [`crate::Row`], encoded; empty where its sender cannot read it.
         body: Vec<u8>,
     },
 }

@@ -54,6 +54,12 @@ pub enum Fact {
         /// differed.
         table_only: bool,
     },
+    /// Rows were changed of which what is kept cannot be read. The changes are in the log; the rows are put right
+    /// when both have the same changes.
+    Unreadable {
+        /// How many such rows there are.
+        rows: u64,
+    },
     /// Rows differ from those of the other one, and nothing was found that could be done.
     NotMended,
     /// The clocks of the two are apart by more than is good.
@@ -88,6 +94,7 @@ impl Fact {
             Self::Copying { .. } => "config_copying",
             Self::CopyEnds { .. } => "config_copy_ends",
             Self::Mended { .. } => "config_mended",
+            Self::Unreadable { .. } => "config_unreadable",
             Self::NotMended => "config_not_mended",
             Self::ClocksApart { .. } => "clocks_apart",
             Self::ClocksTogether => "clocks_together",
@@ -126,6 +133,7 @@ impl fmt::Display for Fact {
             Self::Copying { .. }
             | Self::CopyEnds { .. }
             | Self::Mended { .. }
+            | Self::Unreadable { .. }
             | Self::NotMended
             | Self::Shortened { .. } => self.upkeep(f),
             Self::ClocksApart { ahead_millis } => write!(
@@ -175,6 +183,12 @@ impl Fact {
                 f,
                 "{rows} rows of table {table} were different on the two servers although both have the same \
                  changes; they are the same again: check disk and memory of both machines"
+            ),
+            Self::Unreadable { rows } => write!(
+                f,
+                "what is kept of {rows} rows of the configuration cannot be read here: changes of them are kept, \
+                 and the rows are taken from the other server as soon as both have the same changes; check \
+                 this machine's disk and memory"
             ),
             Self::NotMended => f.write_str(
                 "rows are different on the two servers although both have the same changes, and could not be \

@@ -436,6 +436,7 @@ impl Config {
             let orders: Vec<Order> = self.held.drain(..end).map(|(_, order)| order).collect();
             self.carry_out(now, &orders);
         }
+        self.mend_unreadable(now);
         let late = self.held.iter().take_while(|(until, _)| *until <= now).count();
         for (_, order) in self.held.drain(..late).collect::<Vec<_>>() {
             self.refuse(&order, PUT_BACK.to_owned());
@@ -599,7 +600,7 @@ impl Config {
     }
 
     /// Tells what is different, but for what the server ordered itself: it knows that already.
-    fn changed(&mut self, touched: &Touched, orders: &[Order]) {
+    pub(crate) fn changed(&mut self, touched: &Touched, orders: &[Order]) {
         let known = |edit: &Edit| {
             let own = orders.iter().filter_map(|order| match &order.work {
                 Work::Edit(edit) => Some(edit),

@@ -21,6 +21,9 @@ const CHECK_TRIES: u32 = 30;
 /// Who asked for a comparison hears after this time what there is.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(20);
 
+/// Rows that cannot be read are looked for so long after the last time at the earliest: it takes the whole log.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
+
 /// The log is looked at this often; while there is more to delete, at once after the next pause.
 const SHORTEN_PAUSE: Duration = Duration::from_secs(3_600);
 const SHORTEN_NEXT: Duration = Duration::from_secs(1);
@@ -37,6 +40,8 @@ pub(crate) struct Upkeep {
     /// Rows that were put right since both were last found equal.
     mended: u64,
     verifying: Vec<(Instant, u64)>,
+    /// When rows that cannot be read were put right last.
+    unreadable_at: Option<Instant>,
     shorten_at: Option<Instant>,
     shortened: u64,
     /// It was told that changes are dated in the future.
@@ -169,6 +174,27 @@ impl Config {
             }
             CheckEnd::Apart => self.check_again(now),
             CheckEnd::Differs => self.verified(&TwinCheck::Differs),
+        }
+    }
+
+    /// Rows that were changed and cannot be read are put right: from the log here, or else by a comparison.
+    pub(crate) fn mend_unreadable(&mut self, now: Instant) {
+        let is_early = self.upkeep.unreadable_at.is_some_and(|at| now < at + UNREADABLE_PAUSE);
+        if is_early || !self.tables.met_unreadable() {
+            return;
+        }
+        self.upkeep.unreadable_at = Some(now);
+        let (touched, facts, left) = match self.tables.mend_unreadable() {
+            Ok(mended) => mended,
+            Err(error) => return self.fail(error.to_string()),
+        };
+        self.outputs.extend(facts.into_iter().map(Output::Fact));
+        self.changed(&touched, &[]);
+        if left > 0 {
+            self.outputs.push_back(Output::Fact(Fact::Unreadable { rows: left }));
+            if self.exchange.sync().is_able() {
+                (self.upkeep.tries, self.upkeep.check_at) = (0, Some(now));
+            }
         }
     }
 

@@ -88,7 +88,11 @@ impl Side {
     }
 
     fn user(&mut self, name: &str, number: &str) {
-        let display = DisplayName::parse(name).unwrap();
+        self.put(name, name, number);
+    }
+
+    fn put(&mut self, name: &str, display: &str, number: &str) {
+        let display = DisplayName::parse(display).unwrap();
         let name = UserName::parse(name).unwrap();
         let numbers = vec![Number::parse(number).unwrap()];
         let user = User { name: name.clone(), display, numbers, enabled: true };
@@ -235,6 +239,63 @@ fn rows_are_compared_after_each_catch_up_and_every_hour_and_put_right() {
     wait(&mut a, &mut b, hour + Duration::from_secs(2));
     assert_same(&a, &b);
     assert_eq!(a.count(|fact| matches!(fact, Fact::Mended { .. })), 2);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_keeps_nobody_from_editing_it_and_is_put_right_at_once() {
+    for forgets in [false, true] {
+        let (mut a, mut b) = pair();
+        a.user("anna", "21");
+        exchange(&mut a, &mut b);
+        if forgets {
+            for side in [&mut a, &mut b] {
+                let mut tables = side.backup();
+                forget(&mut tables);
+                *side = Side::on(side.seat, tables);
+                side.wall += 900;
+            }
+            link(&mut a, &mut b, true);
+            // What the comparison after the catch-up has to say has been said.
+            wait(&mut a, &mut b, Instant::ZERO);
+        }
+        b.damage();
+        let (before_a, before_b) = (a.edited.len(), b.edited.len());
+        for number in ["22", "23"] {
+            a.put("anna", &format!("Anna {number}"), "21");
+        }
+        exchange(&mut a, &mut b);
+        b.put("anna", "Anna of b", "21");
+        exchange(&mut a, &mut b);
+        assert_eq!(a.edited[before_a..], [Ok(()), Ok(())], "forgets: {forgets}");
+        assert_eq!(b.edited[before_b..], [Ok(())], "forgets: {forgets}");
+        wait(&mut a, &mut b, Instant::ZERO + Duration::from_secs(2));
+        assert_same(&a, &b);
+        let unreadable = |fact: &Fact| matches!(fact, Fact::Unreadable { rows: 1 });
+        assert_eq!(b.count(unreadable), usize::from(forgets), "a whole log needs no twin");
+        let mended = |fact: &Fact| matches!(fact, Fact::Mended { rows: 1, .. });
+        assert_eq!((a.count(mended), b.count(mended)), (usize::from(forgets), 1));
+        let sql = "SELECT display FROM users";
+        let display = |side: &Side| -> String {
+            side.config.tables().reader().query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((display(&a), display(&b)), ("Anna of b".into(), "Anna of b".into()));
+    }
+}
+
+#[test]
+fn alone_with_a_row_that_cannot_be_read_edits_go_on() {
+    let mut alone = Side::new(Seat::Master);
+    alone.user("anna", "21");
+    let mut tables = alone.backup();
+    forget(&mut tables);
+    let mut alone = Side::on(Seat::Master, tables);
+    alone.wall += 900;
+    alone.damage();
+    for name in ["one", "two", "three"] {
+        alone.put("anna", name, "21");
+    }
+    assert_eq!(alone.edited, [Ok(()), Ok(()), Ok(())]);
+    assert_eq!(alone.facts, [Fact::Unreadable { rows: 1 }], "told once");
 }
 
 #[test]

@@ -174,6 +174,16 @@ fn the_log_is_shortened_in_bites_by_what_is_old_and_on_both_disks() {
 }
 
 #[test]
+fn a_change_after_all_changes_were_forgotten_goes_over_at_once() {
+    let mut world = old_pair();
+    let id = world.servers[0].write(9_500, &insert(50, 5)).unwrap();
+    world.work();
+    while world.deliver(0) || world.deliver(1) {}
+    assert!(world.servers[1].tables.seen().has(id), "on the link that was there before");
+    assert!(world.servers[0].exchange.sync().there().unwrap().has(id));
+}
+
+#[test]
 fn who_lacks_what_is_not_kept_any_more_gets_a_copy_of_everything() {
     let mut world = old_pair();
     world.link(false);
@@ -359,6 +369,88 @@ fn rows_that_are_not_what_was_written_are_found_put_right_and_told() {
             }
         }
     }
+}
+
+/// What is kept of row 3 is no row any more.
+fn make_unreadable(server: &mut Server) {
+    let key = {
+        let at = "SELECT key FROM row_version ORDER BY key LIMIT 1 OFFSET 3";
+        server.tables.reader().query_row(at, [], |row| row.get::<_, Vec<u8>>(0)).unwrap()
+    };
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sql = format!("UPDATE row_version SET body = x'00ff' WHERE key = x'{hex}'");
+    server.tables.write_behind(&sql).unwrap();
+}
+
+#[test]
+fn a_row_that_cannot_be_read_stops_neither_edits_nor_the_exchange_and_is_put_right() {
+    for shortened in [false, true] {
+        for (damaged, writes) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let what = format!("{damaged} is damaged, {writes} writes, shortened: {shortened}");
+            let mut world = old_pair();
+            if !shortened {
+                world = World::new();
+                world.settle();
+                for number in 0..20 {
+                    world.servers[0].write(1_000 + number, &insert(number, number));
+                }
+                world.settle();
+            }
+            make_unreadable(&mut world.servers[damaged]);
+            assert!(!world.servers[damaged].tables.met_unreadable());
+            world.servers[writes].write(5_000, "UPDATE item SET one = 77 WHERE id = 3");
+            world.servers[writes].write(5_001, &insert(30, 1));
+            world.settle();
+            let tables = &mut world.servers[damaged].tables;
+            assert!(tables.met_unreadable(), "{what}");
+            let left = tables.mend_unreadable().unwrap().2;
+            assert_eq!(left, u64::from(shortened), "{what}: a whole log is enough");
+            assert!(!tables.met_unreadable());
+            let checks = world.check(1 - damaged).unwrap();
+            assert_eq!(checks, 1 + usize::from(shortened), "{what}");
+            world.assert_equal(&what);
+            assert_eq!(rows(&world.servers[damaged].tables)[3][..2], [3, 77], "{what}");
+            // What is undecided about its other column is not lost with it.
+            let undecided = world.servers[damaged].tables.undecided().unwrap().len();
+            assert_eq!(undecided, usize::from(shortened), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_from_a_server_that_cannot_read_a_row_leaves_that_one_out() {
+    let mut world = old_pair();
+    make_unreadable(&mut world.servers[0]);
+    // It has all rows of its own, and lacks what is in no log any more.
+    let mut other = memory(&Setup { origin: Origin(77), ..setup(1) });
+    let by = tandem_store::tables::By {
+        author: String::new(),
+        wall_millis: 9_500,
+        epoch: tandem_types::Epoch::NEVER,
+    };
+    other.change(&by, |connection| connection.execute_batch(&insert(50, 5))).unwrap();
+    world.link(false);
+    world.servers[1] = Server::on(1, other);
+    world.settle();
+    let heads = |server: &Server| server.tables.heads().collect::<Vec<_>>();
+    assert_eq!(heads(&world.servers[0]), heads(&world.servers[1]));
+    assert_eq!(rows(&world.servers[1].tables).len(), 20, "all but one, and its own");
+}
+
+#[test]
+fn a_copy_that_comes_to_a_server_that_cannot_read_a_row_takes_nothing_of_its_own_away() {
+    let mut world = old_pair();
+    world.link(false);
+    for number in 0..3 {
+        world.servers[0].write(9_500 + number, &insert(3, number));
+    }
+    world.servers[1].write(9_600, "UPDATE item SET two = 99 WHERE id = 3");
+    let keep = Keep { alone_millis: 1, ..SHORT };
+    assert_eq!(world.servers[0].tables.shorten(99_000, None, &keep).unwrap(), 3);
+    make_unreadable(&mut world.servers[1]);
+    world.settle();
+    world.assert_equal("joined");
+    assert_eq!(rows(&world.servers[1].tables)[3], [3, 2, 99, 0]);
 }
 
 #[test]

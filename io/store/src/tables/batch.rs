@@ -152,9 +152,16 @@ impl<'a> Batch<'a> {
         let done = self.within(by, |batch| {
             let place = (table.id, row.key.clone());
             let found = kept_row(&batch.tables.connection, table.id, &row.key);
-            let kept = found
-                .map_err(ChangeError::Disk)?
-                .ok_or_else(|| ChangeError::Unfit(format!("{} has no such row", row.table)))?;
+            let kept = match found.map_err(ChangeError::Disk)? {
+                Kept::Row(kept) => kept,
+                Kept::Nothing => {
+                    return Err(ChangeError::Unfit(format!("{} has no such row", row.table)));
+                }
+                Kept::Unreadable => {
+                    let why = format!("what is kept of this row of {} cannot be read", row.table);
+                    return Err(ChangeError::Unfit(why));
+                }
+            };
             let written = [(column, value.clone())];
             write_row(&batch.tables.connection, table, &row.key, &written, &kept)
                 .map_err(ChangeError::Refused)?;
@@ -270,7 +277,7 @@ impl<'a> Batch<'a> {
 
     fn write(&mut self, op: &Op) -> rusqlite::Result<()> {
         for change in &op.changes {
-            let (row, changed) = self.keep(op, change)?;
+            let Some((row, changed)) = self.keep(op, change)? else { continue };
             let Some(table) = self.tables.schema.table(change.table) else { continue };
             if change.key.len() != table.key.len() {
                 continue;
@@ -346,23 +353,31 @@ impl<'a> Batch<'a> {
         done
     }
 
-    /// Takes a change into what is kept of its row; the columns whose value is another now.
+    /// Takes a change into what is kept of its row; the columns whose value is another now. `None` where that
+    /// cannot be read: it stays as it is, and the change in the log, until the row is put right as a whole
+    /// ([`Tables::mend_unreadable`], or by the other server).
     fn keep(
         &mut self,
         op: &Op,
         change: &Change,
-    ) -> rusqlite::Result<(KeptRow, Vec<(ColumnId, Value)>)> {
+    ) -> rusqlite::Result<Option<(KeptRow, Vec<(ColumnId, Value)>)>> {
         let connection = &self.tables.connection;
-        let found = kept_row(connection, change.table, &change.key)?;
-        let is_new = found.is_none();
-        let mut row = found.unwrap_or_default();
+        let (is_new, mut row) = match kept_row(connection, change.table, &change.key)? {
+            Kept::Nothing => (true, Row::default()),
+            Kept::Row(row) => (false, row),
+            Kept::Unreadable => {
+                self.tables.met_unreadable = true;
+                self.touch(change.table, &change.key);
+                return Ok(None);
+            }
+        };
         let changed = row.take(op, change);
         #[cfg(feature = "sabotage")]
         if self.tables.broken == Some(super::Broken::DropLosers) {
             row.drop_losers();
         }
         self.keep_row(change.table, &change.key, &row)?;
-        Ok((KeptRow { row, is_new }, changed))
+        Ok(Some((KeptRow { row, is_new }, changed)))
     }
 
     /// Adds an op to the log.
@@ -373,11 +388,14 @@ impl<'a> Batch<'a> {
         *chain = chain.link(bytes);
         let (origin, number) = (op.id.origin.0.cast_signed(), number_of(op.id));
         let came = i64::try_from(came).unwrap_or(i64::MAX);
+        heads.position += 1;
+        let (position, hlc) = (heads.position, op.hlc.to_bits());
         let connection = &self.tables.connection;
         let mut log = connection.prepare_cached(
-            "INSERT INTO op_log (origin, number, hlc, chain, came, body) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO op_log (position, origin, number, hlc, chain, came, body)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?;
-        log.execute(params![origin, number, op.hlc.to_bits(), chain.0, came, bytes])?;
+        log.execute(params![position, origin, number, hlc, chain.0, came, bytes])?;
         let mut head = connection
             .prepare_cached("REPLACE INTO origin (origin, number, chain) VALUES (?, ?, ?)")?;
         head.execute(params![origin, number, chain.0])?;
@@ -432,22 +450,27 @@ fn capture(tables: &Tables) -> MutexGuard<'_, Capture> {
     tables.capture.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What the file has of a row.
+pub(super) enum Kept {
+    /// Nobody ever wrote one.
+    Nothing,
+    /// This.
+    Row(Row),
+    /// Bytes that are no row: damage.
+    Unreadable,
+}
+
 pub(super) fn kept_row(
     connection: &Connection,
     table: u16,
     key: &[Value],
-) -> rusqlite::Result<Option<Row>> {
+) -> rusqlite::Result<Kept> {
     let mut find =
         connection.prepare_cached("SELECT body FROM row_version WHERE tab = ? AND key = ?")?;
     let body: Option<Vec<u8>> =
         find.query_row(params![table, key_bytes(key)], |row| row.get(0)).optional()?;
-    match body {
-        None => Ok(None),
-        Some(body) => match Row::decode(&body) {
-            Some(row) => Ok(Some(row)),
-            None => Err(rusqlite::Error::InvalidColumnName("row_version.body".to_owned())),
-        },
-    }
+    let Some(body) = body else { return Ok(Kept::Nothing) };
+    Ok(Row::decode(&body).map_or(Kept::Unreadable, Kept::Row))
 }
 
 /// As a column. 2^63 ops would take 292,000 years at a million a second.

@@ -3,7 +3,7 @@
 use tandem_oplog::{Hlc, OpId, Row, TableId, Value};
 
 use super::Tables;
-use super::batch::kept_row;
+use super::batch::{Kept, kept_row};
 use super::sql::key_of;
 
 /// A column of a row with more than one value.
@@ -35,13 +35,16 @@ pub struct Conflict {
 }
 
 impl Tables {
-    /// What is kept of a row; `None` where nobody ever wrote one.
+    /// What is kept of a row; `None` where nobody ever wrote one, or where that cannot be read.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
     pub fn row(&self, table: TableId, key: &[Value]) -> rusqlite::Result<Option<Row>> {
-        kept_row(&self.connection, table, key)
+        Ok(match kept_row(&self.connection, table, key)? {
+            Kept::Row(row) => Some(row),
+            Kept::Nothing | Kept::Unreadable => None,
+        })
     }
 
     /// All of them, ordered by table and key. [`super::Batch::decide`] ends one.

@@ -175,6 +175,8 @@ fn logged(row: &Row<'_>) -> rusqlite::Result<(Place, CopyItem, usize)> {
 
 fn kept(row: &Row<'_>) -> rusqlite::Result<(Place, CopyItem, usize)> {
     let (table, key, body): (i64, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    // What cannot be read here is of no use there: it is left for a comparison.
+    let body = if tandem_oplog::Row::decode(&body).is_some() { body } else { Vec::new() };
     let length = key.len() + body.len() + PASSED_BYTES;
     let item = CopyItem::Row { table: u16::try_from(table).unwrap_or(0), key: key.clone(), body };
     Ok((Place::Rows(table, key), item, length))

@@ -118,6 +118,7 @@ impl Tables {
             me,
             heads,
             capture,
+            met_unreadable: false,
             #[cfg(feature = "sabotage")]
             broken: None,
         })
@@ -237,6 +238,7 @@ fn rebuild(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
 fn heads(connection: &Connection, node: u8) -> rusqlite::Result<Result<Heads, String>> {
     let latest: Option<i64> =
         connection.query_row("SELECT max(hlc) FROM op_log", [], |row| row.get(0))?;
+    let position = last_position(connection)?;
     let kept = state(connection, "hlc")?;
     let Some(latest) = Hlc::from_bits(latest.max(kept).unwrap_or(0)) else {
         return Ok(Err("a stamp that is none".to_owned()));
@@ -255,5 +257,12 @@ fn heads(connection: &Connection, node: u8) -> rusqlite::Result<Result<Heads, St
         seen.learn(OpId { origin, number });
         chains.insert(origin, Chain(chain));
     }
-    Ok(Ok(Heads { clock: Clock::new(node, latest), seen, chains }))
+    Ok(Ok(Heads { clock: Clock::new(node, latest), seen, chains, position }))
+}
+
+/// Of the last op in the log; 0 where there is none.
+pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<i64> {
+    let sql = "SELECT max(position) FROM op_log";
+    let last: Option<i64> = connection.query_row(sql, [], |row| row.get(0))?;
+    Ok(last.unwrap_or(0))
 }

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension as _, params};
 use tandem_oplog::{
-    Chain, CopyHeader, CopyItem, CopyPart, Op, OpId, Origin, Row, Seen, Staged, TableId,
+    Chain, Change, CopyHeader, CopyItem, CopyPart, Op, OpId, Origin, Row, Seen, Staged, TableId,
+    Value,
 };
 
-use super::batch::{kept_row, number_of, origin_of};
-use super::file::set_state;
+use super::batch::{Kept, kept_row, number_of, origin_of};
+use super::file::{last_position, set_state};
 use super::sql::key_of;
 use super::{Batch, Tables, Touched};
 
@@ -180,6 +181,7 @@ impl<'a, 'b> Join<'a, 'b> {
         connection.execute(IN_ORDER, [])?;
         connection.execute("UPDATE op_log SET position = -position", [])?;
         connection.execute("DELETE FROM staged", [])?;
+        self.batch.tables.heads.position = last_position(connection)?;
         Ok(())
     }
 
@@ -226,11 +228,22 @@ impl<'a, 'b> Join<'a, 'b> {
     }
 
     fn row(&mut self, table: TableId, key: &[u8], body: &[u8]) -> Result<(), JoinError> {
+        // The sender cannot read it: what is here of it stays, and the two compare their rows.
+        if body.is_empty() {
+            return Ok(());
+        }
         let (Some(theirs), Some(key)) = (Row::decode(body), key_of(key)) else {
             return Err(JoinError::Damaged("a row cannot be read"));
         };
-        // One of ours that cannot be read is mended by this.
-        let ours = kept_row(&self.batch.tables.connection, table, &key).unwrap_or_default();
+        let ours = match kept_row(&self.batch.tables.connection, table, &key)? {
+            Kept::Row(ours) => Some(ours),
+            Kept::Nothing => None,
+            // It is mended by this.
+            Kept::Unreadable => {
+                let row = self.with_ours(table, &key, theirs)?;
+                return Ok(self.batch.put(table, &key, &row)?);
+            }
+        };
         let none = Seen::new();
         let (seen, there) = (&self.seen, &self.theirs);
         #[cfg(feature = "sabotage")]
@@ -245,6 +258,26 @@ impl<'a, 'b> Join<'a, 'b> {
             self.batch.put(table, &key, &joined)?;
         }
         Ok(())
+    }
+
+    /// A row of theirs with what our log has of it, and they have not seen.
+    fn with_ours(
+        &self,
+        table: TableId,
+        key: &[Value],
+        mut row: Row,
+    ) -> Result<Row, rusqlite::Error> {
+        let connection = &self.batch.tables.connection;
+        let mut log = connection.prepare_cached("SELECT body FROM op_log ORDER BY position")?;
+        let mut ops = log.query([])?;
+        while let Some(found) = ops.next()? {
+            let Ok(op) = Op::decode(found.get_ref(0)?.as_blob()?) else { continue };
+            let here = |change: &&Change| change.table == table && change.key == key;
+            if !self.theirs.has(op.id) {
+                op.changes.iter().filter(here).for_each(|change| drop(row.take(&op, change)));
+            }
+        }
+        Ok(row)
     }
 
     /// What is here of each origin now.

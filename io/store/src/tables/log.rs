@@ -5,6 +5,7 @@ use tandem_oplog::{Chain, Compared, OpId, Origin, Seen, Start};
 
 use super::Tables;
 use super::batch::{number_of, origin_of};
+use super::file::last_position;
 
 /// An op as it is logged.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -134,8 +135,7 @@ impl Tables {
     ///
     /// The file cannot be read.
     pub fn start(&self, lacking: &Seen) -> rusqlite::Result<(Start, i64)> {
-        let end: Option<i64> =
-            self.connection.query_row("SELECT max(position) FROM op_log", [], |row| row.get(0))?;
+        let end = last_position(&self.connection)?;
         let mut first: Option<i64> = None;
         let mut find = self
             .connection
@@ -147,11 +147,11 @@ impl Tables {
                 .optional()?;
             match position {
                 Some(position) => first = Some(first.map_or(position, |first| first.min(position))),
-                None => return Ok((Start::Pruned, end.unwrap_or(0))),
+                None => return Ok((Start::Pruned, end)),
             }
         }
         let start = first.map_or(Start::Nothing, |first| Start::After(first - 1));
-        Ok((start, end.unwrap_or(0)))
+        Ok((start, end))
     }
 
     /// Number and chain of the newest ops of an origin up to this one, newest first, `max` at most; also of

@@ -33,6 +33,48 @@ impl Tables {
         Ok(put)
     }
 
+    /// Whether a change was made or taken of a row of which what is kept cannot be read, since
+    /// [`Tables::mend_unreadable`].
+    pub const fn met_unreadable(&self) -> bool {
+        self.met_unreadable
+    }
+
+    /// Puts rows of which what is kept cannot be read right from the log, where that is whole. The rows that
+    /// were written, what to tell of them, and how many are left for the other server to mend.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or written. Nothing has changed then.
+    pub fn mend_unreadable(&mut self) -> rusqlite::Result<(Touched, Vec<Fact>, u64)> {
+        let mut unreadable = self.unreadable()?;
+        let mut put = Put::default();
+        if !unreadable.is_empty() {
+            let mut faults = Vec::new();
+            let log = self.read_log(&mut faults)?;
+            if log.is_whole && faults.is_empty() {
+                for row in &mut unreadable {
+                    row.body = log.rows.get(&(row.table, row.key.clone())).map(Row::encode);
+                }
+                put = self.write_mended(&unreadable, true)?;
+                unreadable.clear();
+            }
+        }
+        self.met_unreadable = false;
+        Ok((put.touched, put.facts, unreadable.len() as u64))
+    }
+
+    fn unreadable(&self) -> rusqlite::Result<Vec<Mended>> {
+        let mut all = self.connection.prepare_cached("SELECT tab, key, body FROM row_version")?;
+        let mut rows = all.query([])?;
+        let mut unreadable = Vec::new();
+        while let Some(found) = rows.next()? {
+            if Row::decode(found.get_ref(2)?.as_blob().unwrap_or_default()).is_none() {
+                unreadable.push(Mended { table: found.get(0)?, key: found.get(1)?, body: None });
+            }
+        }
+        Ok(unreadable)
+    }
+
     /// Rows of a table that are not what is kept of them: key, and what is kept.
     fn wrong_rows(&self, table: &Table) -> rusqlite::Result<Vec<(Vec<Value>, Option<Row>)>> {
         let mut wrong = Vec::new();
@@ -80,6 +122,10 @@ impl Tables {
 
     /// Writes rows as both servers have them from now on.
     pub(super) fn mend(&mut self, rows: &[Mended]) -> rusqlite::Result<Put> {
+        self.write_mended(rows, false)
+    }
+
+    fn write_mended(&mut self, rows: &[Mended], table_only: bool) -> rusqlite::Result<Put> {
         let mut put = Put::default();
         let mut counts = std::collections::BTreeMap::<TableId, u64>::new();
         let mut batch = self.begin()?;
@@ -91,7 +137,7 @@ impl Tables {
         for (id, rows) in counts {
             let table =
                 self.schema.table(id).map_or_else(|| id.to_string(), |table| table.name.into());
-            put.facts.push(Fact::Mended { table, rows, table_only: false });
+            put.facts.push(Fact::Mended { table, rows, table_only });
         }
         Ok(put)
     }

@@ -69,6 +69,9 @@ struct Heads {
     clock: Clock,
     seen: Seen,
     chains: BTreeMap<Origin, Chain>,
+    /// Of the last op that came into the log. It rises for as long as this process lives, also where all
+    /// ops were deleted meanwhile: who reads on after a position misses nothing.
+    position: i64,
 }
 
 /// The tables, open for writing.
@@ -78,6 +81,8 @@ pub struct Tables {
     me: Origin,
     heads: Heads,
     capture: Arc<Mutex<Capture>>,
+    /// A change was made or taken of a row of which what is kept cannot be read.
+    met_unreadable: bool,
     #[cfg(feature = "sabotage")]
     broken: Option<Broken>,
 }

@@ -1,6 +1,6 @@
 //! A database that was put back and has written since: what it wrote since gets a new name.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use tandem_oplog::{Chain, Op, OpError, OpId, Origin, Row};
 
 use super::Tables;
@@ -185,9 +185,9 @@ fn rename_row(
 ) -> rusqlite::Result<()> {
     let mut find =
         connection.prepare_cached("SELECT body FROM row_version WHERE tab = ? AND key = ?")?;
-    let body: Vec<u8> = find.query_row(params![table, key], |row| row.get(0))?;
-    // It may be replaced by a later one of ours.
-    if let Some(mut row) = Row::decode(&body)
+    let body: Option<Vec<u8>> = find.query_row(params![table, key], |row| row.get(0)).optional()?;
+    // It may be replaced by a later one of ours, or damaged.
+    if let Some(mut row) = body.as_deref().and_then(Row::decode)
         && row.rename(from, to)
     {
         let mut keep = connection

@@ -14,7 +14,7 @@ use tandem_oplog::{Chain, OpId, Origin, Seen};
 
 use super::Tables;
 use super::batch::origin_of;
-use super::file::set_state;
+use super::file::{last_position, set_state};
 
 /// Ops that are deleted in one transaction, at most.
 pub const SHORTEN_OPS: usize = 500;
@@ -92,8 +92,7 @@ impl Tables {
         there: Option<&Seen>,
         keep: &Keep,
     ) -> rusqlite::Result<Vec<Due>> {
-        let end: Option<i64> =
-            self.connection.query_row("SELECT max(position) FROM op_log", [], |row| row.get(0))?;
+        let end = last_position(&self.connection)?;
         let mut oldest = self.connection.prepare_cached(
             "SELECT position, origin, number, came, chain FROM op_log ORDER BY position LIMIT ?",
         )?;
@@ -105,7 +104,7 @@ impl Tables {
             let came = u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
             let age = wall_millis.saturating_sub(came);
             // Positions have gaps at most where the log was shortened: before the first one.
-            let newer = u64::try_from(end.unwrap_or(0) - position).unwrap_or(0);
+            let newer = u64::try_from(end - position).unwrap_or(0);
             let number_of = u64::try_from(number).unwrap_or(0);
             let id = OpId { origin: Origin(origin.cast_unsigned()), number: number_of };
             let both = there.is_some_and(|there| there.has(id));
