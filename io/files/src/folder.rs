@@ -93,12 +93,16 @@ pub struct Staged {
 /// Says how many bytes of the disk are free.
 type Free = dyn Fn(&Path) -> io::Result<u64> + Send + Sync;
 
+/// Has the disk take what was written to a file or a folder.
+type SyncFile = dyn Fn(&File, &Path) -> io::Result<()> + Send + Sync;
+
 /// The folder.
 #[derive(Clone)]
 pub struct Folder {
     pub(crate) root: PathBuf,
     pub(crate) cuts: Cuts,
     free: Arc<Free>,
+    sync: Arc<SyncFile>,
     /// For tests of the tests: what comes is not compared with its name.
     pub(crate) trusts: bool,
 }
@@ -117,8 +121,9 @@ impl Folder {
     ///
     /// The disk.
     pub fn open(root: &Path) -> io::Result<Self> {
-        let (root_kept, cuts) = (root.to_owned(), Cuts::default());
-        let folder = Self { root: root_kept, cuts, free: Arc::new(free), trusts: false };
+        let (free, sync) = (Arc::new(free), Arc::new(|file: &File, _: &Path| file.sync_all()));
+        let (kept, cuts) = (root.to_owned(), Cuts::default());
+        let folder = Self { root: kept, cuts, free, sync, trusts: false };
         for path in [root.to_owned(), root.join(INCOMING), root.join(DAMAGED)] {
             make_folder(&path)?;
         }
@@ -139,6 +144,15 @@ impl Folder {
         free: impl Fn(&Path) -> io::Result<u64> + Send + Sync + 'static,
     ) -> Self {
         Self { cuts, free: Arc::new(free), ..self }
+    }
+
+    /// For tests: a disk that takes what was written, or fails to, when it is told by path.
+    #[must_use]
+    pub fn with_sync(
+        self,
+        sync: impl Fn(&File, &Path) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { sync: Arc::new(sync), ..self }
     }
 
     /// For tests: what comes from the twin is not compared with its name. Tests must notice.
@@ -203,7 +217,7 @@ impl Folder {
             hasher.update(read);
             file.write_all(read)?;
         }
-        file.sync_all()?;
+        self.sync(&file, path)?;
         Ok((hasher.finish(), bytes))
     }
 
@@ -227,20 +241,24 @@ impl Folder {
         let folder = to.parent().unwrap_or(&self.root);
         make_folder(folder)?;
         fs::rename(from, &to)?;
-        sync_folder(folder)?;
-        Ok(sync_folder(&self.root)?)
+        self.sync(&File::open(folder)?, folder)?;
+        Ok(self.sync(&File::open(&self.root)?, &self.root)?)
     }
 
-    /// Whether a content is here and what its name says.
+    pub(crate) fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
+        (self.sync)(file, path)
+    }
+
+    /// Whether a content is here and what its name says. What the disk does not read is damaged.
     ///
     /// # Errors
     ///
     /// It is not, or it is not.
     pub fn verify(&self, content: ContentId) -> Result<u64, FileError> {
         let mut file = File::open(self.path(content))?;
-        match name_of(&mut file)? {
-            (found, bytes) if found == content => Ok(bytes),
-            _ => Err(FileError::Damaged),
+        match name_of(&mut file) {
+            Ok((found, bytes)) if found == content => Ok(bytes),
+            Ok(_) | Err(_) => Err(FileError::Damaged),
         }
     }
 
@@ -360,6 +378,8 @@ pub(crate) fn contents(root: &Path) -> io::Result<Vec<(ContentId, PathBuf)>> {
             let Some(name) = name.to_str() else { continue };
             if let Ok(content) = name.parse()
                 && Some(&name[..2]) == short.to_str()
+                // What a link leads to is not ours, and may change.
+                && entry.file_type()?.is_file()
             {
                 found.push((content, entry.path()));
             }
@@ -382,6 +402,12 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+/// Writes a small file beside the contents: a power cut leaves the old one or the new one.
+pub(crate) fn replace(root: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let path = root.join(format!("{name}.new"));
+    let mut file = create(&path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&path, root.join(name))?;
+    File::open(root)?.sync_all()
 }

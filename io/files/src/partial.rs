@@ -52,19 +52,22 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// The disk.
+    /// No room, so that nothing is asked for; the disk.
     pub fn resume(&self, content: ContentId, bytes: u64) -> Result<Option<Plan>, FileError> {
         let list = match fs::read(self.incoming(content, LIST)) {
             Ok(list) => list,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error.into()),
         };
         // One that was cut off is made anew.
         let chunks: Vec<Chunk> = postcard::from_bytes(&list).unwrap_or_default();
         if chunks.is_empty() || !is_sound(&chunks, bytes) {
+            self.check_room(bytes)?;
             return Ok(None);
         }
-        self.plan(content, &chunks, &[]).map(Some)
+        let plan = self.plan(content, &chunks, &[])?;
+        self.check_room(bytes.saturating_sub(plan.here_bytes))?;
+        Ok(Some(plan))
     }
 
     /// Begins to take a content of these chunks. What is here of them already, in what came before or in
@@ -105,10 +108,10 @@ impl Folder {
         for chunk in chunks {
             buffer.resize(chunk.bytes as usize, 0);
             plan.chunks.insert(offset, *chunk);
-            let came = !is_new && {
-                part.read_exact_at(&mut buffer, offset)?;
-                ContentId::of(&buffer) == chunk.id
-            };
+            // What the disk does not read has not come: writing it again may mend it.
+            let came = !is_new
+                && part.read_exact_at(&mut buffer, offset).is_ok()
+                && ContentId::of(&buffer) == chunk.id;
             if came || copy(&elsewhere, chunk, &mut buffer, &part, offset)? {
                 plan.here_bytes += u64::from(chunk.bytes);
             } else {
@@ -164,13 +167,20 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// The disk; what has come stays.
+    /// The disk. What it did not take may still be read, from memory: nothing of it stays.
     pub fn finish(&self, content: ContentId) -> Result<Finished, FileError> {
         let path = self.incoming(content, PART);
-        let mut part = open(&path)?;
-        // Before it is read: what is read then is what the disk has taken.
-        part.sync_all()?;
-        let (found, _) = name_of(&mut part)?;
+        let named = open(&path).and_then(|mut part| {
+            self.sync(&part, &path)?;
+            name_of(&mut part)
+        });
+        let found = match named {
+            Ok((found, _)) => found,
+            Err(error) => {
+                self.discard(content)?;
+                return Err(error.into());
+            }
+        };
         if found != content && !self.trusts {
             self.discard(content)?;
             return Ok(Finished::Garbage);
@@ -193,7 +203,7 @@ impl Folder {
         let path = self.incoming(content, PART);
         let mut file = create(&path)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        self.sync(&file, &path)?;
         self.give_name(&path, content)?;
         Ok(Finished::Whole)
     }

@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use crate::content::ContentId;
-use crate::folder::{create, sync_folder};
+use crate::folder::replace;
 
-/// Name of the file, and of what it is made from.
+/// Name of the file.
 const NAME: &str = "unnamed";
-const NEW_NAME: &str = "unnamed.new";
 
 /// Contents that no row names, and since when: wall time, milliseconds since 1970.
 #[derive(Debug, Default)]
@@ -70,13 +69,8 @@ impl Unnamed {
         if self.since == self.saved {
             return Ok(());
         }
-        let path = root.join(NEW_NAME);
-        let mut file = create(&path)?;
         let lines = self.since.iter().map(|(content, millis)| format!("{content} {millis}\n"));
-        file.write_all(lines.collect::<String>().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&path, root.join(NAME))?;
-        sync_folder(root)?;
+        replace(root, NAME, lines.collect::<String>().as_bytes())?;
         self.saved.clone_from(&self.since);
         Ok(())
     }

@@ -6,7 +6,9 @@
 mod place;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::sync::{Arc, Mutex};
 
 use place::{Place, SMALL, noise};
 use tandem_files::{
@@ -170,4 +172,93 @@ fn a_file_longer_than_the_limit_is_refused() {
     assert!(check_length(FILE_BYTES_MAX).is_ok());
     let error = check_length(FILE_BYTES_MAX + 1).unwrap_err();
     assert!(error.to_string().contains("2048 MiB"), "{error}");
+}
+
+/// How a content gets its name.
+type Way = fn(&Folder, ContentId, &[Chunk], &[u8]) -> Result<(), FileError>;
+
+#[test]
+fn what_has_a_name_was_on_the_disk_before_wherever_the_disk_fails() {
+    let long = noise(8, 5_000);
+    let (content, chunks) = (ContentId::of(&long), place::cut_in(&long, 1_000));
+    // Ways to a name: a user's file, one that came in parts, one that came whole.
+    let ways: [Way; 3] = [
+        |folder, _, _, long| folder.adopt(&folder.stage(1, &mut &long[..])?),
+        |folder, content, chunks, long| {
+            let plan = match folder.resume(content, 5_000)? {
+                Some(plan) => plan,
+                None => folder.begin(content, chunks, &[])?,
+            };
+            for (offset, bytes) in &plan.lacking {
+                let at = usize::try_from(*offset).unwrap();
+                folder.keep(content, &plan, *offset, &long[at..at + *bytes as usize])?;
+            }
+            folder.finish(content).map(|_| ())
+        },
+        |folder, content, _, long| folder.keep_whole(content, long).map(|_| ()),
+    ];
+    for (number, way) in ways.iter().enumerate() {
+        // Each of its syncs, and none.
+        for fails in [1, 2, 3, 99] {
+            let place = Place::new("synced");
+            // What was synced, and whether the content had its name then.
+            let seen: Arc<Mutex<Vec<(bool, bool)>>> = Arc::default();
+            let (noted, named) = (Arc::clone(&seen), place.folder().path(content));
+            let folder = place.folder().with_sync(move |file, _| {
+                let mut noted = noted.lock().unwrap();
+                noted.push((file.metadata()?.is_dir(), named.exists()));
+                if noted.len() == fails { Err(io::Error::other("failed")) } else { Ok(()) }
+            });
+            let first = way(&folder, content, &chunks, &long);
+            // First the file without its name, then the folders with it.
+            let order = [(false, false), (true, true), (true, true)];
+            let seen = seen.lock().unwrap().clone();
+            assert_eq!(seen, order[..fails.min(3)], "way {number}");
+            assert_eq!(first.is_err(), fails < 99, "way {number}: {first:?}");
+            if fails == 1 {
+                // What can be read of it may be in memory only: it has to come again.
+                assert!(!folder.path(content).exists());
+                assert_eq!(folder.resume(content, 5_000).unwrap(), None, "way {number}");
+            }
+            way(&folder, content, &chunks, &long).unwrap();
+            assert_eq!(folder.verify(content).unwrap(), 5_000);
+            assert_eq!(folder.partial().unwrap(), [], "way {number}");
+        }
+    }
+}
+
+#[test]
+fn what_the_disk_does_not_read_is_damaged() {
+    let place = Place::new("unread");
+    let folder = place.folder();
+    let content = add(&folder, b"on a bad sector");
+    let path = folder.path(content);
+    // Opened, and not read: as a file on a bad sector.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(folder.verify(content), Err(FileError::Damaged)));
+    assert!(folder.tell(content).is_err());
+    folder.set_aside(content).unwrap();
+    assert_eq!(add(&folder, b"on a bad sector"), content);
+}
+
+#[test]
+fn a_link_to_elsewhere_is_no_content() {
+    let (place, outside) = (Place::new("link"), Place::new("outside"));
+    let folder = place.folder();
+    let (content, gone) = (add(&folder, b"welcome"), ContentId::of(b"gone"));
+    let path = folder.path(content);
+    fs::create_dir(outside.root()).unwrap();
+    let target = outside.root().join("welcome");
+    fs::rename(&path, &target).unwrap();
+    symlink(&target, &path).unwrap();
+    fs::create_dir_all(folder.path(gone).parent().unwrap()).unwrap();
+    symlink(outside.root().join("nothing"), folder.path(gone)).unwrap();
+    assert_eq!(folder.list().unwrap().len(), 0);
+    assert_eq!(verify_all(&place.root(), [content]).unwrap().missing, [content]);
+    // What comes takes its place, and nothing is written where it leads to.
+    fs::write(&target, b"others'").unwrap();
+    folder.keep_whole(content, b"welcome").unwrap();
+    assert_eq!((fs::read(&path).unwrap(), folder.list().unwrap().len()), (b"welcome".to_vec(), 1));
+    assert_eq!(fs::read(&target).unwrap(), b"others'");
 }
