@@ -21,7 +21,7 @@ use tandem_types::{Duration, Instant};
 use crate::content::ContentId;
 use crate::message::{Message, RowId};
 use crate::partial::{Finished, Kept};
-use crate::recipe::{Chunk, Telling, is_sound};
+use crate::recipe::{CHUNK_BYTES_MAX, Chunk, Telling, is_sound};
 use crate::status::{ClassStatus, UnderWay, sum_up};
 
 /// Contents that come at the same time, at most.
@@ -222,6 +222,12 @@ impl Exchange {
         self.there.contains(&(content, row))
     }
 
+    /// Whether the twin has a content on its disk.
+    pub fn is_content_there(&self, content: ContentId) -> bool {
+        let rows = (content, [0; 16])..=(content, [0xff; 16]);
+        self.there.range(rows).next().is_some()
+    }
+
     /// Whether there is a twin that has said what it has.
     pub const fn has_twin(&self) -> bool {
         self.link && self.told
@@ -346,7 +352,9 @@ impl Exchange {
             Message::Want(content) if self.is_present(content) => {
                 self.outputs.push_back(Output::Tell(content));
             }
-            Message::Fetch { content, offset, bytes } if self.is_present(content) => {
+            Message::Fetch { content, offset, bytes }
+                if self.is_present(content) && bytes <= CHUNK_BYTES_MAX =>
+            {
                 self.outputs.push_back(Output::Read { content, offset, bytes });
             }
             Message::Want(content) | Message::Fetch { content, .. } => {
@@ -560,7 +568,8 @@ impl Exchange {
         self.send(Message::Doubt(content));
     }
 
-    fn name_of(&self, content: ContentId) -> String {
+    /// What a row calls a content; where none does, the content itself.
+    pub(crate) fn name_of(&self, content: ContentId) -> String {
         let row = self.rows_of(content).next().and_then(|id| self.rows.get(&id));
         row.map_or_else(|| content.to_string(), |named| format!("{}/{}", named.class, named.name))
     }
@@ -631,10 +640,9 @@ impl Exchange {
         }
         while self.getting.len() < WANTS_MAX {
             let may = |(_, content): &&(RowId, ContentId)| {
-                let there = (*content, [0; 16])..=(*content, [0xff; 16]);
                 !self.getting.contains_key(content)
                     && !self.resting.contains_key(content)
-                    && self.there.range(there).next().is_some()
+                    && self.is_content_there(*content)
             };
             let Some((id, content)) = self.lacking.iter().find(may).copied() else { break };
             let bytes = self.rows.get(&id).map_or(0, |named| named.bytes);

@@ -42,7 +42,7 @@ pub enum Message {
         /// Them.
         chunks: Vec<Chunk>,
     },
-    /// Send this part: answered by `Part` or `Lack`.
+    /// Send this part: answered by `Part` or `Lack`. Not more than the longest chunk.
     Fetch {
         /// Of this content.
         content: ContentId,

@@ -166,3 +166,16 @@ fn not_more_than_so_many_are_asked_about_at_once_and_nothing_that_is_named() {
     exchange.handle_unnamed(vec![mine]);
     assert_eq!(sent(&mut exchange), []);
 }
+
+#[test]
+fn a_part_longer_than_any_chunk_is_not_read() {
+    let content = ContentId::of(b"long");
+    let mut exchange = Exchange::new(BTreeMap::from([(content, u64::from(u32::MAX))]));
+    exchange.handle_link_up(NOW);
+    outputs(&mut exchange);
+    let (most, offset) = (CHUNK_BYTES_MAX, 0);
+    exchange.handle_message(NOW, Message::Fetch { content, offset, bytes: most });
+    assert_eq!(outputs(&mut exchange), [Output::Read { content, offset, bytes: most }]);
+    exchange.handle_message(NOW, Message::Fetch { content, offset, bytes: most + 1 });
+    assert_eq!(sent(&mut exchange), [Message::Lack(content)]);
+}
