@@ -11,6 +11,7 @@ use crate::exchange::{Exchange, Fact as Said, Lacking, Named, Output as Wanted};
 use crate::folder::{FileError, Folder, Staged};
 use crate::message::{Message, RowId};
 use crate::partial::Plan;
+use crate::scrub::{Scrub, ScrubStatus, Step};
 use crate::status::{ClassStatus, UnderWay};
 use crate::unnamed::Unnamed;
 
@@ -34,14 +35,26 @@ pub enum Output {
 pub enum Fact {
     /// Of the exchange.
     Exchange(Said),
-    /// A content was damaged here; the twin has it, or it is missing.
-    Damaged(ContentId),
+    /// A content is missing here, or was not what its name says, or could not be read.
+    Damaged {
+        /// Which.
+        content: ContentId,
+        /// What it is, where a row names it.
+        name: String,
+    },
+    /// That was so, and the twin has not got it either.
+    Missing {
+        /// What.
+        name: String,
+    },
     /// The disk.
     Disk(String),
     /// The twin says what is not known here.
     NotKnown,
     /// Contents that nobody named any more were deleted.
     Collected(u64),
+    /// All contents on this disk were read again.
+    Scrubbed(ScrubStatus),
 }
 
 impl Fact {
@@ -52,10 +65,12 @@ impl Fact {
             Self::Exchange(Said::Refused { .. }) => "files_refused",
             Self::Exchange(Said::Taken) => "files_taken",
             Self::Exchange(Said::Garbage { .. }) => "files_garbage",
-            Self::Damaged(_) => "files_damaged",
+            Self::Damaged { .. } => "files_damaged",
+            Self::Missing { .. } => "files_missing",
             Self::Disk(_) => "files_disk",
             Self::NotKnown => "files_not_known",
             Self::Collected(_) => "files_collected",
+            Self::Scrubbed(_) => "files_scrubbed",
         }
     }
 }
@@ -73,10 +88,14 @@ impl fmt::Display for Fact {
             Self::Exchange(Said::Garbage { name }) => {
                 write!(f, "the other server sent something else for {name}; it looks at its own")
             }
-            Self::Damaged(content) => write!(
+            Self::Damaged { content, name } => write!(
                 f,
-                "the content {content} was damaged on this disk; it is set aside and fetched from the \
-                 other server"
+                "{name} was damaged or gone on this disk ({content}); it is set aside, and fetched from \
+                 the other server"
+            ),
+            Self::Missing { name } => write!(
+                f,
+                "{name} is whole on neither server: add it again, or restore a backup that has it"
             ),
             Self::Disk(what) => write!(f, "the folder of the files: {what}"),
             Self::NotKnown => f.write_str(
@@ -84,6 +103,14 @@ impl fmt::Display for Fact {
             ),
             Self::Collected(count) => {
                 write!(f, "{count} contents that nobody named any more were deleted")
+            }
+            Self::Scrubbed(ScrubStatus { files, bytes, damaged, .. }) => {
+                let (all, mib) = (files + damaged, bytes / (1024 * 1024));
+                write!(
+                    f,
+                    "{all} contents on this disk were read again: {files} are right ({mib} MiB), "
+                )?;
+                write!(f, "{damaged} damaged")
             }
         }
     }
@@ -96,6 +123,9 @@ pub struct Files {
     exchange: Exchange,
     plans: BTreeMap<ContentId, Plan>,
     unnamed: Unnamed,
+    scrub: Scrub,
+    /// Set aside, and not back.
+    damaged: BTreeSet<ContentId>,
     /// Wall time, milliseconds since 1970, as it was told last.
     wall_millis: u64,
     next_collect: Option<Instant>,
@@ -111,11 +141,14 @@ impl Files {
     pub fn open(folder: Folder) -> io::Result<Self> {
         let exchange = Exchange::new(folder.list()?);
         let unnamed = Unnamed::open(&folder.root)?;
+        let scrub = Scrub::open(&folder.root)?;
         Ok(Self {
             folder,
             exchange,
             plans: BTreeMap::new(),
             unnamed,
+            scrub,
+            damaged: BTreeSet::new(),
             wall_millis: 0,
             next_collect: None,
             outputs: VecDeque::new(),
@@ -140,6 +173,11 @@ impl Files {
     /// What comes here now.
     pub fn under_way(&self) -> Vec<UnderWay> {
         self.exchange.under_way()
+    }
+
+    /// How far the disk was read again.
+    pub const fn scrub(&self) -> &ScrubStatus {
+        self.scrub.status()
     }
 
     /// Rows are these now; `None`: deleted.
@@ -198,7 +236,8 @@ impl Files {
     /// When to call [`Files::handle_timeout`].
     pub fn next_timeout(&self) -> Option<Instant> {
         let collect = self.next_collect.unwrap_or(Instant::ZERO);
-        Some(self.exchange.next_timeout().map_or(collect, |due| due.min(collect)))
+        let others = [self.exchange.next_timeout(), self.scrub.next_timeout()];
+        Some(others.into_iter().flatten().fold(collect, Instant::min))
     }
 
     /// Does what is due. `wall_millis` is the wall time, milliseconds since 1970.
@@ -208,7 +247,9 @@ impl Files {
         if self.next_collect.is_none_or(|due| due <= now) {
             self.next_collect = Some(now + COLLECT_PAUSE);
             self.collect();
+            self.scrub.begin_if_due(now, wall_millis);
         }
+        self.scrub_step(now);
         self.work(now);
     }
 
@@ -230,6 +271,29 @@ impl Files {
             if !self.exchange.is_named(content) {
                 self.discard(content);
             }
+        }
+    }
+
+    fn scrub_step(&mut self, now: Instant) {
+        let step = self.scrub.step(now, self.wall_millis, &self.folder, self.exchange.present());
+        match step {
+            Step::None => return,
+            Step::More => {}
+            Step::Doubt(content) => {
+                if self.verify(now, content) {
+                    self.scrub.note_damaged();
+                }
+            }
+            Step::End => {
+                let status = self.scrub.status().clone();
+                // Who has no files need not hear of them.
+                if status.files + status.damaged > 0 {
+                    self.fact(Fact::Scrubbed(status));
+                }
+            }
+        }
+        if let Err(error) = self.scrub.save(now, &self.folder.root) {
+            self.fact(Fact::Disk(error.to_string()));
         }
     }
 
@@ -277,7 +341,9 @@ impl Files {
                     let part = self.readable(now, content, part);
                     self.exchange.handle_part(content, offset, part);
                 }
-                Wanted::Verify(content) => self.verify(now, content),
+                Wanted::Verify(content) => {
+                    self.verify(now, content);
+                }
                 Wanted::Judge(mut contents) => {
                     let kept = millis(KEPT_UNNAMED);
                     contents.retain(|one| {
@@ -293,6 +359,7 @@ impl Files {
         if deleted > 0 {
             self.fact(Fact::Collected(deleted));
         }
+        self.look_for_damaged();
     }
 
     fn planned(&mut self, now: Instant, content: ContentId, plan: Result<Option<Plan>, FileError>) {
@@ -312,31 +379,46 @@ impl Files {
         content: ContentId,
         read: Result<T, FileError>,
     ) -> Option<T> {
-        match read {
-            Ok(read) => Some(read),
-            Err(FileError::Damaged | FileError::Missing) => {
-                self.verify(now, content);
-                None
-            }
-            Err(error @ (FileError::TooLong | FileError::NoRoom { .. } | FileError::Disk(_))) => {
-                self.fact(Fact::Disk(error.to_string()));
-                None
-            }
+        if read.is_err() {
+            self.verify(now, content);
         }
+        read.ok()
     }
 
-    /// A content that is not what its name says is set aside; the exchange fetches it again.
-    fn verify(&mut self, now: Instant, content: ContentId) {
+    /// A content that is not what its name says is set aside; the exchange fetches it again. Whether it
+    /// is so.
+    fn verify(&mut self, now: Instant, content: ContentId) -> bool {
         match self.folder.verify(content) {
-            Ok(_) => return,
+            Ok(_) => return false,
             Err(FileError::Damaged | FileError::Missing) => {}
-            Err(error) => return self.fact(Fact::Disk(error.to_string())),
+            Err(error @ (FileError::TooLong | FileError::NoRoom { .. } | FileError::Disk(_))) => {
+                self.fact(Fact::Disk(error.to_string()));
+                return false;
+            }
         }
         if let Err(error) = self.folder.set_aside(content) {
             self.fact(Fact::Disk(error.to_string()));
         }
-        self.fact(Fact::Damaged(content));
+        self.fact(Fact::Damaged { content, name: self.exchange.name_of(content) });
+        self.damaged.insert(content);
         self.exchange.handle_present(now, content, None);
+        true
+    }
+
+    /// What was damaged here comes from the twin, or is told to be missing as soon as that is known.
+    fn look_for_damaged(&mut self) {
+        let exchange = &self.exchange;
+        let comes = |content: &ContentId| {
+            !exchange.is_present(*content)
+                && exchange.is_named(*content)
+                && (!exchange.has_twin() || exchange.is_content_there(*content))
+        };
+        let settled = self.damaged.extract_if(.., |content| !comes(content)).collect::<Vec<_>>();
+        for content in settled {
+            if self.exchange.is_named(content) && !self.exchange.is_present(content) {
+                self.fact(Fact::Missing { name: self.exchange.name_of(content) });
+            }
+        }
     }
 
     fn discard(&mut self, content: ContentId) {

@@ -9,6 +9,7 @@
 //!
 //!   <state>/files/4f/4fa1...   contents, whole and verified       damaged/4fa1...   not what they should be
 //!                 incoming/    what is on its way here            unnamed           since when nobody names it
+//!                                                                 scrub             how far all was read again
 //! ```
 //!
 //! [`Files`] is one value without threads and clocks; what it calls takes as long as a disk takes, so the
@@ -24,6 +25,7 @@ mod folder;
 mod message;
 mod partial;
 mod recipe;
+mod scrub;
 mod status;
 mod unnamed;
 mod verify;
@@ -38,6 +40,7 @@ pub use folder::{FILE_BYTES_MAX, FileError, Folder, ROOM_KEPT_BYTES, Staged, che
 pub use message::{MARK, Message, RowId};
 pub use partial::{Finished, Kept, Plan};
 pub use recipe::{CHUNK_BYTES_MAX, CHUNKS_MAX, Chunk, Cuts, Telling};
+pub use scrub::{SCRUB_PAUSE, SCRUB_STEP, SCRUB_STEP_BYTES, ScrubStatus};
 pub use status::{Amount, ClassStatus, UnderWay};
 pub use verify::{Report, verify_all};
 

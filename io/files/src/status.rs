@@ -40,6 +40,8 @@ pub struct ClassStatus {
     pub lacking_here: Amount,
     /// What is not on the twin; `None` where there is none, or it has not said.
     pub lacking_there: Option<Amount>,
+    /// What is on neither.
+    pub missing: Option<Amount>,
 }
 
 impl ClassStatus {
@@ -73,15 +75,20 @@ pub(crate) fn sum_up(
         let status = classes.entry(&named.class).or_insert_with(|| ClassStatus {
             class: named.class.clone(),
             lacking_there: there.map(|_| Amount::default()),
+            missing: there.map(|_| Amount::default()),
             ..ClassStatus::default()
         });
         status.all.add(named.bytes);
-        if !here(named.content) {
+        let is_here = here(named.content);
+        if !is_here {
             status.lacking_here.add(named.bytes);
         }
         let lacks = there.is_some_and(|there| !there.contains(&(named.content, *id)));
         if let Some(lacking) = status.lacking_there.as_mut().filter(|_| lacks) {
             lacking.add(named.bytes);
+        }
+        if let Some(missing) = status.missing.as_mut().filter(|_| lacks && !is_here) {
+            missing.add(named.bytes);
         }
     }
     classes.into_values().collect()

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tandem_files::{ContentId, Fact, Files, Folder, Message, Named, Output, RowId};
+use tandem_files::{
+    COLLECT_PAUSE, ContentId, Fact, Files, Folder, Message, Named, Output, RowId, SCRUB_PAUSE,
+    SCRUB_STEP,
+};
 use tandem_types::{Duration, Instant};
 
 use super::{Place, SMALL};
@@ -54,6 +57,21 @@ impl Side {
 
     pub(crate) fn folder(&self) -> &Folder {
         self.files.folder()
+    }
+
+    /// A disk that changes a byte without a word.
+    pub(crate) fn flip(&self, content: ContentId) {
+        let mut bytes = self.bytes_of(content).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(self.folder().path(content), bytes).unwrap();
+    }
+
+    /// Whether it was told that a content is damaged here.
+    pub(crate) fn was_damaged(&self, which: ContentId) -> bool {
+        let damaged =
+            |fact: &Fact| matches!(fact, Fact::Damaged { content, .. } if *content == which);
+        self.facts.iter().any(damaged)
     }
 
     /// What lies under the name of a content.
@@ -170,6 +188,16 @@ impl Pair {
         for side in &mut self.sides {
             side.files.handle_timeout(self.now, self.wall_millis);
             side.drain(self.linked);
+        }
+    }
+
+    /// A week passes, and both read everything again.
+    pub(crate) fn scrub(&mut self) {
+        self.pass(SCRUB_PAUSE + COLLECT_PAUSE);
+        self.settle();
+        while self.sides.iter().any(|side| side.files.scrub().ended_millis.is_none()) {
+            self.pass(SCRUB_STEP);
+            self.settle();
         }
     }
 
