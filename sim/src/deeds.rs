@@ -129,6 +129,7 @@ impl World {
     }
 
     pub(crate) fn resume_keeper(&mut self, at: usize) {
+        self.disturb();
         let Some(process) = &mut self.machines[at].keeper else { return };
         process.stalled = false;
         for input in core::mem::take(&mut process.inbox) {
@@ -364,6 +365,7 @@ impl World {
     }
 
     pub(crate) fn resume_server(&mut self, at: usize) {
+        self.disturb();
         let Some(process) = &mut self.machines[at].server else { return };
         process.stalled = false;
         for input in core::mem::take(&mut process.inbox) {
