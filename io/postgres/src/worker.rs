@@ -4,7 +4,7 @@
 //! ```text
 //!   connect ──> Exchange (what is there) ──> Here (what is here, and what is lacking there)
 //!      ^              ^                         │
-//!      │              └── until both have all ──┘──> live: edits are taken, records are sent
+//!      │              └── until both have all ──┘──> the first records ──> live: edits are taken
 //!      └── away: asked again every second          │
 //!             ^────────── no answer in time ───────┘
 //! ```
@@ -425,6 +425,7 @@ impl Work {
             asked: None,
             compared: Instant::now(),
             pushed: false,
+            is_proven: false,
             is_live: false,
             sending: None,
         };
@@ -437,7 +438,7 @@ impl Work {
                 biased;
                 Some(order) = self.inbox.recv() => life.order(self, order).await,
                 () = bell.notified() => life.look(self).await,
-                _ = look.tick() => life.tick(self).await,
+                _ = look.tick() => life.look(self).await,
                 () = core::future::ready(()), if life.sending.is_some() => life.send(self).await,
             }?;
         }
@@ -456,6 +457,8 @@ struct Life {
     compared: Instant,
     /// Something was lacking there in the last answer: there may be more.
     pushed: bool,
+    /// It has taken records, or none waits. One with a full disk answers, and would be live and away in turn.
+    is_proven: bool,
     is_live: bool,
     /// Where in the journal the sending is, and up to where it will be when all is sent.
     sending: Option<(Known, Cursor)>,
@@ -526,7 +529,9 @@ impl Life {
             self.pushed = false;
             return self.ask(work, ops).await;
         }
-        if !self.is_live {
+        self.find(work);
+        self.is_proven |= self.sending.is_none();
+        if self.is_proven && !self.is_live {
             self.is_live = true;
             let mut standing = lock(&work.standing);
             (standing.state, standing.why) = (State::Live, None);
@@ -537,15 +542,14 @@ impl Life {
         Ok(())
     }
 
-    async fn tick(&mut self, work: &mut Work) -> Result<(), Trouble> {
-        self.look(work).await?;
-        let (None, Some(shipped)) = (&self.sending, &work.shipped) else { return Ok(()) };
+    /// Whether records wait.
+    fn find(&mut self, work: &mut Work) {
+        let (None, Some(shipped)) = (&self.sending, &work.shipped) else { return };
         match work.spool.known() {
             Ok(known) if known.iter().all(|stamp| shipped.covers(stamp)) => {}
             Ok(known) => self.sending = Some((known, Cursor(None))),
             Err(what) => work.tell(Report::Spool(what)),
         }
-        Ok(())
     }
 
     /// Sends the next records of the journal.
@@ -563,6 +567,7 @@ impl Life {
         let whole = next.is_none().then_some(&known);
         if !records.is_empty() || after != Cursor(None) {
             self.database.put(&records, whole, work.spool.wall_micros()).await?;
+            self.is_proven = true;
         }
         match next {
             Some(next) => {
@@ -580,6 +585,6 @@ impl Life {
                 (standing.waiting, standing.shipped) = (Some(0), shipped.clone());
             }
         }
-        Ok(())
+        if self.is_live { Ok(()) } else { self.look(work).await }
     }
 }

@@ -100,6 +100,7 @@ struct Side {
     started: Instant,
     next: u64,
     gone: Vec<String>,
+    lives: u64,
 }
 
 impl Side {
@@ -116,7 +117,7 @@ impl Side {
         let worker = Worker::start(access(address), setup(), spool, report).unwrap();
         config.obey(Box::new(Asks(worker.line())));
         let started = Instant::now();
-        Self { config, journal, worker, reports, started, next: 0, gone: Vec::new() }
+        Self { config, journal, worker, reports, started, next: 0, gone: Vec::new(), lives: 0 }
     }
 
     fn now(&self) -> Time {
@@ -144,7 +145,7 @@ impl Side {
                 }
             }
             Report::Gone(why) => self.gone.push(why.to_string()),
-            Report::Live(_) => {}
+            Report::Live(_) => self.lives += 1,
             Report::Spool(what) => panic!("{what}"),
         }
     }
@@ -293,6 +294,43 @@ fn while_it_stands_still_edits_are_refused_in_time_and_records_wait() {
     // The second came to be there after all, or did not; in either case both agree.
     assert_eq!(there.len(), side.authors().len(), "{there:?}");
     assert!(!there.contains(&"edit 3".to_owned()) && there.contains(&"edit 4".to_owned()));
+}
+
+#[test]
+fn while_its_disk_is_full_records_wait_and_it_is_told_once() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut side = Side::new(&address, Seat::Master);
+    side.live();
+    side.edit(1).unwrap();
+    side.journal.write("1", 1);
+    side.shipped(1);
+    // What PostgreSQL says then (SQLSTATE 53100); a sequence counts on though it is taken back.
+    server.query(
+        "CREATE SEQUENCE tries;
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM nextval('tandem.tries');
+            RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100';
+        END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON tandem.log_record EXECUTE FUNCTION full_disk();
+        CREATE TRIGGER full_disk BEFORE INSERT ON tandem.op_log EXECUTE FUNCTION full_disk()",
+    );
+    side.journal.write("2", 2);
+    side.until("it tries again and again", |_| {
+        server.query("SELECT last_value >= 4 FROM tries") == ["t"]
+    });
+    let standing = side.worker.line().standing();
+    assert!(standing.why.as_ref().unwrap().contains("No space left on device"), "{standing:?}");
+    assert_eq!((standing.state, standing.waiting), (State::Away, Some(2)));
+    assert!(!standing.shipped.covers(stamp(1, 2)), "it may not be deleted");
+    assert_eq!((side.gone.len(), side.lives), (1, 1), "{:?}", side.gone);
+    side.edit(2).unwrap_err();
+    server.query("DROP FUNCTION full_disk CASCADE");
+    side.live();
+    side.shipped(2);
+    side.edit(3).unwrap();
+    assert_eq!((side.gone.len(), side.lives), (1, 2), "{:?}", side.gone);
+    assert_eq!(authors(&address), ["edit 1", "edit 3"]);
 }
 
 #[test]
