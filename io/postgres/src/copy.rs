@@ -15,7 +15,7 @@ use tokio_postgres::{GenericClient, IsolationLevel, Transaction};
 
 use crate::database::{Database, within};
 use crate::ops::{Heads, head, keep, log, mirror, number_of, origin_of, table_id};
-use crate::schema::{LOCK, Rows, Setup, set_state, state};
+use crate::schema::{LOCK, Rows, Setup, note_schema, set_state, state};
 use crate::trouble::Trouble;
 
 /// Where the stamps were when it was filled: none of them is given again.
@@ -162,7 +162,9 @@ impl Fill<'_> {
             let chain = *chain;
             fresh.push((op, bytes, chain));
         }
-        log(&self.transaction, &fresh).await
+        log(&self.transaction, &fresh).await?;
+        let newest = fresh.iter().map(|(op, ..)| op.schema).max();
+        note_schema(&self.transaction, self.setup, newest).await
     }
 
     async fn end(self, header: &CopyHeader) -> Result<(), Trouble> {

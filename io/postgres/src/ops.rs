@@ -9,7 +9,7 @@ use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
 use crate::database::Database;
-use crate::schema::{ColumnKind, LOCK, Rows, Setup, quoted};
+use crate::schema::{ColumnKind, LOCK, Rows, Setup, note_schema, quoted};
 use crate::trouble::Trouble;
 
 /// Stands for all rows of each table, with everything that is kept of them; as in the servers' files.
@@ -209,6 +209,7 @@ async fn take(
         let touched = rows(transaction, &fresh).await?;
         keep(transaction, &touched).await?;
         mirror(transaction, setup, &touched).await?;
+        note_schema(transaction, setup, fresh.iter().map(|(op, ..)| op.schema).max()).await?;
     }
     Ok(fresh.len())
 }

@@ -58,6 +58,16 @@ pub const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (origin, number));
 "];
 
+/// A program that knows so many of them can work with a database that has had all: while a pair is brought to a
+/// new version, one of its servers still has the old one. Raised where a line changes what is there already.
+const OLDEST: usize = 2;
+
+/// How many of the lines a program has to know, as the newest one that was here has said.
+const OLDEST_STATE: &str = "oldest";
+
+/// The tables that people read lack what a program took that does not know this schema yet.
+const BEHIND: &str = "behind";
+
 /// What must be there of our own: a database that somebody has changed is noticed before it is used.
 const OWN: &[(&str, &str)] = &[
     ("state", "name:text value:text"),
@@ -164,11 +174,17 @@ pub(crate) async fn prepare(client: &mut Client, setup: &Setup) -> Result<(), Tr
     let there = columns(&transaction).await?;
     check_own(&there)?;
     claim(&transaction, setup).await?;
-    if done != MIGRATIONS.len() {
+    if done < MIGRATIONS.len() {
         set_state(&transaction, "version", &MIGRATIONS.len().to_string()).await?;
+        set_state(&transaction, OLDEST_STATE, &OLDEST.to_string()).await?;
     }
-    if follow(&transaction, setup, &there).await? {
+    let behind = number(&transaction, BEHIND).await?;
+    let is_known = behind.is_some_and(|schema| schema <= i64::from(setup.schema.version));
+    if follow(&transaction, setup, &there).await? || is_known {
         ops::rebuild(&transaction, setup).await?;
+        if is_known {
+            transaction.execute("DELETE FROM state WHERE name = $1", &[&BEHIND]).await?;
+        }
     }
     transaction.commit().await?;
     client.batch_execute("LISTEN tandem").await?;
@@ -255,7 +271,9 @@ async fn version(transaction: &Transaction<'_>) -> Result<usize, Trouble> {
     }
     let version = state(transaction, "version").await?;
     let version: usize = version.and_then(|text| text.parse().ok()).ok_or_else(foreign)?;
-    if version == 0 || version > MIGRATIONS.len() {
+    let oldest = number(transaction, OLDEST_STATE).await?.and_then(|it| usize::try_from(it).ok());
+    let is_newer = version > MIGRATIONS.len();
+    if version == 0 || is_newer && oldest.unwrap_or(version) > MIGRATIONS.len() {
         return Err(Trouble::Refused(format!(
             "this database was made by a newer version of Tandem: it has version {version}, this \
              program knows {}",
@@ -372,6 +390,25 @@ pub(crate) async fn state(
     let sql = "SELECT value FROM tandem.state WHERE name = $1";
     let row = transaction.query_opt(sql, &[&name]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+async fn number(transaction: &Transaction<'_>, name: &str) -> Result<Option<i64>, Trouble> {
+    Ok(state(transaction, name).await?.and_then(|text| text.parse().ok()))
+}
+
+/// These were written by a program that knows this schema. Where we do not, the tables that people read lack
+/// something of them, until one that does comes back.
+pub(crate) async fn note_schema(
+    transaction: &Transaction<'_>,
+    setup: &Setup,
+    schema: Option<u32>,
+) -> Result<(), Trouble> {
+    match schema {
+        Some(schema) if schema > setup.schema.version => {
+            set_state(transaction, BEHIND, &schema.to_string()).await
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub(crate) async fn set_state(

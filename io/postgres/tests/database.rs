@@ -14,8 +14,8 @@ use rusqlite::types::Value;
 use server::Server;
 use tandem_config::{Config, SCHEMA};
 use tandem_journal::{Cursor, Known};
-use tandem_oplog::Seen;
-use tandem_postgres::{Access, Database, Trouble};
+use tandem_oplog::{Schema, Seen, Table};
+use tandem_postgres::{Access, Database, MIGRATIONS, Trouble};
 use tandem_store::tables::{By, Tables};
 use tandem_types::{Dice, Epoch, Seat};
 
@@ -255,7 +255,8 @@ fn a_database_that_is_not_ours_is_refused_by_its_name() {
         say(&address, "ALTER TABLE tandem.op_log DROP COLUMN body").await;
         let what = refused(connect(&address).await);
         assert!(what.contains("there is no column tandem.op_log.body"), "{what}");
-        say(&address, "UPDATE tandem.state SET value = '99' WHERE name = 'version'").await;
+        say(&address, "UPDATE tandem.state SET value = '99' WHERE name IN ('version', 'oldest')")
+            .await;
         let what = refused(connect(&address).await);
         assert!(what.contains("newer version of Tandem: it has version 99"), "{what}");
     });
@@ -313,6 +314,57 @@ fn whoever_copies_everything_is_not_kept_for_ever_by_one_that_stands_still() {
         late(database.record_count().await.unwrap_err());
         let none = |_, _: &[_]| Ok::<_, String>(None);
         late(database.compare_rows(none).await.unwrap_err());
+    });
+}
+
+/// A schema before the last column of each table was added, and before the last table was.
+fn older() -> &'static Schema {
+    let shorter = |table: &Table| {
+        let kept = &table.columns[..table.columns.len().saturating_sub(1)];
+        Table { columns: kept, ..*table }
+    };
+    let tables = SCHEMA.tables[..SCHEMA.tables.len() - 1].iter().map(shorter);
+    let tables: &'static [Table] = Box::leak(tables.collect());
+    Box::leak(Box::new(Schema { version: SCHEMA.version - 1, tables }))
+}
+
+#[test]
+fn while_one_server_is_older_than_the_other_both_write_and_nothing_is_missing_afterwards() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let (one, mut other) = two_servers();
+    let ops = log(&one, &Seen::new());
+    let lacking = log(&other, one.seen());
+    other.take(ops.iter().map(Vec::as_slice)).unwrap();
+    block_on(async {
+        let mut newer = connect(&address).await.unwrap();
+        let next = MIGRATIONS.len() + 1;
+        let sql = format!("UPDATE tandem.state SET value = '{next}' WHERE name = 'version'");
+        say(&address, &sql).await;
+        let old = tandem_postgres::Setup { schema: older(), ..setup() };
+        let access = common::access(&address);
+        let mut older = Database::connect(&access, old.clone()).await.unwrap();
+        newer.take(&ops[..10]).await.unwrap();
+        older.take(&ops[10..]).await.unwrap();
+        // It comes again and still does not know.
+        drop(Database::connect(&access, old).await.unwrap());
+        newer.take(&lacking).await.unwrap();
+        assert_eq!(newer.digests().await.unwrap(), other.digests().unwrap());
+        assert_eq!(
+            say(&address, "SELECT value FROM tandem.state WHERE name = 'version'").await,
+            [[Some(next.to_string())]]
+        );
+        drop(connect(&address).await.unwrap());
+    });
+    block_on(same_tables(&address, other.reader()));
+    block_on(async {
+        let sql = format!(
+            "UPDATE tandem.state SET value = '{}' WHERE name = 'oldest'",
+            MIGRATIONS.len() + 1
+        );
+        say(&address, &sql).await;
+        let what = refused(connect(&address).await);
+        assert!(what.contains("newer version of Tandem"), "{what}");
     });
 }
 
