@@ -8,55 +8,40 @@ mod common;
 mod server;
 
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::mpsc::channel;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use common::calls::write_calls;
+use common::calls::{body, cdr, write_calls, write_cdrs};
 use common::machines::{Machine, Pair};
-use common::{DEADLINE, tandem};
+use common::{DEADLINE, Folder, tandem};
 use server::Server;
-use tandem_call::{Cdr, Ending, Outcome, Trail};
+use tandem_call::{Cdr, Outcome};
 use tandem_config::{Config, FILE_NAME, Order, Output, Work};
 use tandem_dialplan::{Account, Credentials, DisplayName, Edit, Number, User, UserName};
-use tandem_journal::{Class, Cursor, Entry, Known, Op, Record, Write};
-use tandem_node::{CallEvents, RECORD_VERSION};
+use tandem_journal::{Cursor, Known, Record};
 use tandem_oplog::TableId;
 use tandem_store::tables::{By, Keep, Tables};
-use tandem_store::{Reader, Retention, Settings, Store, StoreEvent, WallClock, backup};
-use tandem_types::{Dice, Duration as Span, Epoch, Instant as Time, Pii, Seat, Seq, Stamp};
+use tandem_store::{Reader, Retention, Settings, Store, WallClock, backup};
+use tandem_types::{Dice, Duration as Span, Epoch, Instant as Time, Pii, Seat};
 
 const USERS: u64 = 1_000;
 const CALLS: u64 = 5_000;
 
 /// In a state folder that no server has open.
-fn fill(state: &Path) {
+fn fill(state: &Path, users: u64, calls: u64) {
     std::fs::create_dir_all(state).unwrap();
-    let (stored, reports) = channel();
-    let report = move |event| {
-        if let StoreEvent::Stored { ticket } = event {
-            let _ = stored.send(ticket);
-        }
-    };
-    let (store, _) = Store::open(state, Settings::default(), report).unwrap();
-    for number in 1..=CALLS {
-        let epoch = Epoch { number: 1, seat: Seat::Master };
-        let stamp = Stamp { epoch, seq: Seq(number) };
-        let log = |prefix: &str, body| Op {
-            class: Class::Log,
-            key: format!("{prefix}/call-{number:05}").into_bytes(),
-            body: Some(body),
-        };
-        let events = CallEvents { devices: [].into(), trail: Trail::default() };
-        let ops = vec![log("cdr", encode(&cdr(number))), log("cev", encode(&events))];
-        store.write(Write::Entry(Entry { stamp, ops }), true, number).unwrap();
-    }
-    while reports.recv_timeout(DEADLINE).unwrap() < CALLS {}
-    drop(store);
+    let calls: Vec<Cdr> = (1..=calls).map(call).collect();
+    write_cdrs(state, Settings::default(), 1, &calls);
     let mut config = Config::open(state, Seat::Master, Dice::from_number(3)).unwrap();
-    let orders = (1..=USERS).map(|number| {
+    let orders = (1..=users).map(|number| {
         let name = UserName::parse(&format!("user{number}")).unwrap();
         let user = User {
             name: name.clone(),
@@ -77,40 +62,33 @@ fn fill(state: &Path) {
             done += 1;
         }
     }
-    assert_eq!(done, USERS);
+    assert_eq!(done, users);
 }
 
-fn encode(value: &impl serde::Serialize) -> Vec<u8> {
-    postcard::to_extend(value, vec![RECORD_VERSION]).unwrap()
-}
-
-fn cdr(number: u64) -> Cdr {
+/// Every third was busy.
+fn call(number: u64) -> Cdr {
     let end = i64::try_from(tandem_os::clock::wall_micros()).unwrap();
-    let text = |text: &str| Pii::new(text.to_owned());
+    let is_busy = number.is_multiple_of(3);
     Cdr {
-        call_id: format!("call-{number:05}"),
-        origination_number: text(&format!("{}", 1_000 + number % USERS)),
-        origination_name: text("Anna \"A\" \\ 'x'"),
-        called_number: text("20"),
-        called_name: text(""),
-        destination_number: text("20"),
-        destination_name: text("Ben"),
-        start: end - 60_000_000,
-        delivered: Some(end - 59_000_000),
-        connect: (!number.is_multiple_of(3)).then_some(end - 30_000_000),
-        end: Some(end),
-        outcome: Some(if number.is_multiple_of(3) { Outcome::Busy } else { Outcome::Answered }),
-        ending: Some(Ending::Caller),
-        sip_status: 200,
-        q850_cause: 16,
-        origination_device: "phone".into(),
-        destination_device: "phone".into(),
+        origination_name: Pii::new("Anna \"A\" \\ 'x'".to_owned()),
+        connect: (!is_busy).then_some(end - 30_000_000),
+        outcome: Some(if is_busy { Outcome::Busy } else { Outcome::Answered }),
+        ..cdr(&format!("call-{number:05}"), end)
     }
 }
 
 fn open_tables(state: &Path) -> Tables {
     let setup = Config::setup(Seat::Master, &mut Dice::from_number(9));
     Tables::open(&state.join(FILE_NAME), &setup).unwrap()
+}
+
+/// Keeps so many changes in the log.
+fn shorten(state: &Path, ops: u64) {
+    let mut tables = open_tables(state);
+    let all = tables.seen().clone();
+    let keep = Keep { millis: u64::MAX, ops, both_millis: 0, alone_millis: 0 };
+    while tables.shorten(1_000_000, Some(&all), &keep).unwrap() > 0 {}
+    assert_eq!(tables.logged().unwrap(), ops);
 }
 
 /// Everything that is kept in a state folder: digests of the tables, and every record.
@@ -131,8 +109,25 @@ fn kept(state: &Path) -> (Vec<(TableId, [u8; 32])>, Vec<Record>) {
 }
 
 fn add_key(machine: &Machine, address: &str) {
+    add_line(machine, &format!("database = {address:?}"));
+}
+
+fn add_line(machine: &Machine, line: &str) {
     let mut file = OpenOptions::new().append(true).open(&machine.config).unwrap();
-    writeln!(file, "database = {address:?}").unwrap();
+    writeln!(file, "{line}").unwrap();
+}
+
+/// A pair without users whose master has these calls, and has brought them to a database.
+fn moved(calls: &[&str]) -> (Server, Pair, [String; 4]) {
+    let server = Server::new();
+    let pair = Pair::set_up();
+    let state = pair.master.state();
+    std::fs::create_dir_all(&state).unwrap();
+    drop(Config::open(&state, Seat::Master, Dice::from_number(3)).unwrap());
+    write_calls(&state, 1, calls);
+    let to = ["store", "move", "--to", &Server::address(&[&server])].map(str::to_owned);
+    pair.master.prints(&to.each_ref().map(String::as_str));
+    (server, pair, to)
 }
 
 #[test]
@@ -141,7 +136,7 @@ fn everything_goes_to_the_database_and_back_to_the_byte_though_it_is_cut_off() {
     let address = Server::address(&[&server]);
     let pair = Pair::set_up();
     let state = pair.master.state();
-    fill(&state);
+    fill(&state, USERS, CALLS);
     let before = kept(&state);
     assert_eq!(before.1.len() as u64, 2 * CALLS);
 
@@ -179,17 +174,192 @@ fn everything_goes_to_the_database_and_back_to_the_byte_though_it_is_cut_off() {
     assert_eq!(pair.master.prints(&["store", "move", "--to", "embedded"]), back);
 }
 
-#[test]
-fn a_row_more_or_less_is_an_error_with_its_name() {
+/// Between a command and the database: bytes pass, either way, until there were so many; then nothing does.
+struct Relay {
+    folder: Folder,
+    passed: Arc<AtomicU64>,
+    full: Receiver<()>,
+}
+
+impl Relay {
+    /// For one connection.
+    fn new(server: &Server, most: u64) -> Self {
+        let folder = Folder::new("relay");
+        let listener = UnixListener::bind(folder.0.join(".s.PGSQL.5432")).unwrap();
+        let (told, full) = channel();
+        let passed = Arc::new(AtomicU64::new(0));
+        let (counter, socket) = (Arc::clone(&passed), server.socket());
+        std::thread::spawn(move || {
+            let (near, _) = listener.accept().unwrap();
+            let far = UnixStream::connect(socket).unwrap();
+            for (from, to) in [(&near, &far), (&far, &near)] {
+                let ends = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                let (counter, told) = (Arc::clone(&counter), told.clone());
+                std::thread::spawn(move || pump(ends, &counter, most, &told));
+            }
+        });
+        Self { folder, passed, full }
+    }
+
+    fn address(&self) -> String {
+        let folder = self.folder.0.to_str().unwrap().replace('/', "%2F");
+        format!("postgresql://tandem@{folder}/postgres")
+    }
+}
+
+fn pump(
+    (mut from, mut to): (UnixStream, UnixStream),
+    passed: &AtomicU64,
+    most: u64,
+    told: &Sender<()>,
+) {
+    let mut bytes = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut bytes) {
+        let before = passed.fetch_add(length as u64, Ordering::SeqCst);
+        let left = usize::try_from(most.saturating_sub(before)).unwrap().min(length);
+        if to.write_all(&bytes[..left]).is_err() {
+            break;
+        }
+        if left < length {
+            let _ = told.send(());
+        }
+    }
+    for end in [from, to] {
+        let _ = end.shutdown(Shutdown::Both);
+    }
+}
+
+/// Moves, and is killed when so many bytes have passed.
+fn killed(machine: &Machine, relay: &Relay, arguments: &[&str]) {
+    let mut command = tandem();
+    command.arg("--config").arg(&machine.config).args(arguments);
+    let mut command = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    relay.full.recv_timeout(DEADLINE).unwrap();
+    command.kill().unwrap();
+    command.wait().unwrap();
+}
+
+/// Each way is cut off at so many places.
+const CUTS: u64 = 6;
+
+fn cut_off_and_moved_again(is_shortened: bool) {
     let server = Server::new();
-    let address = Server::address(&[&server]);
+    let direct = Server::address(&[&server]);
     let pair = Pair::set_up();
     let state = pair.master.state();
-    std::fs::create_dir_all(&state).unwrap();
-    drop(Config::open(&state, Seat::Master, Dice::from_number(3)).unwrap());
-    write_calls(&state, 1, &["a", "b", "c"]);
-    let to = ["store", "move", "--to", address.as_str()];
-    pair.master.prints(&to);
+    fill(&state, 60, 150);
+    if is_shortened {
+        shorten(&state, 10);
+    }
+    let before = kept(&state);
+    let is_whole = || {
+        let sql = "SELECT (SELECT count(*) FROM tandem.cdr), (SELECT count(*) FROM tandem.users),
+            (SELECT count(*) FROM tandem.log_record), (SELECT count(*) FROM tandem.op_log)";
+        let ops = if is_shortened { 10 } else { 60 };
+        assert_eq!(server.query(sql), [format!("150|60|300|{ops}")]);
+    };
+    let fresh = || drop(server.query("DROP SCHEMA IF EXISTS tandem CASCADE"));
+    let whole = Relay::new(&server, u64::MAX);
+    pair.master.prints(&["store", "move", "--to", &whole.address()]);
+    let total = whole.passed.load(Ordering::SeqCst);
+    for cut in 0..CUTS {
+        fresh();
+        let relay = Relay::new(&server, total * (2 * cut + 1) / (2 * CUTS));
+        killed(&pair.master, &relay, &["store", "move", "--to", &relay.address()]);
+        let said = pair.master.prints(&["store", "move", "--to", &direct]);
+        assert!(said.contains("300 records: equal on both sides"), "{said}");
+        is_whole();
+    }
+
+    let text = std::fs::read_to_string(&pair.master.config).unwrap();
+    let back = |address: &str| {
+        std::fs::write(&pair.master.config, format!("{text}database = {address:?}\n")).unwrap();
+        ["store", "move", "--to", "embedded"]
+    };
+    let empty = || {
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::create_dir(&state).unwrap();
+    };
+    empty();
+    let whole = Relay::new(&server, u64::MAX);
+    pair.master.prints(&back(&whole.address()));
+    let total = whole.passed.load(Ordering::SeqCst);
+    for cut in 0..CUTS {
+        empty();
+        let relay = Relay::new(&server, total * (2 * cut + 1) / (2 * CUTS));
+        killed(&pair.master, &relay, &back(&relay.address()));
+        let said = pair.master.prints(&back(&direct));
+        assert!(said.contains("300 records: equal on both sides"), "{said}");
+        let after = kept(&state);
+        assert!(after.0 == before.0, "cut {cut}: the configuration is another one");
+        let places = |records: &[Record]| -> Vec<_> {
+            records.iter().map(|one| (one.stamp, one.key.clone(), one.body.clone())).collect()
+        };
+        assert!(places(&after.1) == places(&before.1), "cut {cut}: the records are others");
+        assert_eq!(open_tables(&state).faults().unwrap(), Vec::<String>::new());
+        is_whole();
+    }
+}
+
+#[test]
+fn killed_at_any_step_of_either_way_it_is_begun_again_and_whole() {
+    cut_off_and_moved_again(false);
+}
+
+#[test]
+fn killed_at_any_step_of_a_copy_of_everything_it_is_begun_again_and_whole() {
+    cut_off_and_moved_again(true);
+}
+
+#[test]
+fn a_password_is_in_its_file_and_in_no_output() {
+    let server = Server::with_password("gEheim");
+    let mut pair = Pair::set_up();
+    let file = pair.folder.0.join("password");
+    let write = |text: &str, mode| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    add_key(&pair.master, &Server::address(&[&server]));
+    add_line(&pair.master, &format!("database_password_file = {file:?}"));
+    let back = ["store", "move", "--to", "embedded"];
+    write("gEheim\n", 0o640);
+    let said = pair.master.refused(1, &back);
+    assert!(said.contains("may be read by others (mode 640): run chmod 600"), "{said}");
+    write("\n", 0o600);
+    let said = pair.master.refused(1, &back);
+    assert!(said.contains("has no password in its first line"), "{said}");
+    write("another gEheim\n", 0o600);
+    let said = pair.master.refused(1, &back);
+    assert!(said.contains("password authentication failed for user \"tandem\""), "{said}");
+    assert!(!said.contains("gEheim"), "{said}");
+    write("gEheim\n", 0o600);
+    pair.master.start();
+    pair.master.wait_role("active");
+    wait_state(&pair.master, "live");
+    pair.master.add("anna", "10");
+    let mut said = String::new();
+    for command in [
+        &["status"][..],
+        &["status", "--json"],
+        &["store", "show"],
+        &["store", "show", "--json"],
+        &["events", "--json"],
+        &["config", "export"],
+        &["config", "check"],
+        &["change", "list", "--json"],
+    ] {
+        said += &pair.master.prints(command);
+    }
+    assert!(said.contains("anna") && said.contains("postgresql://tandem@"), "{said}");
+    assert!(!said.contains("gEheim"), "{said}");
+    pair.kill();
+}
+
+#[test]
+fn a_row_more_or_less_is_an_error_with_its_name() {
+    let (server, pair, to) = moved(&["a", "b", "c"]);
+    let to = to.each_ref().map(String::as_str);
     server.query("DELETE FROM tandem.log_record WHERE key = 'cdr/b'");
     let said = pair.master.refused(1, &to);
     assert!(said.contains("cdr/b is not in the database"), "{said}");
@@ -226,13 +396,8 @@ fn a_pair_whose_log_was_shortened_goes_to_the_database_is_edited_there_and_comes
     let address = Server::address(&[&server]);
     let mut pair = Pair::set_up();
     let state = pair.master.state();
-    fill(&state);
-    let mut tables = open_tables(&state);
-    let all = tables.seen().clone();
-    let keep = Keep { millis: u64::MAX, ops: 100, both_millis: 0, alone_millis: 0 };
-    while tables.shorten(1_000_000, Some(&all), &keep).unwrap() > 0 {}
-    assert_eq!(tables.logged().unwrap(), 100);
-    drop(tables);
+    fill(&state, USERS, CALLS);
+    shorten(&state, 100);
 
     // Without the command it says what to do.
     add_key(&pair.master, &address);
@@ -277,18 +442,12 @@ fn a_pair_whose_log_was_shortened_goes_to_the_database_is_edited_there_and_comes
 
 #[test]
 fn a_record_that_only_the_database_has_is_named_unless_it_is_old() {
-    let server = Server::new();
-    let address = Server::address(&[&server]);
-    let pair = Pair::set_up();
+    let (server, pair, to) = moved(&["a", "b"]);
+    let to = to.each_ref().map(String::as_str);
     let state = pair.master.state();
-    std::fs::create_dir_all(&state).unwrap();
-    drop(Config::open(&state, Seat::Master, Dice::from_number(3)).unwrap());
     let month = Span::from_secs(30 * 86_400);
     let old = i64::try_from(tandem_os::clock::wall_micros()).unwrap()
         - 2 * i64::try_from(month.as_micros()).unwrap();
-    write_calls(&state, 1, &["a", "b"]);
-    let to = ["store", "move", "--to", address.as_str()];
-    pair.master.prints(&to);
     // It held records before; still none may be there that is lacking here.
     server.query(
         "INSERT INTO tandem.log_record SELECT 'cdr/only', reign, seq, written, body
@@ -297,16 +456,14 @@ fn a_record_that_only_the_database_has_is_named_unless_it_is_old() {
     let said = pair.master.refused(1, &to);
     assert!(said.contains("cdr/only is only in the database"), "{said}");
     // Back, it comes here: then both have it.
-    add_key(&pair.master, &address);
+    add_key(&pair.master, to[3]);
     let back = pair.master.prints(&["store", "move", "--to", "embedded"]);
     assert!(back.contains("5 records: equal on both sides"), "{back}");
     assert!(pair.master.prints(&to).contains("5 records: equal on both sides"));
 
     // One that the machines have let go of, because it is too old, is no difference on either way.
-    let body: String = encode(&Cdr { end: Some(old), ..cdr(1) })
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let body: String =
+        body(&Cdr { end: Some(old), ..call(1) }).iter().map(|byte| format!("{byte:02x}")).collect();
     server.query(&format!(
         "INSERT INTO tandem.log_record SELECT 'cdr/old', reign, seq, {old}, decode('{body}', 'hex')
          FROM tandem.log_record WHERE key = 'cdr/a'"
@@ -366,6 +523,23 @@ fn wait_state(machine: &Machine, wanted: &str) -> serde_json::Value {
     }
 }
 
+/// Asks until there are lines of the database's metrics that begin so.
+fn wait_metrics(address: &str, wanted: &[&str]) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let mut page = String::new();
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+            stream.read_to_string(&mut page).unwrap();
+        }
+        let has = |one: &&str| page.contains(&format!("\ntandem_database_{one}"));
+        if wanted.iter().all(has) {
+            return;
+        }
+        assert!(Instant::now() < until, "{wanted:?} is not in {page}");
+    }
+}
+
 #[test]
 fn a_pair_is_administrated_through_the_database_and_goes_on_without_it() {
     let mut server = Server::new();
@@ -374,6 +548,10 @@ fn a_pair_is_administrated_through_the_database_and_goes_on_without_it() {
     for machine in [&pair.master, &pair.standby] {
         add_key(machine, &address);
     }
+    let config = std::fs::read_to_string(&pair.master.config).unwrap();
+    let own = config.lines().find_map(|line| line.strip_prefix("address = [\"")).unwrap();
+    let metrics = format!("{}:9160", own.split('"').next().unwrap());
+    add_line(&pair.master, &format!("metrics = {metrics:?}"));
     std::fs::create_dir_all(pair.master.state()).unwrap();
     write_calls(&pair.master.state(), 1, &["early"]);
     pair.start();
@@ -391,6 +569,8 @@ fn a_pair_is_administrated_through_the_database_and_goes_on_without_it() {
     let show = pair.master.prints(&["store", "show"]);
     assert!(show.contains("answers at") && show.contains("none waits"), "{show}");
 
+    wait_metrics(&metrics, &["state{state=\"live\"} 1", "records_waiting 0", "heard_seconds 0"]);
+
     server.kill();
     let away = wait_state(&pair.master, "away");
     assert!(away["why"].is_string(), "{away:#}");
@@ -402,6 +582,9 @@ fn a_pair_is_administrated_through_the_database_and_goes_on_without_it() {
     pair.master.wait_users(&["anna", "ben"]);
     let status = pair.master.prints(&["status"]);
     assert!(status.contains("database") && status.contains("NOT ANSWERED since"), "{status}");
+
+    let away = ["state{state=\"away\"} 1", "state{state=\"live\"} 0", "records_waiting 0"];
+    wait_metrics(&metrics, &away);
 
     server.start();
     wait_state(&pair.master, "live");

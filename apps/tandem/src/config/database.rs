@@ -70,7 +70,12 @@ fn read_password(path: &Path) -> anyhow::Result<String> {
         mode & 0o777
     );
     let text = std::fs::read_to_string(path).with_context(what)?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    let password = text.lines().next().unwrap_or_default();
+    anyhow::ensure!(
+        !password.is_empty(),
+        "database_password_file = \"{show}\" has no password in its first line"
+    );
+    Ok(password.to_owned())
 }
 
 pub(super) const DATABASE: Key = Key {
