@@ -35,7 +35,7 @@ pub use op::{
     Chain, Change, KEY_BYTES_MAX, OP_BYTES_MAX, OP_CHANGES_MAX, OP_VERSION, Op, OpError, OpId,
     Origin, Seen, Value, Written,
 };
-pub use row::{Cell, ROW_VERSION, Row, Took, Version};
+pub use row::{Cell, ROW_VERSION, Row, Version};
 pub use schema::{Column, ColumnId, DELETED, Schema, SchemaFault, Table, TableId};
 pub use skew::{APART_MILLIS, CLOCK_PAUSE, FAR_MILLIS, Skew};
 pub use sync::{CHAINS_MAX, Compared, Output, PART_BYTES, Start, Sync, WINDOW_BYTES};

@@ -44,23 +44,15 @@ impl Version {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Cell(Vec<Version>);
 
-/// What taking a write did to the value.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Took {
-    /// It is the value now.
-    Won,
-    /// Another one stays the value.
-    Lost,
-}
-
 impl Cell {
-    /// Takes the write of an op. At most one write of each origin is kept.
-    fn take(&mut self, op: &Op, value: Value) -> Took {
+    /// Takes the write of an op; whether the value is another now. At most one write of each origin is kept.
+    fn take(&mut self, op: &Op, value: &Value) -> bool {
+        let is_other = self.winner().is_none_or(|version| version.value != *value);
         self.0.retain(|version| !op.knew(version.op));
-        let version = Version { hlc: op.hlc, op: op.id, value };
+        let version = Version { hlc: op.hlc, op: op.id, value: value.clone() };
         let at = self.0.partition_point(|other| other.rank() > version.rank());
         self.0.insert(at, version);
-        if at == 0 { Took::Won } else { Took::Lost }
+        is_other && at == 0
     }
 
     /// What is left when both states are known: a write that one side has and the other one has seen but
@@ -118,14 +110,11 @@ pub struct Row(BTreeMap<ColumnId, Cell>);
 impl Row {
     /// Takes what an op did to this row; returns the columns whose value is another now. The caller
     /// sees to it that every op is taken once, after all that its writer had seen.
-    pub fn take(&mut self, op: &Op, change: &Change) -> Vec<(ColumnId, Value)> {
+    pub fn take(&mut self, op: &Op, change: &Change) -> Vec<ColumnId> {
         let mut changed = Vec::new();
         for Written { column, value, .. } in &change.columns {
-            let cell = self.0.entry(*column).or_default();
-            let before = cell.winner().map(|version| version.value.clone());
-            let took = cell.take(op, value.clone());
-            if took == Took::Won && before.as_ref() != Some(value) {
-                changed.push((*column, value.clone()));
+            if self.0.entry(*column).or_default().take(op, value) {
+                changed.push(*column);
             }
         }
         changed

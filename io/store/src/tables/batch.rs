@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ffi, params};
-use tandem_oplog::{
-    Chain, Change, Column, ColumnId, Op, OpError, OpId, Origin, Row, Table, TableId, Value,
-};
+use tandem_oplog::{Chain, Change, Column, Op, OpError, OpId, Origin, Row, Table, TableId, Value};
 
 use super::capture::Capture;
+use super::coming::Rows;
 use super::sql::{key_bytes, write_row};
 use super::{By, Heads, Tables};
 
@@ -203,7 +202,7 @@ impl<'a> Batch<'a> {
 
     /// After an error of the disk SQLite may have rolled back the whole transaction. Then nothing more is
     /// written: a savepoint would begin another one, and its end would commit a part of the batch.
-    fn alive(&self) -> rusqlite::Result<()> {
+    pub(super) fn alive(&self) -> rusqlite::Result<()> {
         if self.tables.connection.is_autocommit() {
             let gone = ffi::Error::new(ffi::SQLITE_ABORT_ROLLBACK);
             return Err(rusqlite::Error::SqliteFailure(gone, None));
@@ -227,70 +226,11 @@ impl<'a> Batch<'a> {
             changes,
         };
         let bytes = op.encode().map_err(|error| ChangeError::Unfit(error.to_string()))?;
-        for change in &op.changes {
-            // The tables have it already.
-            self.keep(&op, change).map_err(ChangeError::Disk)?;
-        }
+        let mut rows = Rows::default();
+        self.take_changes(&op, &mut rows).map_err(ChangeError::Disk)?;
+        self.keep_rows(rows).map_err(ChangeError::Disk)?;
         self.log(&op, &bytes, by.wall_millis).map_err(ChangeError::Disk)?;
         Ok(id)
-    }
-
-    /// Takes an op of the other server, as it came. Those of one origin come in their order, and after
-    /// those that their writer had seen.
-    ///
-    /// # Errors
-    ///
-    /// It is none, it comes too early, or the disk fails. The batch must be dropped then.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<Taken, TakeError> {
-        self.alive()?;
-        let op = Op::decode(bytes).map_err(TakeError::Unreadable)?;
-        let seen = &self.tables.heads.seen;
-        if seen.has(op.id) {
-            return self.is_same(op.id, bytes);
-        }
-        let gap = if seen.is_next(op.id) {
-            op.seen.iter().find(|id| !seen.has(*id))
-        } else {
-            Some(OpId { number: op.id.number - 1, ..op.id })
-        };
-        #[cfg(feature = "sabotage")]
-        let gap = gap.filter(|_| self.tables.broken != Some(super::Broken::SkipGapCheck));
-        if let Some(missing) = gap {
-            return Err(TakeError::Gap(missing));
-        }
-        self.uncaptured(|batch| batch.write(&op))?;
-        self.tables.heads.clock.saw(op.hlc);
-        self.log(&op, bytes, op.hlc.millis())?;
-        Ok(Taken::New)
-    }
-
-    fn is_same(&self, id: OpId, bytes: &[u8]) -> Result<Taken, TakeError> {
-        let mut find = self
-            .tables
-            .connection
-            .prepare_cached("SELECT body = ? FROM op_log WHERE origin = ? AND number = ?")?;
-        let values = params![bytes, origin_of(id.origin), number_of(id)];
-        let same: Option<bool> = find.query_row(values, |row| row.get(0)).optional()?;
-        // One that is not kept any more cannot be compared.
-        if same.unwrap_or(true) { Ok(Taken::Known) } else { Err(TakeError::TwoPasts(id)) }
-    }
-
-    fn write(&mut self, op: &Op) -> rusqlite::Result<()> {
-        for change in &op.changes {
-            let Some((row, changed)) = self.keep(op, change)? else { continue };
-            let Some(table) = self.tables.schema.table(change.table) else { continue };
-            if change.key.len() != table.key.len() {
-                continue;
-            }
-            // A column that only its writer knows waits in the row's versions.
-            let known = |(id, value): (ColumnId, Value)| Some((table.column(id)?, value));
-            let columns: Vec<(Column, Value)> = changed.into_iter().filter_map(known).collect();
-            if columns.is_empty() && !row.is_new() {
-                continue;
-            }
-            self.write_or_park(table, &change.key, &columns, &row.row)?;
-        }
-        Ok(())
     }
 
     /// Writes columns of a row into its table.
@@ -307,7 +247,11 @@ impl<'a> Batch<'a> {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
                 let mut park = connection
                     .prepare_cached("REPLACE INTO parked (tab, key, why) VALUES (?, ?, ?)")?;
-                park.execute(params![table.id, key_bytes(key), error.to_string()]).map(|_| ())
+                park.execute(params![table.id, key_bytes(key), error.to_string()])?;
+                // One column that is refused keeps back no other.
+                let ones = if columns.len() > 1 { columns } else { &[] };
+                let mut ones = ones.iter().map(core::slice::from_ref);
+                ones.try_for_each(|one| self.write_or_park(table, key, one, row))
             }
             written => written,
         }
@@ -327,7 +271,12 @@ impl<'a> Batch<'a> {
         self.write_or_park(table, key, &columns, row)
     }
 
-    fn keep_row(&mut self, table: TableId, key: &[Value], row: &Row) -> rusqlite::Result<()> {
+    pub(super) fn keep_row(
+        &mut self,
+        table: TableId,
+        key: &[Value],
+        row: &Row,
+    ) -> rusqlite::Result<()> {
         let mut keep = self.tables.connection.prepare_cached(
             "REPLACE INTO row_version (tab, key, undecided, body) VALUES (?, ?, ?, ?)",
         )?;
@@ -353,35 +302,8 @@ impl<'a> Batch<'a> {
         done
     }
 
-    /// Takes a change into what is kept of its row; the columns whose value is another now. `None` where that
-    /// cannot be read: it stays as it is, and the change in the log, until the row is put right as a whole
-    /// ([`Tables::mend_unreadable`], or by the other server).
-    fn keep(
-        &mut self,
-        op: &Op,
-        change: &Change,
-    ) -> rusqlite::Result<Option<(KeptRow, Vec<(ColumnId, Value)>)>> {
-        let connection = &self.tables.connection;
-        let (is_new, mut row) = match kept_row(connection, change.table, &change.key)? {
-            Kept::Nothing => (true, Row::default()),
-            Kept::Row(row) => (false, row),
-            Kept::Unreadable => {
-                self.tables.met_unreadable = true;
-                self.touch(change.table, &change.key);
-                return Ok(None);
-            }
-        };
-        let changed = row.take(op, change);
-        #[cfg(feature = "sabotage")]
-        if self.tables.broken == Some(super::Broken::DropLosers) {
-            row.drop_losers();
-        }
-        self.keep_row(change.table, &change.key, &row)?;
-        Ok(Some((KeptRow { row, is_new }, changed)))
-    }
-
     /// Adds an op to the log.
-    fn log(&mut self, op: &Op, bytes: &[u8], came: u64) -> rusqlite::Result<()> {
+    pub(super) fn log(&mut self, op: &Op, bytes: &[u8], came: u64) -> rusqlite::Result<()> {
         let heads = &mut self.tables.heads;
         heads.seen.learn(op.id);
         let chain = heads.chains.entry(op.id.origin).or_insert(Chain::START);
@@ -395,11 +317,7 @@ impl<'a> Batch<'a> {
             "INSERT INTO op_log (position, origin, number, hlc, chain, came, body)
              VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?;
-        log.execute(params![position, origin, number, hlc, chain.0, came, bytes])?;
-        let mut head = connection
-            .prepare_cached("REPLACE INTO origin (origin, number, chain) VALUES (?, ?, ?)")?;
-        head.execute(params![origin, number, chain.0])?;
-        Ok(())
+        log.execute(params![position, origin, number, hlc, chain.0, came, bytes]).map(|_| ())
     }
 
     /// All of it is on disk when this returns: the rows that were written.
@@ -408,9 +326,26 @@ impl<'a> Batch<'a> {
     ///
     /// The disk. Nothing has changed then.
     pub fn commit(mut self) -> rusqlite::Result<Touched> {
+        self.alive()?;
+        self.write_heads()?;
         self.sql("COMMIT")?;
         self.open = false;
         Ok(core::mem::take(&mut self.touched))
+    }
+
+    /// What is here of each origin now.
+    fn write_heads(&self) -> rusqlite::Result<()> {
+        let mut write = self
+            .tables
+            .connection
+            .prepare_cached("REPLACE INTO origin (origin, number, chain) VALUES (?, ?, ?)")?;
+        for (id, chain) in self.tables.heads() {
+            let before = self.before.chains.get(&id.origin);
+            if before != Some(&chain) || self.before.seen.up_to(id.origin) != id.number {
+                write.execute(params![origin_of(id.origin), number_of(id), chain.0])?;
+            }
+        }
+        Ok(())
     }
 
     fn sql(&self, statement: &str) -> rusqlite::Result<()> {
@@ -434,18 +369,6 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// What is kept of a row.
-struct KeptRow {
-    row: Row,
-    is_new: bool,
-}
-
-impl KeptRow {
-    const fn is_new(&self) -> bool {
-        self.is_new
-    }
-}
-
 fn capture(tables: &Tables) -> MutexGuard<'_, Capture> {
     tables.capture.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -460,17 +383,30 @@ pub(super) enum Kept {
     Unreadable,
 }
 
+impl Kept {
+    pub(super) fn of(body: Option<&[u8]>) -> Self {
+        let Some(body) = body else { return Self::Nothing };
+        Row::decode(body).map_or(Self::Unreadable, Self::Row)
+    }
+}
+
 pub(super) fn kept_row(
     connection: &Connection,
     table: u16,
     key: &[Value],
 ) -> rusqlite::Result<Kept> {
+    Ok(Kept::of(kept_bytes(connection, table, key)?.as_deref()))
+}
+
+/// What the file has of a row, as it is encoded.
+pub(super) fn kept_bytes(
+    connection: &Connection,
+    table: u16,
+    key: &[Value],
+) -> rusqlite::Result<Option<Vec<u8>>> {
     let mut find =
         connection.prepare_cached("SELECT body FROM row_version WHERE tab = ? AND key = ?")?;
-    let body: Option<Vec<u8>> =
-        find.query_row(params![table, key_bytes(key)], |row| row.get(0)).optional()?;
-    let Some(body) = body else { return Ok(Kept::Nothing) };
-    Ok(Row::decode(&body).map_or(Kept::Unreadable, Kept::Row))
+    find.query_row(params![table, key_bytes(key)], |row| row.get(0)).optional()
 }
 
 /// As a column. 2^63 ops would take 292,000 years at a million a second.

@@ -232,9 +232,7 @@ impl Exchange {
     fn take(&mut self, tables: &mut Tables, ops: &[Vec<u8>]) -> Result<(), String> {
         let take = |tables: &mut Tables| {
             let mut batch = tables.begin()?;
-            for op in ops {
-                batch.take(op)?;
-            }
+            batch.take_all(ops.iter().map(Vec::as_slice))?;
             Ok::<_, super::TakeError>(batch.commit()?)
         };
         let touched = take(tables).map_err(|error| error.to_string())?;

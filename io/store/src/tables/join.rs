@@ -289,13 +289,9 @@ impl<'a, 'b> Join<'a, 'b> {
             if !self.behind.contains(&id.origin) {
                 continue;
             }
-            let tables = &mut self.batch.tables;
-            tables
-                .connection
-                .prepare_cached("REPLACE INTO origin (origin, number, chain) VALUES (?, ?, ?)")?
-                .execute(params![origin_of(id.origin), number_of(*id), chain.0])?;
-            tables.heads.seen.learn(*id);
-            tables.heads.chains.insert(id.origin, *chain);
+            let heads = &mut self.batch.tables.heads;
+            heads.seen.learn(*id);
+            heads.chains.insert(id.origin, *chain);
         }
         let heads = &mut self.batch.tables.heads;
         heads.clock.saw(self.header.latest);

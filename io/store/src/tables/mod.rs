@@ -16,6 +16,7 @@
 mod batch;
 mod capture;
 mod check;
+mod coming;
 mod conflict;
 mod copy;
 mod digest;
@@ -27,6 +28,7 @@ mod mend;
 mod rename;
 mod shorten;
 mod sql;
+mod taking;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -177,7 +179,7 @@ impl Tables {
         Ok(done)
     }
 
-    /// Takes ops of the other server in one transaction; see [`Batch::take`].
+    /// Takes ops of the other server in one transaction; see [`Batch::take_all`].
     ///
     /// # Errors
     ///
@@ -187,12 +189,7 @@ impl Tables {
         ops: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<usize, TakeError> {
         let mut batch = self.begin().map_err(TakeError::Disk)?;
-        let mut new = 0;
-        for op in ops {
-            if batch.take(op)? == Taken::New {
-                new += 1;
-            }
-        }
+        let new = batch.take_all(ops)?;
         batch.commit().map_err(TakeError::Disk)?;
         Ok(new)
     }
