@@ -38,4 +38,4 @@ pub use op::{
 pub use row::{Cell, ROW_VERSION, Row, Version};
 pub use schema::{Column, ColumnId, DELETED, Schema, SchemaFault, Table, TableId};
 pub use skew::{APART_MILLIS, CLOCK_PAUSE, FAR_MILLIS, Skew};
-pub use sync::{CHAINS_MAX, Compared, Output, PART_BYTES, Start, Sync, WINDOW_BYTES};
+pub use sync::{CHAINS_MAX, Compared, Output, PART_BYTES, Start, Sync, TAKE_BYTES, WINDOW_BYTES};

@@ -33,6 +33,9 @@ pub const PART_BYTES: usize = 256 * 1024;
 /// So many bytes are sent ahead of what the other one has on disk.
 pub const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
+/// Parts that wait together are written together, until they are so many bytes.
+pub const TAKE_BYTES: usize = 1024 * 1024;
+
 /// So many chains of one origin are told, the newest.
 pub const CHAINS_MAX: usize = 20_000;
 
@@ -372,7 +375,7 @@ impl Sync {
                 Some(greeting) => greeting.ops.extend(ops),
                 None if self.peer.is_some() => {
                     self.learn(&ops);
-                    self.outputs.push_back(Output::Take(ops));
+                    self.take(ops);
                 }
                 // Of an exchange that has no future: our histories differ.
                 None => {}
@@ -555,6 +558,15 @@ impl Sync {
         for id in ops.iter().filter_map(|op| Op::id_of(op)) {
             peer.has.learn(id);
             peer.told.learn(id);
+        }
+    }
+
+    /// What waits to be written already goes to disk together with it.
+    fn take(&mut self, ops: Vec<Vec<u8>>) {
+        let length = |ops: &[Vec<u8>]| ops.iter().map(Vec::len).sum::<usize>();
+        match self.outputs.back_mut() {
+            Some(Output::Take(waiting)) if length(waiting) < TAKE_BYTES => waiting.extend(ops),
+            Some(_) | None => self.outputs.push_back(Output::Take(ops)),
         }
     }
 

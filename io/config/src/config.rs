@@ -384,16 +384,23 @@ impl Config {
         self.work(now);
     }
 
-    /// Messages of the twin.
+    /// A message of the twin.
     pub fn handle_message(&mut self, now: Instant, bytes: &[u8]) {
-        match Message::decode(bytes) {
-            Some(message) => {
-                if matches!(message, Message::Check(Check::Digests { .. })) {
-                    self.check_later(now);
+        self.handle_messages(now, core::iter::once(bytes));
+    }
+
+    /// Messages of the twin; changes that come together are written together.
+    pub fn handle_messages<'a>(&mut self, now: Instant, all: impl IntoIterator<Item = &'a [u8]>) {
+        for bytes in all {
+            match Message::decode(bytes) {
+                Some(message) => {
+                    if matches!(message, Message::Check(Check::Digests { .. })) {
+                        self.check_later(now);
+                    }
+                    self.exchange.sync_mut().handle_message(message);
                 }
-                self.exchange.sync_mut().handle_message(message);
+                None => self.fail(NOT_KNOWN.to_owned()),
             }
-            None => self.fail(NOT_KNOWN.to_owned()),
         }
         self.work(now);
     }
@@ -540,9 +547,7 @@ impl Config {
 
     fn take(&mut self, ops: &[Vec<u8>]) -> Result<Touched, TakeError> {
         let mut batch = self.tables.begin()?;
-        for op in ops {
-            batch.take(op)?;
-        }
+        batch.take_all(ops.iter().map(Vec::as_slice))?;
         Ok(batch.commit()?)
     }
 

@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 
 use tandem_config::{Authority, Config, Order, Output};
+use tandem_oplog::TAKE_BYTES;
 use tandem_os::clock;
+use tandem_types::Instant;
 
 use super::postgres::Exchange;
 
@@ -127,22 +129,8 @@ fn work(mut config: Config, inbox: &Receiver<Wish>, report: &dyn Fn(Output)) {
         config.handle_wall(now, clock::wall_micros() / 1_000);
         match first {
             Ok(first) => {
-                let (mut orders, mut stop) = (Vec::new(), false);
-                for wish in core::iter::once(first).chain(inbox.try_iter().take(WAITING_MAX)) {
-                    match wish {
-                        Wish::Order(order) => orders.push(order),
-                        Wish::Link(up) => config.handle_link(now, up),
-                        Wish::Message(bytes) => config.handle_message(now, &bytes),
-                        Wish::Obey(authority) => config.obey(authority),
-                        Wish::Exchange(exchange) => exchange.carry_out(now, &mut config),
-                        Wish::Stop => stop = true,
-                    }
-                }
-                if !orders.is_empty() {
-                    config.handle_orders(now, orders);
-                }
-                config.handle_timeout(clock::now());
-                if stop {
+                let wishes = core::iter::once(first).chain(inbox.try_iter().take(WAITING_MAX));
+                if carry_out(&mut config, now, wishes) {
                     return;
                 }
             }
@@ -150,4 +138,45 @@ fn work(mut config: Config, inbox: &Receiver<Wish>, report: &dyn Fn(Output)) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Does what waits, until the twin's changes among it are enough for one write to the disk: it hears of each before the
+/// next. Whether this is the end.
+fn carry_out(config: &mut Config, now: Instant, wishes: impl Iterator<Item = Wish>) -> bool {
+    let (mut orders, mut stop) = (Vec::new(), false);
+    let (mut messages, mut length) = (Vec::<Vec<u8>>::new(), 0);
+    let take = |config: &mut Config, messages: &mut Vec<Vec<u8>>| {
+        let messages = core::mem::take(messages);
+        if !messages.is_empty() {
+            config.handle_messages(now, messages.iter().map(Vec::as_slice));
+        }
+    };
+    for wish in wishes {
+        match wish {
+            Wish::Order(order) => orders.push(order),
+            Wish::Message(bytes) => {
+                length += bytes.len();
+                messages.push(bytes);
+                if length >= TAKE_BYTES {
+                    break;
+                }
+            }
+            Wish::Link(up) => {
+                take(config, &mut messages);
+                config.handle_link(now, up);
+            }
+            Wish::Obey(authority) => config.obey(authority),
+            Wish::Exchange(exchange) => {
+                take(config, &mut messages);
+                exchange.carry_out(now, config);
+            }
+            Wish::Stop => stop = true,
+        }
+    }
+    take(config, &mut messages);
+    if !orders.is_empty() {
+        config.handle_orders(now, orders);
+    }
+    config.handle_timeout(clock::now());
+    stop
 }
