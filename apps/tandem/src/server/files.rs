@@ -20,7 +20,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use anyhow::Context as _;
 use tandem_config::{FileId, FileNamed};
 use tandem_files::{
-    ClassStatus, ContentId, FileError, Files, Folder, Named, Output, RowId, Staged, UnderWay,
+    ClassStatus, ContentId, FileError, Files, Folder, Named, Output, RowId, ScrubStatus, Staged,
+    UnderWay,
 };
 use tandem_link::{Class, Link, Unsent};
 use tandem_os::clock;
@@ -28,12 +29,12 @@ use tandem_types::Instant;
 
 use super::settings::Behind;
 
-/// Messages of the twin that wait for the disk, at most. It sends what was asked for, so this is a twin
-/// that goes wrong.
-const WAITING_MAX: usize = 4_096;
+/// Bytes of the twin's messages that wait for the disk, at most: what was asked for, and what it has as a
+/// million rows. Beyond, the link is closed and both begin anew.
+const WAITING_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// Commands that wait for the twin at the same time, at most.
-const WAITERS_MAX: usize = 64;
+/// What a message that waits costs beside its bytes, about.
+const MESSAGE_COST_BYTES: usize = 128;
 
 /// Room in the link's queue that is left for the heads of frames, in bytes.
 const SLACK_BYTES: usize = 4_096;
@@ -56,12 +57,14 @@ enum Question {
     Wait(Waiter),
 }
 
-/// Each class, what comes here, and whether there is a twin that has said what it has.
+/// Each class, what comes here, whether there is a twin that has said what it has, and how far the disk
+/// was read again.
 #[derive(Debug)]
 struct Classes {
     classes: Vec<ClassStatus>,
     under_way: Vec<UnderWay>,
     twin: bool,
+    scrub: ScrubStatus,
 }
 
 /// Where a content is.
@@ -85,7 +88,7 @@ struct Waiter {
 /// The thread. It ends with the process: whatever it was at, the next one goes on with it.
 pub(super) struct FilesThread {
     wishes: Sender<Wish>,
-    /// Messages that wait.
+    /// Bytes of messages that wait.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -123,8 +126,9 @@ impl FilesThread {
 
     /// The twin's files say this.
     pub(super) fn message(&self, message: Vec<u8>) -> Result<(), Behind> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let cost = cost(&message);
+        if self.waiting.fetch_add(cost, Ordering::Relaxed) + cost > WAITING_BYTES_MAX {
+            self.waiting.fetch_sub(cost, Ordering::Relaxed);
             return Err(Behind::Full);
         }
         self.wish(Wish::Message(message))
@@ -133,6 +137,11 @@ impl FilesThread {
     fn wish(&self, wish: Wish) -> Result<(), Behind> {
         self.wishes.send(wish).map_err(|_| Behind::Gone)
     }
+}
+
+/// What a message counts for while it waits.
+const fn cost(message: &[u8]) -> usize {
+    message.len() + MESSAGE_COST_BYTES
 }
 
 /// What the thread reports.
@@ -181,7 +190,7 @@ fn work(mut files: Files, inbox: &Receiver<Wish>, waiting: &AtomicUsize, report:
             Ok(Wish::Rows(rows)) => files.handle_rows(now, rows),
             Ok(Wish::Link(up)) => files.handle_link(now, up),
             Ok(Wish::Message(bytes)) => {
-                waiting.fetch_sub(1, Ordering::Relaxed);
+                waiting.fetch_sub(cost(&bytes), Ordering::Relaxed);
                 files.handle_message(now, &bytes);
             }
             Ok(Wish::Ask(question)) => answer(&mut files, now, question, &mut waiters),
@@ -210,7 +219,8 @@ fn answer(files: &mut Files, now: Instant, question: Question, waiters: &mut Vec
         Question::Doubt(content) => files.handle_doubt(now, content),
         Question::Classes(back) => {
             let (classes, under_way) = (files.classes(), files.under_way());
-            tell(&back, Classes { classes, under_way, twin: files.exchange().has_twin() });
+            let (twin, scrub) = (files.exchange().has_twin(), files.scrub().clone());
+            tell(&back, Classes { classes, under_way, twin, scrub });
         }
         Question::Where(rows, back) => {
             let exchange = files.exchange();
@@ -221,13 +231,10 @@ fn answer(files: &mut Files, now: Instant, question: Question, waiters: &mut Vec
             };
             tell(&back, rows.into_iter().map(place).collect());
         }
+        // Each is a command that stays connected, so there are never many.
         Question::Wait(waiter) => {
-            if waiters.len() < WAITERS_MAX {
-                let had_twin = files.exchange().has_twin();
-                waiters.push(Waiter { had_twin, ..waiter });
-            } else {
-                tell(&waiter.back, false);
-            }
+            let had_twin = files.exchange().has_twin();
+            waiters.push(Waiter { had_twin, ..waiter });
         }
     }
 }
@@ -281,5 +288,28 @@ impl Outgoing {
     /// The link is another one: nothing of before is to be said.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_the_disk_is_limited_in_bytes() {
+        // A thread that takes nothing: its disk stands still.
+        let (wishes, inbox) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let thread = FilesThread { wishes, waiting: Arc::clone(&waiting) };
+        let message = || vec![0; 16 * 1024 * 1024 - MESSAGE_COST_BYTES];
+        for number in 0..WAITING_BYTES_MAX / (16 * 1024 * 1024) {
+            assert_eq!(thread.message(message()), Ok(()), "{number}");
+        }
+        assert_eq!(thread.message(vec![]), Err(Behind::Full));
+        // One is done: there is room for another, and no more.
+        let Ok(Wish::Message(done)) = inbox.recv() else { panic!() };
+        waiting.fetch_sub(cost(&done), Ordering::Relaxed);
+        assert_eq!(thread.message(message()), Ok(()));
+        assert_eq!(thread.message(vec![]), Err(Behind::Full));
     }
 }

@@ -16,7 +16,8 @@ use super::talk::{FilePlace, FilesAnswer, FilesReport, FilesRequest};
 use super::{Asker, FilesThread, Question, Waiter, Wish};
 use crate::control::{self, REQUEST_MAX, Refusal};
 
-/// Commands that are answered at the same time, at most; further ones are refused.
+/// Commands that are answered at the same time, at most; further ones are refused. So not more of them
+/// wait for the twin, either.
 const CONNECTIONS_MAX: usize = 16;
 
 /// How long the other end may stand still.
@@ -182,8 +183,8 @@ fn places(asker: &Asker, rows: &[(String, String)]) -> Result<Vec<FilePlace>, St
 }
 
 fn classes(asker: &Asker) -> Result<FilesReport, String> {
-    let super::Classes { classes, under_way, twin } = asker.ask(Question::Classes)?;
-    Ok(FilesReport { classes, under_way, twin })
+    let super::Classes { classes, under_way, twin, scrub } = asker.ask(Question::Classes)?;
+    Ok(FilesReport { classes, under_way, twin, scrub })
 }
 
 impl Asker {
@@ -215,4 +216,104 @@ fn parse_row(row: &str) -> Result<RowId, String> {
     let bytes: Option<Vec<u8>> = (0..16).map(|byte| digits(byte * 2)).collect();
     let parsed = bytes.and_then(|bytes| RowId::try_from(bytes).ok());
     parsed.filter(|_| row.len() == 32).ok_or_else(|| format!("{row:?} names no row"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+
+    use serde_json::Value;
+    use tandem_files::{Cuts, FILE_BYTES_MAX, Files};
+
+    use super::super::{FilesThread, start};
+    use super::*;
+    use crate::demo::place::Folder as Place;
+    use crate::demo::wait;
+
+    /// Far beyond what anything here takes, also on a busy machine.
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    struct Server {
+        place: Place,
+        // It ends when this is dropped.
+        _thread: FilesThread,
+    }
+
+    impl Server {
+        fn up() -> Self {
+            let place = Place::new(None).unwrap();
+            let folder = Folder::open(&place.path().join("files")).unwrap();
+            let files = Files::open(folder.with(Cuts::default(), |_| Ok(u64::MAX))).unwrap();
+            let (thread, _) = start(files, &place.path().join("files.sock")).unwrap();
+            Self { place, _thread: thread }
+        }
+
+        /// Sends a line.
+        fn ask(&self, line: &str) -> BufReader<UnixStream> {
+            let mut stream = UnixStream::connect(self.place.path().join("files.sock")).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
+            // One that is refused may be closed before it has said all.
+            let _ = stream.write_all(format!("{line}\n").as_bytes());
+            BufReader::new(stream)
+        }
+
+        fn staged(&self) -> usize {
+            std::fs::read_dir(self.place.path().join("files/incoming")).unwrap().count()
+        }
+    }
+
+    fn answer(stream: &mut BufReader<UnixStream>) -> Value {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    #[test]
+    fn one_command_too_many_is_refused_and_served_as_soon_as_another_has_ended() {
+        let server = Server::up();
+        let put = r#"{"put":{"bytes":5}}"#;
+        let mut open: Vec<_> = (0..CONNECTIONS_MAX).map(|_| server.ask(put)).collect();
+        assert!(open.iter_mut().all(|stream| answer(stream) == "go"));
+        let refused = answer(&mut server.ask(put));
+        let why = refused["error"].as_str().unwrap();
+        assert!(why.contains("16 commands about files run already"), "{why}");
+        // Those that were there before go on.
+        let mut first = open.remove(0);
+        first.get_mut().write_all(b"hello").unwrap();
+        let kept = answer(&mut first);
+        assert_eq!(kept["kept"]["content"], ContentId::of(b"hello").to_string());
+        drop(first);
+        wait::until("room for a command", LIMIT, || {
+            Ok((answer(&mut server.ask(put)) == "go").then_some(()))
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_leaves_nothing() {
+        let server = Server::up();
+        let longer = format!(r#"{{"put":{{"bytes":{}}}}}"#, FILE_BYTES_MAX + 1);
+        let endless = " ".repeat(REQUEST_MAX + 1);
+        for (line, why) in [
+            (longer.as_str(), "longer than 2048 MiB"),
+            (r#"{"get":{"content":"../../../etc/passwd"}}"#, "names no content"),
+            (r#"{"get":{"content":"00"}}"#, "names no content"),
+            (r#"{"where":{"rows":[["0","0"]]}}"#, "names no row"),
+            (r#"{"wait":{"row":"é","content":"","seconds":1}}"#, "names no row"),
+            (r#"{"put":{"bytes":-1}}"#, "does not know this request"),
+            ("", "does not know this request"),
+            (endless.as_str(), "does not know this request"),
+        ] {
+            let answer = answer(&mut server.ask(line));
+            let told = answer["error"].as_str().unwrap_or_default().to_owned();
+            assert!(told.contains(why), "{}: {answer}", &line[..line.len().min(80)]);
+        }
+        // A file that became shorter while it was sent.
+        let mut short = server.ask(r#"{"put":{"bytes":5}}"#);
+        assert_eq!(answer(&mut short), "go");
+        short.get_mut().write_all(b"he").unwrap();
+        short.get_mut().shutdown(Shutdown::Write).unwrap();
+        assert_eq!(answer(&mut short)["error"], "2 of 5 bytes came: nothing is kept");
+        assert_eq!(server.staged(), 0);
+    }
 }

@@ -2,7 +2,7 @@
 //! contents themselves as they are.
 
 use serde::{Deserialize, Serialize};
-use tandem_files::{ClassStatus, UnderWay};
+use tandem_files::{ClassStatus, ScrubStatus, UnderWay};
 
 /// What a command wants. Keys and contents are hexadecimal.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -79,4 +79,6 @@ pub(crate) struct FilesReport {
     pub(crate) under_way: Vec<UnderWay>,
     /// The twin is there and has said what it has.
     pub(crate) twin: bool,
+    /// How far the disk of this machine was read again.
+    pub(crate) scrub: ScrubStatus,
 }
