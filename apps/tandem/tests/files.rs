@@ -3,6 +3,7 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -160,6 +161,10 @@ fn files_are_added_listed_read_removed_and_mended_on_either_machine() {
         std::fs::read(&to).unwrap()
     };
     assert_eq!((get(1, "1"), get(0, "2")), (noise(2, 3_000_000), noise(1, 300_000)));
+    let mode = std::fs::metadata(&to).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "only its owner reads it");
+    let refused = pair.run(0, &["file", "get", "recordings", "greeting.wav", "-o", "/dev/null"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("it is no file"), "{refused:?}");
     let listed = pair.try_json(1, &["file", "list", "--versions", "--json"]).unwrap();
     let rows = listed.as_array().unwrap();
     assert_eq!(rows.len(), 2, "{listed:#}");
@@ -239,4 +244,34 @@ fn a_machine_alone_keeps_a_file_and_says_so_plainly() {
     pair.twins.start_keeper(1).unwrap();
     pair.wait_equal(0);
     pair.assert_whole(&[noise(30, 2_000_000)]);
+}
+
+#[test]
+fn a_flipped_bit_that_nobody_reads_is_found_and_mended_from_the_other_machine() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pair = Pair::up();
+    let path = pair.file("quiet", 40, 5_000_000);
+    assert!(pair.add(0, &path).contains("saved on both machines"));
+    let content = ContentId::of(&noise(40, 5_000_000)).to_string();
+    pair.twins.stop_keeper(0);
+    let stored = pair.files(0).join(&content[..2]).join(&content);
+    let mut bytes = std::fs::read(&stored).unwrap();
+    bytes[4_321_000] ^= 1;
+    std::fs::write(&stored, bytes).unwrap();
+    // As after a week.
+    std::fs::remove_file(pair.files(0).join("scrub")).unwrap();
+    pair.twins.start_keeper(0).unwrap();
+    let report = wait::until("all to be read again", LIMIT, || {
+        let report = pair.try_json(0, &["file", "classes", "--json"]);
+        Ok(report.filter(|report| !report["scrub"]["ended_millis"].is_null()))
+    })
+    .unwrap();
+    assert_eq!(report["scrub"]["damaged"], 1, "{report:#}");
+    pair.wait_equal(0);
+    pair.assert_whole(&[noise(40, 5_000_000)]);
+    assert!(pair.files(0).join("damaged").join(&content).exists());
+    let events = pair.prints(0, &["events"]);
+    assert!(events.contains("recordings/quiet was damaged or gone on this disk"), "{events}");
+    let page = pair.prints(0, &["file", "classes"]);
+    assert!(page.contains("scrub: 0 right (0.0 KiB), 1 damaged; everything"), "{page}");
 }

@@ -3,16 +3,18 @@
 
 mod line;
 
-use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tandem_config::{Ask, FILE_CLASSES, FileRow, FileStanding, NewFile, Told};
-use tandem_files::{Amount, ClassStatus, Hasher, UnderWay};
+use tandem_files::{Amount, ClassStatus, Hasher, ScrubStatus, UnderWay};
 use tandem_os::{clock, entropy};
 use tandem_types::Dice;
 
@@ -31,6 +33,12 @@ const SAVE_BYTES_A_SECOND: u64 = 8 * 1024 * 1024;
 
 /// Read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Files in one question where they are: a tenth of what a request may be long.
+const ASKED_AT_ONCE: usize = 8_000;
+
+/// How long `tandem status` waits for what the files' thread says, which may be reading a long file.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What of files.
 #[derive(Debug, Subcommand)]
@@ -200,9 +208,13 @@ fn media_type(name: &str) -> &'static str {
 fn listed(config: &Config, class: Option<&str>) -> Result<Vec<Listed>, Failure> {
     let question = Ask::Files { class: class.map(str::to_owned) };
     let Told::FileList(rows) = told(config, &question)? else { return Err(unexpected()) };
-    let asked = rows.iter().map(|row| (row.id.clone(), row.content.clone())).collect();
-    let answer = Line::open(config)?.ask(&FilesRequest::Where { rows: asked })?;
-    let FilesAnswer::Places(places) = answer else { return Err(unexpected()) };
+    let mut places = Vec::new();
+    for rows in rows.chunks(ASKED_AT_ONCE) {
+        let asked = rows.iter().map(|row| (row.id.clone(), row.content.clone())).collect();
+        let answer = Line::open(config)?.ask(&FilesRequest::Where { rows: asked })?;
+        let FilesAnswer::Places(some) = answer else { return Err(unexpected()) };
+        places.extend(some);
+    }
     let mut listed: Vec<Listed> = Vec::new();
     for (row, FilePlace { here, there }) in rows.into_iter().zip(places) {
         let same = |one: &&Listed| one.row.class == row.class && one.row.name == row.name;
@@ -259,11 +271,15 @@ fn get(config: &Config, args: &GetArgs) -> Result<(), Failure> {
         };
         return Err(Failure::Other(why));
     };
+    let to = output.clone().unwrap_or_else(|| PathBuf::from(name));
+    let is_screen = to.as_os_str() == "-";
+    if !is_screen {
+        check_place(&to, output.is_some())?;
+    }
     let mut line = Line::open(config)?;
     let question = FilesRequest::Get { content: row.content.clone() };
     let FilesAnswer::Content { bytes } = line.ask(&question)? else { return Err(unexpected()) };
-    let to = output.clone().unwrap_or_else(|| PathBuf::from(name));
-    if to.as_os_str() == "-" {
+    if is_screen {
         return take(line.body(), bytes, &row.content, &mut std::io::stdout().lock());
     }
     // What is there stays until all has come and is what it should be.
@@ -281,18 +297,45 @@ fn get(config: &Config, args: &GetArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether a file may be written there. A name may have come from the other machine or a database: it
+/// does not choose a folder. What is not a file (`/dev/null`, a folder) is not replaced by one.
+fn check_place(to: &Path, is_chosen: bool) -> Result<(), Failure> {
+    let is_here = to.file_name() == Some(to.as_os_str());
+    if !is_chosen && !is_here {
+        let why = anyhow!("{}: this name leads elsewhere: say where with --output", to.display());
+        return Err(Failure::Other(why));
+    }
+    match std::fs::symlink_metadata(to) {
+        Ok(found) if !found.is_file() && !found.is_symlink() => {
+            let why = anyhow!("{}: it is no file (- is the standard output)", to.display());
+            Err(Failure::Other(why))
+        }
+        // A link is replaced, not followed. What else is wrong is told when it is written.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
+/// Only its owner reads it: it may be a key, or somebody's voice. Nothing that is there is written through.
 fn write_out(
     path: &Path,
     from: &mut BufReader<std::os::unix::net::UnixStream>,
     bytes: u64,
     content: &str,
 ) -> Result<(), Failure> {
-    let mut file = File::create(path).with_context(|| cannot_write(path))?;
+    let mut file = create_anew(path).with_context(|| cannot_write(path))?;
     take(from, bytes, content, &mut file)
+}
+
+fn create_anew(path: &Path) -> std::io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Copies a content and compares it with its name.
@@ -322,8 +365,8 @@ fn take(
 }
 
 /// What the server of this machine says.
-fn report(config: &Config) -> Result<FilesReport, Failure> {
-    match Line::open(config)?.ask(&FilesRequest::Classes)? {
+fn report(mut line: Line) -> Result<FilesReport, Failure> {
+    match line.ask(&FilesRequest::Classes)? {
         FilesAnswer::Classes(report) => Ok(report),
         FilesAnswer::Go
         | FilesAnswer::Kept { .. }
@@ -334,17 +377,18 @@ fn report(config: &Config) -> Result<FilesReport, Failure> {
 }
 
 fn classes(config: &Config, json: Json) -> Result<(), Failure> {
-    let report = report(config)?;
+    let report = report(Line::open(config)?)?;
     if json.json {
         return print_json(&report);
     }
     let mut table = Table::new(&["CLASS", "FILES", "SIZE", "THIS MACHINE", "OTHER MACHINE"]);
     for name in FILE_CLASSES {
         let known = report.classes.iter().find(|status| status.class == name).cloned();
-        let lacking_there = report.twin.then(Amount::default);
+        let none = report.twin.then(Amount::default);
         let status = known.unwrap_or(ClassStatus {
             class: name.to_owned(),
-            lacking_there,
+            lacking_there: none,
+            missing: none,
             ..ClassStatus::default()
         });
         let there = status.lacking_there.map_or_else(|| "does not say".to_owned(), behind);
@@ -355,7 +399,31 @@ fn classes(config: &Config, json: Json) -> Result<(), Failure> {
     for UnderWay { class, name, bytes, here_bytes } in &report.under_way {
         println!("coming: {class}/{name}, {} of {}", size(*here_bytes), size(*bytes));
     }
+    let missing = report.classes.iter().filter_map(missing);
+    missing.for_each(|line| println!("{line}: add them again, or restore a backup"));
+    println!("scrub: {}", scrub_words(&report.scrub));
     Ok(())
+}
+
+/// How far everything on this disk was read again.
+fn scrub_words(status: &ScrubStatus) -> String {
+    let ScrubStatus { begun_millis, ended_millis, files, bytes, damaged } = status;
+    if *begun_millis == 0 {
+        return String::from("not begun yet");
+    }
+    let read = format!("{files} right ({}), {damaged} damaged", size(*bytes));
+    match ended_millis {
+        Some(ended) => {
+            format!("{read}; everything on this disk was read, ended {} UTC", time(*ended))
+        }
+        None => format!("{read} so far; begun {} UTC", time(*begun_millis)),
+    }
+}
+
+/// What is whole on neither machine.
+fn missing(status: &ClassStatus) -> Option<String> {
+    let Amount { files, bytes } = status.missing.filter(|missing| !missing.is_none())?;
+    Some(format!("{}: {files} are whole on NEITHER MACHINE ({})", status.class, size(bytes)))
 }
 
 fn behind(lacking: Amount) -> String {
@@ -367,14 +435,15 @@ fn behind(lacking: Amount) -> String {
 
 /// What is not equal, a line each, for `tandem status`; nothing where the server does not answer.
 pub(super) fn unequal(config: &Config) -> Vec<String> {
-    let Ok(report) = report(config) else { return Vec::new() };
+    let line = Line::open_for(config, STATUS_PATIENCE);
+    let Ok(report) = line.and_then(report) else { return Vec::new() };
     let lines = |status: &ClassStatus| {
         let here = (!status.lacking_here.is_none())
             .then(|| format!("{}: this machine is {}", status.class, behind(status.lacking_here)));
         let there = status.lacking_there.filter(|lacking| !lacking.is_none());
         let there = there
             .map(|lacking| format!("{}: the other machine is {}", status.class, behind(lacking)));
-        [here, there].into_iter().flatten().collect::<Vec<_>>()
+        [here, there, missing(status)].into_iter().flatten().collect::<Vec<_>>()
     };
     report.classes.iter().flat_map(lines).collect()
 }
@@ -400,5 +469,51 @@ mod tests {
             format!("behind by 2 ({})", size(3 * 1024 * 1024))
         );
         assert_eq!(behind(Amount::default()), "equal");
+        let one = ClassStatus { missing: Some(Amount { files: 1, bytes: 0 }), ..none() };
+        assert!(missing(&one).unwrap().contains("1 are whole on NEITHER MACHINE"));
+        assert_eq!((missing(&none()), missing(&ClassStatus::default())), (None, None));
+    }
+
+    fn none() -> ClassStatus {
+        ClassStatus { missing: Some(Amount::default()), ..ClassStatus::default() }
+    }
+
+    #[test]
+    fn how_far_everything_was_read_has_words() {
+        assert_eq!(scrub_words(&ScrubStatus::default()), "not begun yet");
+        let going = ScrubStatus { begun_millis: 1_790_000_000_000, ..ScrubStatus::default() };
+        assert_eq!(
+            scrub_words(&going),
+            "0 right (0.0 KiB), 0 damaged so far; begun 2026-09-21 14:13:20 UTC"
+        );
+        let over = ScrubStatus { ended_millis: Some(1_790_000_060_000), damaged: 2, ..going };
+        assert!(scrub_words(&over).ends_with(
+            "2 damaged; everything on this disk was read, ended \
+                                              2026-09-21 14:14:20 UTC"
+        ));
+    }
+
+    #[test]
+    fn a_file_is_written_where_it_was_said_and_for_its_owner_only() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = crate::demo::place::Folder::new(None).unwrap();
+        let (to, others) = (folder.path().join("key.part"), folder.path().join("others"));
+        std::fs::write(&others, "theirs").unwrap();
+        symlink(&others, &to).unwrap();
+        drop(create_anew(&to).unwrap());
+        assert_eq!(std::fs::read_to_string(&others).unwrap(), "theirs");
+        let found = std::fs::symlink_metadata(&to).unwrap();
+        assert!(found.is_file() && found.permissions().mode() & 0o777 == 0o600);
+        for (path, is_chosen, is_fit) in [
+            ("greeting.wav", false, true),
+            ("../greeting.wav", false, false),
+            ("/etc/passwd", false, false),
+            ("..", false, false),
+            ("/nowhere/greeting.wav", true, true),
+            ("/dev/null", true, false),
+            ("/", true, false),
+        ] {
+            assert_eq!(check_place(Path::new(path), is_chosen).is_ok(), is_fit, "{path}");
+        }
     }
 }

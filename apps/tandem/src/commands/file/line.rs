@@ -24,11 +24,16 @@ pub(super) struct Line {
 impl Line {
     /// Connects to the server of this machine.
     pub(super) fn open(config: &Config) -> Result<Self, Failure> {
+        Self::open_for(config, PATIENCE)
+    }
+
+    /// The same for a command that waits so long at each step, at most.
+    pub(super) fn open_for(config: &Config, patience: Duration) -> Result<Self, Failure> {
         let socket = config.files_socket();
         let connect = || {
             let stream = UnixStream::connect(&socket)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
             Ok(BufReader::new(stream))
         };
         let stream = connect().map_err(|error| unreachable(&socket, "server", &error))?;
