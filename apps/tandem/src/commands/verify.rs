@@ -5,12 +5,12 @@
 mod older;
 mod pair;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
+use tandem_call::{Cdr, Ending};
 use tandem_files::ContentId;
 use tandem_journal::Record;
 use tandem_node::{CDR_PREFIX, EVENTS_PREFIX, is_newer, read_cdr, read_events};
@@ -219,41 +219,24 @@ fn journal(folder: &Path, advice: &'static str, shown: &mut Shown) -> Finding {
             let key = String::from_utf8_lossy(&damaged.key).into_owned();
             finding.fault(format!("{key}: it is not what its checksum says"));
         }
-        // The steps first: a record that is written meanwhile has its own then.
-        let (mut steps, mut alone) = (BTreeSet::new(), Vec::new());
-        let mut count = 0;
         each(&reader, EVENTS_PREFIX, &mut |record| {
             let body = record.body.as_deref().unwrap_or_default();
-            if is_newer(body) || read_events(body).is_some() {
-                steps.insert(record.key[EVENTS_PREFIX.len()..].to_vec());
-            } else {
+            if !is_newer(body) && read_events(body).is_none() {
                 finding.fault(format!("{}: the steps of this call cannot be read", name(record)));
             }
+            Ok(())
         })?;
+        let mut count = 0;
         each(&reader, CDR_PREFIX, &mut |record| {
             count += 1;
             if count % 10_000 == 0 {
                 shown.show(&format!("{}: {count} calls", tandem_store::FILE_NAME));
             }
-            let body = record.body.as_deref().unwrap_or_default();
-            let call = &record.key[CDR_PREFIX.len()..];
-            match read_cdr(body) {
-                None if is_newer(body) => {}
-                None => finding.fault(format!("{}: the record cannot be read", name(record))),
-                Some(cdr) if cdr.call_id.as_bytes() != call => {
-                    finding.fault(format!("{}: it is the record of another call", name(record)));
-                }
-                Some(_) if !steps.contains(call) => alone.push(call.to_vec()),
-                Some(_) => {}
+            if let Some(fault) = fault_of_call(&reader, record)? {
+                finding.fault(format!("{}: {fault}", name(record)));
             }
+            Ok(())
         })?;
-        for call in alone {
-            // Not of a call that ended since the steps were read.
-            if reader.get(&[EVENTS_PREFIX, &call].concat())?.is_none() {
-                let call = String::from_utf8_lossy(&call).into_owned();
-                finding.fault(format!("{call}: the steps of this call are missing"));
-            }
-        }
         Ok((records, count))
     };
     match look() {
@@ -267,16 +250,45 @@ fn journal(folder: &Path, advice: &'static str, shown: &mut Shown) -> Finding {
     finding
 }
 
+/// What is wrong with the record of a call.
+fn fault_of_call(reader: &Reader, record: &Record) -> anyhow::Result<Option<&'static str>> {
+    let body = record.body.as_deref().unwrap_or_default();
+    let call = &record.key[CDR_PREFIX.len()..];
+    let Some(cdr) = read_cdr(body) else {
+        return Ok((!is_newer(body)).then_some("the record cannot be read"));
+    };
+    if cdr.call_id.as_bytes() != call {
+        return Ok(Some("it is the record of another call"));
+    }
+    let is_there = |key: &[u8]| reader.get(key).map(|found| found.is_some());
+    let complete = rang_nowhere(&cdr)
+        || is_there(&[EVENTS_PREFIX, call].concat())?
+        // Both were too old, and were deleted since the record was read.
+        || !is_there(&record.key)?;
+    Ok((!complete).then_some("the steps of this call are missing"))
+}
+
+/// A call that was refused where it began (no such number, nobody logged in, calls are blocked): no device was
+/// invited, and there are no steps.
+fn rang_nowhere(cdr: &Cdr) -> bool {
+    let Cdr { start, end, delivered, connect, ending, .. } = cdr;
+    *ending == Some(Ending::Server) && *end == Some(*start) && delivered.or(*connect).is_none()
+}
+
 fn name(record: &Record) -> String {
     String::from_utf8_lossy(&record.key).into_owned()
 }
 
 /// Every record whose key begins so, the last written first.
-fn each(reader: &Reader, prefix: &[u8], then: &mut dyn FnMut(&Record)) -> anyhow::Result<()> {
+fn each(
+    reader: &Reader,
+    prefix: &[u8],
+    then: &mut dyn FnMut(&Record) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut last: Option<Record> = None;
     loop {
         let page = reader.log(prefix, PAGE, last.as_ref())?;
-        page.iter().for_each(&mut *then);
+        page.iter().try_for_each(&mut *then)?;
         match page.into_iter().next_back() {
             Some(record) => last = Some(record),
             None => return Ok(()),

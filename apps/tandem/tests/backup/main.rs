@@ -11,5 +11,6 @@ mod damage;
 mod differs;
 mod make;
 mod older;
+mod refused;
 mod restore;
 mod suspect;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use serde::de::DeserializeOwned;
+use tandem_node::{CDR_PREFIX, EVENTS_PREFIX, read_cdr};
 use tandem_store::backup::{self, LogPart, Sums};
-use tandem_store::{Reader, WallClock};
+use tandem_store::{GRACE, Reader, WallClock};
 
 use super::Finding;
 use crate::cli::Failure;
@@ -49,9 +50,17 @@ pub(super) fn compare(config: &Config) -> Finding {
 /// What differs of the log: its key, and where it is.
 type Suspects = BTreeMap<Vec<u8>, &'static str>;
 
+/// One look at what differs of the log.
+#[derive(Default)]
+struct Look {
+    suspects: Suspects,
+    /// Parts that differ, and that were not looked at record by record.
+    unread: usize,
+}
+
 fn look(config: &Config, finding: &mut Finding) -> Result<String, Failure> {
     let since = since(config)?;
-    let mut suspects: Option<Suspects> = None;
+    let mut last: Option<Look> = None;
     let mut tables = Err(String::new());
     let mut seen = String::new();
     for round in 0..TRIES {
@@ -70,23 +79,29 @@ fn look(config: &Config, finding: &mut Finding) -> Result<String, Failure> {
         if tables.is_err() {
             tables = compare_tables(&here, &there);
         }
-        let found = match suspects.as_ref().is_some_and(BTreeMap::is_empty) {
-            true => Suspects::new(),
-            false => compare_logs(config, since, &here, &there)?,
+        let mut found = match &last {
+            Some(Look { suspects, unread: 0 }) if suspects.is_empty() => Look::default(),
+            Some(_) | None => compare_logs(config, since, &here, &there)?,
         };
-        suspects = Some(match suspects {
-            None => found,
-            Some(before) => before.into_iter().filter(|(key, _)| found.contains_key(key)).collect(),
-        });
-        if tables.is_ok() && suspects.as_ref().is_some_and(BTreeMap::is_empty) {
+        // Only where all of it was read is what was not among it known to be right.
+        if let Some(Look { suspects, unread: 0 }) = &last {
+            found.suspects.retain(|key, _| suspects.contains_key(key));
+        }
+        let is_good = tables.is_ok() && found.suspects.is_empty() && found.unread == 0;
+        last = Some(found);
+        if is_good {
             return Ok(seen);
         }
     }
     if let Err(what) = tables {
         finding.fault(what);
     }
-    for (key, what) in suspects.unwrap_or_default() {
+    let Look { suspects, unread } = last.unwrap_or_default();
+    for (key, what) in suspects {
         finding.fault(format!("{} {what}", String::from_utf8_lossy(&key)));
+    }
+    if unread > 0 {
+        finding.fault(format!("{unread} more parts of the journal differ, which were not read"));
     }
     Ok(seen)
 }
@@ -120,20 +135,27 @@ fn table_name(id: i64) -> String {
     table.map_or_else(|| id.to_string(), |table| table.name.to_owned())
 }
 
+/// Compares the parts that differ record by record. `since` lies among the steps of calls that ended at about
+/// that time, by the clock of each machine when it wrote them: so more is read, and of that counts what belongs
+/// to a younger call.
 fn compare_logs(
     config: &Config,
     since: Option<i64>,
     here: &Sums,
     there: &Sums,
-) -> Result<Suspects, Failure> {
-    let mut suspects = Suspects::new();
+) -> Result<Look, Failure> {
     let mut parts: Vec<LogPart> = here.logs.keys().chain(there.logs.keys()).copied().collect();
     parts.sort();
     parts.dedup();
     parts.retain(|part| here.logs.get(part) != there.logs.get(part));
-    for part in parts.into_iter().take(PARTS_MAX) {
-        let there: TwinRecords = asked(config, &TwinAsk::Part { part, since })?;
-        let here = backup::log_part(&config.state, part, since).map_err(anyhow::Error::from)?;
+    let unread = parts.split_off(parts.len().min(PARTS_MAX)).len();
+    let margin = i64::try_from(GRACE.as_micros() / 2).unwrap_or(0);
+    let since_read = since.map(|since| since.saturating_sub(margin));
+    let mut suspects = Suspects::new();
+    for part in parts {
+        let there: TwinRecords = asked(config, &TwinAsk::Part { part, since: since_read })?;
+        let here =
+            backup::log_part(&config.state, part, since_read).map_err(anyhow::Error::from)?;
         for (key, hash) in &here {
             match there.get(key) {
                 None => drop(suspects.insert(key.clone(), "is on this machine only")),
@@ -147,7 +169,35 @@ fn compare_logs(
             suspects.insert(key.clone(), "is on the other machine only");
         }
     }
-    Ok(suspects)
+    let old = old_calls(config, since, &suspects)?;
+    suspects.retain(|key, _| !old.contains(key));
+    Ok(Look { suspects, unread })
+}
+
+/// Of these keys those that belong to calls which ended before that.
+fn old_calls(
+    config: &Config,
+    since: Option<i64>,
+    suspects: &Suspects,
+) -> anyhow::Result<BTreeSet<Vec<u8>>> {
+    let Some(since) = since else { return Ok(BTreeSet::new()) };
+    let reader = Reader::open(&config.state, WallClock::system())?;
+    let mut old = BTreeSet::new();
+    for key in suspects.keys() {
+        let steps_of = key.strip_prefix(EVENTS_PREFIX);
+        let cdr_key = steps_of.map_or_else(|| key.clone(), |call| [CDR_PREFIX, call].concat());
+        let record = reader.get(&cdr_key)?;
+        let end = record.and_then(|record| read_cdr(&record.body?)?.end);
+        let is_old = match end {
+            Some(end) => end < since,
+            // Steps whose call is not here, and is not missing here either.
+            None => steps_of.is_some() && !suspects.contains_key(&cdr_key),
+        };
+        if is_old {
+            old.insert(key.clone());
+        }
+    }
+    Ok(old)
 }
 
 /// Asks the twin through the server of this machine, and waits.
