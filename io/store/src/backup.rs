@@ -112,6 +112,9 @@ pub fn copy(
     let mut target = Connection::open_with_flags(to, flags).map_err(sqlite)?;
     // It is synced as a whole at the end; before that nobody believes it.
     target.pragma_update(None, "synchronous", "OFF").map_err(sqlite)?;
+    // Nobody else has it. Without this there is a file of shared memory beside it at the end, and where there is
+    // no room for that SQLite does not say so.
+    target.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(sqlite)?;
     let backup = Backup::new(&source, &mut target).map_err(sqlite)?;
     match steps(&backup, bytes, go_on).map_err(sqlite)? {
         End::Done => drop(backup),

@@ -24,9 +24,11 @@ use tandem_node::BINDING_PREFIX;
 use tandem_oplog::Origin;
 use tandem_os::{durable, entropy};
 use tandem_store::backup::{self, Kind, Prepared};
+use tandem_types::Epoch;
 
 use super::backup::{
-    CONTENTS, Manifest, give_like, hash, remove_folder, sync_folder, unpack, write_file,
+    CONTENTS, Manifest, give_file_like, give_like, hash, remove_folder, sync_folder, unpack,
+    write_file,
 };
 use crate::cli::Failure;
 use crate::config::Config;
@@ -35,6 +37,12 @@ use crate::logging::Time;
 
 /// In the state folder while a restore is under way: a server does not begin with half of one.
 const UNFINISHED: &str = "restore.unfinished";
+/// Folders of what was here before begin so.
+const BEFORE: &str = "before-restore-";
+/// In the mark behind the name of that folder: all that was here is in it.
+const ALL: &str = "complete";
+/// What may lie beside a database.
+const BESIDE: [&str; 3] = ["-wal", "-shm", ".suspect"];
 
 /// The options of `tandem restore`.
 #[derive(Args, Clone, Debug)]
@@ -158,29 +166,36 @@ fn put_in_place(config: &Config, opened: &Opened) -> anyhow::Result<()> {
     let staged = state.join(".restore");
     remove_folder(&staged)?;
     DirBuilder::new().mode(0o700).create(&staged).with_context(|| cannot_write(&staged))?;
-    let prepared = match stage(opened, &staged) {
-        Ok(prepared) => prepared,
+    let staging = stage(opened, &staged).and_then(|it| Ok((it, contents(opened, state)?)));
+    let (prepared, counts) = match staging {
+        Ok(staged) => staged,
         Err(error) => {
             let _ = remove_folder(&staged);
             return Err(error.context("nothing is changed"));
         }
     };
-    let (put, were_here) = contents(opened, state)?;
-    // From here on to the end a server must not begin.
-    let mark = state.join(UNFINISHED);
-    durable::replace(&mark, b"").with_context(|| cannot_write(&mark))?;
-    let aside = swap(state, &staged)?;
-    keeper::leap_epoch(&config.epoch_file(), config.seat, prepared.reign)?;
-    give_like(&config.epoch_file(), state)?;
-    let lost = state.join(crate::server::LOST);
-    if lost.exists() {
-        fs::remove_file(&lost).with_context(|| cannot_write(&lost))?;
-    }
-    fs::remove_file(&mark).with_context(|| cannot_write(&mark))?;
+    let aside = change(config, &staged, prepared.reign).context(
+        "the restore is cut off: run `tandem restore` again; no server begins here before that",
+    )?;
     remove_folder(&staged)?;
     sync_folder(state)?;
-    tell(config, opened, prepared, (put, were_here), aside.as_deref());
+    tell(config, opened, prepared, counts, aside.as_deref());
     Ok(())
+}
+
+/// Everything that must not be half: a server does not begin between the first step and the last.
+fn change(config: &Config, staged: &Path, reign: Option<Epoch>) -> anyhow::Result<Option<PathBuf>> {
+    let state = &config.state;
+    let aside = swap(state, staged)?;
+    keeper::leap_epoch(&config.epoch_file(), config.seat, reign)?;
+    give_like(&config.epoch_file(), state)?;
+    for mark in [crate::server::LOST, UNFINISHED].map(|name| state.join(name)) {
+        match fs::remove_file(&mark) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => result.with_context(|| cannot_write(&mark))?,
+        }
+    }
+    Ok(aside)
 }
 
 fn cannot_write(path: &Path) -> String {
@@ -193,8 +208,11 @@ fn stopped(config: &Config) -> anyhow::Result<File> {
     if UnixStream::connect(config.keeper_socket()).is_ok() {
         bail!("the keeper of this machine runs: {stop}; nothing is changed");
     }
-    backup::lock(&config.state)
-        .map_err(|error| anyhow!("{error}: a server runs here: {stop}; nothing is changed"))
+    let lock = backup::lock(&config.state)
+        .map_err(|error| anyhow!("{error}: a server runs here: {stop}; nothing is changed"))?;
+    // Made by root, where no server ever began here.
+    give_file_like(&lock, &config.state)?;
+    Ok(lock)
 }
 
 /// Copies the databases and makes them fit to begin with.
@@ -245,41 +263,69 @@ fn contents(opened: &Opened, state: &Path) -> anyhow::Result<(usize, usize)> {
 }
 
 /// Moves what is here aside, and what is staged here. The folder of what was here; `None`: nothing was.
+///
+/// The mark says where, and whether all of it is there: a restore that goes on after one that was cut off
+/// neither leaves half of it behind nor takes what that one put here for it.
 fn swap(state: &Path, staged: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let time: String =
-        Time::now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();
-    let aside = state.join(format!("before-restore-{time}"));
-    let mut any = false;
-    for (name, _) in DATABASES {
-        // The log goes after its database: alone it means nothing, beside another one it would.
-        for end in ["", "-wal", "-shm", ".suspect"] {
-            let from = state.join(format!("{name}{end}"));
-            if !from.exists() {
-                continue;
-            }
-            if !any {
-                DirBuilder::new()
-                    .mode(0o700)
-                    .create(&aside)
-                    .with_context(|| cannot_write(&aside))?;
-                give_like(&aside, state)?;
-                any = true;
-            }
-            let to = aside.join(format!("{name}{end}"));
-            fs::rename(&from, &to).with_context(|| cannot_write(&to))?;
-        }
+    let mark = state.join(UNFINISHED);
+    let begun = fs::read_to_string(&mark).unwrap_or_default();
+    let mut words = begun.split(' ').filter(|word| !word.contains('/'));
+    let cut_off = words.next().filter(|name| name.starts_with(BEFORE));
+    let is_aside = words.next() == Some(ALL);
+    let name = cut_off.map_or_else(name_of_aside, str::to_owned);
+    let aside = state.join(&name);
+    let say =
+        |text: &str| durable::replace(&mark, text.as_bytes()).with_context(|| cannot_write(&mark));
+    if !is_aside {
+        say(&name)?;
+        move_aside(state, &aside)?;
+        say(&format!("{name} {ALL}"))?;
     }
-    if any {
-        sync_folder(&aside)?;
-    }
-    sync_folder(state)?;
     for (name, _) in DATABASES {
         let (from, to) = (staged.join(name), state.join(name));
+        // What a command left that looked at the one of the restore before.
+        for end in BESIDE {
+            let beside = state.join(format!("{name}{end}"));
+            if beside.exists() {
+                fs::remove_file(&beside).with_context(|| cannot_write(&beside))?;
+            }
+        }
         give_like(&from, state)?;
         fs::rename(&from, &to).with_context(|| cannot_write(&to))?;
     }
     sync_folder(state)?;
-    Ok(any.then_some(aside))
+    Ok(aside.exists().then_some(aside))
+}
+
+fn name_of_aside() -> String {
+    let time = Time::now().to_string();
+    let time: String = time.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("{BEFORE}{time}")
+}
+
+fn move_aside(state: &Path, aside: &Path) -> anyhow::Result<()> {
+    for (name, _) in DATABASES {
+        // The log goes after its database: alone it means nothing, beside another one it would.
+        for end in [""].into_iter().chain(BESIDE) {
+            let from = state.join(format!("{name}{end}"));
+            if !from.exists() {
+                continue;
+            }
+            let mut folder = DirBuilder::new();
+            folder
+                .recursive(true)
+                .mode(0o700)
+                .create(aside)
+                .with_context(|| cannot_write(aside))?;
+            give_like(aside, state)?;
+            let to = aside.join(format!("{name}{end}"));
+            fs::rename(&from, &to).with_context(|| cannot_write(&to))?;
+        }
+    }
+    if aside.exists() {
+        sync_folder(aside)?;
+    }
+    Ok(sync_folder(state)?)
 }
 
 fn tell(

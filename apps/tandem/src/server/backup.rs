@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use jiff::civil::DateTime;
@@ -27,6 +26,13 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Pause after every part that is copied (1 MiB): others have the disk meanwhile.
 const PART_PAUSE: Duration = Duration::from_millis(10);
 
+/// A backup that is so much younger than now was made by a clock that was wrong, and counts for nothing.
+const FUTURE_MAX: Duration = Duration::from_secs(86_400);
+
+/// Reading what was copied cannot be cut off in the middle: a server that ends waits so long for it, and leaves
+/// it to the next one to clear up.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How nice the thread is to others: most.
 pub(super) const NICE: i32 = 19;
 
@@ -37,7 +43,8 @@ pub(super) type Said = (&'static str, String);
 pub(super) struct BackupThread {
     stop: Option<Sender<()>>,
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    /// Cut off when the thread ends.
+    ended: Receiver<()>,
 }
 
 impl BackupThread {
@@ -56,7 +63,9 @@ impl BackupThread {
             table,
             stopping: Arc::clone(&stopping),
         };
+        let (alive, ended) = channel();
         let work = move || {
+            let _alive: Sender<()> = alive;
             // Of this thread only; a refusal costs nothing else.
             let _ = rustix::process::setpriority_process(None, NICE);
             // What cannot be noted in the state folder must not be done again and again.
@@ -73,8 +82,8 @@ impl BackupThread {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name(String::from("backup")).spawn(work)?;
-        Ok(Some(Self { stop: Some(stop), stopping, thread: Some(thread) }))
+        std::thread::Builder::new().name(String::from("backup")).spawn(work)?;
+        Ok(Some(Self { stop: Some(stop), stopping, ended }))
     }
 }
 
@@ -82,10 +91,8 @@ impl Drop for BackupThread {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so already.
-            let _ = thread.join();
-        }
+        // It ends, or the time is over: nothing is ever sent.
+        let _ = self.ended.recv_timeout(END_PATIENCE);
     }
 }
 
@@ -104,8 +111,9 @@ impl Daily {
         };
         let zone = zone.unwrap_or(TimeZone::UTC);
         let last = LastBackup::read(&self.config.state);
-        let newest = last.as_ref().into_iter().chain(noted).max_by_key(|last| last.tried_micros);
-        is_due(Time::now().micros(), newest, self.table.at_minutes, &zone)
+        let now = Time::now().micros();
+        let mut known = last.as_ref().into_iter().chain(noted);
+        known.all(|last| is_due(now, last, self.table.at_minutes, &zone))
     }
 
     fn make(&self) -> (Said, LastBackup) {
@@ -123,7 +131,8 @@ impl Daily {
         let said = match made {
             Ok(made) => {
                 let (path, bytes) = (made.path.display().to_string(), made.manifest.bytes());
-                let text = format!("backup complete: {path} ({})", size(bytes));
+                let stays = made.stays.map_or_else(String::new, |stays| format!("; {stays}"));
+                let text = format!("backup complete: {path} ({}){stays}", size(bytes));
                 last.good = Some(GoodBackup { micros: made.manifest.made_micros, path, bytes });
                 ("backup_made", text)
             }
@@ -136,17 +145,17 @@ impl Daily {
     }
 }
 
-/// Whether the last time of the day has passed without a backup. One that was made by hand counts; so does
-/// a clock that was set back behind the last one, for a day.
-fn is_due(now: i64, last: Option<&LastBackup>, at_minutes: u16, zone: &TimeZone) -> bool {
-    let Some(last) = last else { return true };
-    let good = last.good.as_ref().map_or(i64::MIN, |good| good.micros);
-    let retry = i64::try_from(RETRY.as_micros()).unwrap_or(i64::MAX);
+/// Whether the last time of the day has passed without a backup. One that was made by hand counts; so does one
+/// of a clock that was set back since, for a day.
+fn is_due(now: i64, last: &LastBackup, at_minutes: u16, zone: &TimeZone) -> bool {
+    let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
     let tried = last.tried_micros;
-    if last.error.is_some() && (tried..tried.saturating_add(retry)).contains(&now) {
+    if last.error.is_some() && (tried..tried.saturating_add(micros(RETRY))).contains(&now) {
         return false;
     }
-    good < latest(now, at_minutes, zone)
+    let good = last.good.as_ref().map(|good| good.micros);
+    let believed = good.filter(|good| *good <= now.saturating_add(micros(FUTURE_MAX)));
+    believed.is_none_or(|good| good < latest(now, at_minutes, zone))
 }
 
 /// The last moment up to now at which the clock showed that time of the day.
@@ -184,7 +193,7 @@ mod tests {
     #[test]
     fn a_backup_is_due_once_a_day_in_its_zone_also_when_its_time_was_missed() {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
-        let due = |now: &str, last: &LastBackup| is_due(micros(now), Some(last), 195, &zone);
+        let due = |now: &str, last: &LastBackup| is_due(micros(now), last, 195, &zone);
         // 03:15 in Berlin is 02:15 UTC in November.
         let made = last("2026-11-22T02:15:03Z", None);
         assert!(!due("2026-11-22T23:00:00Z", &made));
@@ -193,14 +202,15 @@ mod tests {
         assert!(due("2026-11-25T12:00:00Z", &made), "the machine was off");
         let by_hand = last("2026-11-23T02:00:00Z", None);
         assert!(due("2026-11-23T02:15:00Z", &by_hand), "its time was not over yet");
-        assert!(is_due(micros("2026-11-23T12:00:00Z"), None, 195, &zone), "never made");
+        let never = LastBackup::default();
+        assert!(is_due(micros("2026-11-23T12:00:00Z"), &never, 195, &zone), "never made");
     }
 
     #[test]
     fn a_backup_that_failed_is_tried_again_after_an_hour() {
         let zone = TimeZone::UTC;
         let failed = last("2026-11-22T03:15:03Z", Some("2026-11-23T03:15:00Z"));
-        let due = |now: &str| is_due(micros(now), Some(&failed), 195, &zone);
+        let due = |now: &str| is_due(micros(now), &failed, 195, &zone);
         assert!(!due("2026-11-23T04:14:59Z"));
         assert!(due("2026-11-23T04:15:00Z"));
         assert!(!due("2026-11-23T03:14:59Z"), "its time is not over");
@@ -213,5 +223,27 @@ mod tests {
         // 02:30 does not exist on 2027-03-28.
         let at = latest(micros("2027-03-28T12:00:00Z"), 150, &zone);
         assert_eq!(at, micros("2027-03-28T01:30:00Z"));
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_has_one_backup() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        // 02:30 is at 00:30 and at 01:30 UTC on 2026-10-25.
+        let due = |now: &str, good: &str| is_due(micros(now), &last(good, None), 150, &zone);
+        assert!(due("2026-10-25T00:30:00Z", "2026-10-24T00:30:02Z"));
+        assert!(!due("2026-10-25T01:30:00Z", "2026-10-25T00:30:02Z"));
+        assert!(!due("2026-10-26T01:29:59Z", "2026-10-25T00:30:02Z"));
+        assert!(due("2026-10-26T01:30:00Z", "2026-10-25T00:30:02Z"));
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_when_a_backup_was_made_costs_one_more_and_not_years() {
+        let due =
+            |now: &str, good: &str| is_due(micros(now), &last(good, None), 195, &TimeZone::UTC);
+        assert!(due("2026-11-23T03:20:00Z", "2099-01-01T00:00:00Z"));
+        assert!(!due("2026-11-23T03:20:00Z", "2026-11-23T23:00:00Z"), "set back by hours");
+        // One that lost the time and begins in 1970, and is right a minute later.
+        assert!(due("1970-01-01T00:00:09Z", "2026-11-22T03:15:02Z"));
+        assert!(due("2026-11-22T09:00:00Z", "1970-01-01T00:00:09Z"));
     }
 }

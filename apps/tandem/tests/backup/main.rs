@@ -7,10 +7,13 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod cut;
 mod damage;
 mod differs;
+mod hostile;
 mod make;
 mod older;
 mod refused;
 mod restore;
 mod suspect;
+mod trouble;

@@ -67,6 +67,8 @@ fn a_backup_is_one_file_where_that_is_wanted_also_of_a_machine_that_is_off() {
     assert!(good.contains("2 calls, each with its steps"), "{good}");
     let left: Vec<String> = names(&pair.folder.0);
     assert_eq!(left, [".tandem-master.lock", "all.tar", "master", "standby"], "nothing is left");
+    let mode = fs::metadata(file).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "what is kept of passwords is in it");
     let mut bytes = fs::read(file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -166,25 +168,34 @@ fn a_full_disk_is_told_and_nothing_is_left_of_that_backup() {
     let mount = pair.folder.0.join("small");
     fs::create_dir(&mount).unwrap();
     // A disk of its own that is too small; nobody else sees it.
-    let script = "mount -t tmpfs -o size=160k tmpfs \"$1\" || exit 77
+    let script = "mount -t tmpfs -o size=\"$4\" tmpfs \"$1\" || exit 77
                   \"$2\" --config \"$3\" backup \"$1\"; code=$?
                   ls -A \"$1\"; exit $code";
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--mount", "--map-root-user", "sh", "-c", script, "sh"]);
-    command.arg(&mount).arg(env!("CARGO_BIN_EXE_tandem")).arg(&pair.master.config);
-    let output = command.output().unwrap();
-    if output.status.code() == Some(77) {
-        eprintln!("skipped: this machine allows no mount in a namespace: {output:?}");
-        return;
+    let mut full = 0;
+    // Full at one step after the other, up to the list at the end.
+    for size in (16..2_000).step_by(8) {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "--map-root-user", "sh", "-c", script, "sh"]);
+        command.arg(&mount).arg(env!("CARGO_BIN_EXE_tandem")).arg(&pair.master.config);
+        let output = command.arg(format!("{size}k")).output().unwrap();
+        if output.status.code() == Some(77) {
+            println!("SKIPPED: this machine allows no mount in a namespace: {output:?}");
+            return;
+        }
+        if output.status.success() {
+            break;
+        }
+        full += 1;
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("full") || said.contains("No space left"), "{size}: {said}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), ".tandem-master.lock\n");
+        let status: serde_json::Value =
+            serde_json::from_slice(&fs::read(pair.master.state().join("backup.last")).unwrap())
+                .unwrap();
+        assert!(status["error"].is_string() && status["good"].is_null(), "{status}");
     }
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("full") || said.contains("No space left"), "{said}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), ".tandem-master.lock\n");
-    let status: serde_json::Value =
-        serde_json::from_slice(&fs::read(pair.master.state().join("backup.last")).unwrap())
-            .unwrap();
-    assert!(status["error"].is_string() && status["good"].is_null(), "{status}");
+    assert!(full > 10, "{full} found it full");
 }
 
 #[test]

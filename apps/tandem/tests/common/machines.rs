@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -26,6 +26,11 @@ impl Machine {
 
     pub fn start(&mut self) {
         self.keeper = Some(Service::of(&self.config, "keeper"));
+    }
+
+    /// As [`Machine::start`], by a command that becomes its keeper.
+    pub fn start_as(&mut self, command: &mut Command) {
+        self.keeper = Some(Service::start(command));
     }
 
     /// Its keeper, which runs.

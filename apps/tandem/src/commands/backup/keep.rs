@@ -70,16 +70,29 @@ fn of_this_machine(folder: &Path, like: &Manifest) -> io::Result<Vec<(i64, PathB
     Ok(found)
 }
 
-/// Removes all but the newest `keep`; never anything that is no complete backup of this machine.
-pub(super) fn remove_old(folder: &Path, like: &Manifest, keep: usize) -> io::Result<Vec<PathBuf>> {
+/// Removes all but the newest `keep`, of which `new` is one; never anything that is no complete backup of this
+/// machine. What says that it was made after `new` stays, and is not counted: one of the two times is wrong.
+pub(super) fn remove_old(
+    folder: &Path,
+    new: &Path,
+    like: &Manifest,
+    keep: usize,
+) -> io::Result<Vec<PathBuf>> {
+    if keep == usize::MAX {
+        return Ok(Vec::new());
+    }
     let mut all = of_this_machine(folder, like)?;
-    all.truncate(all.len().saturating_sub(keep));
+    all.retain(|(made, path)| *made <= like.made_micros && path != new);
+    all.truncate(all.len().saturating_sub(keep.saturating_sub(1)));
     let mut removed = Vec::new();
     for (_, path) in all {
         // The list goes first: what is left where this is cut off is no backup any more.
-        fs::remove_file(path.join(MANIFEST))?;
-        sync_folder(&path)?;
-        remove_folder(&path)?;
+        fs::remove_file(path.join(MANIFEST))
+            .and_then(|()| sync_folder(&path))
+            .and_then(|()| remove_folder(&path))
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
         removed.push(path);
     }
     Ok(removed)

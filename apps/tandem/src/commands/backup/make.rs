@@ -19,8 +19,10 @@ use tandem_store::backup::{self, Kind};
 
 use super::keep::{self, Last};
 use super::manifest::{Entry, MANIFEST, Manifest, hash};
+use super::{give_file_like, give_like};
 use crate::config::Config;
 use crate::logging::Time;
+use crate::server::LOST;
 
 /// The name of the configuration's file in a backup: that of this machine.
 pub(crate) const MACHINE_FILE: &str = "tandem.toml";
@@ -51,6 +53,8 @@ pub(crate) struct Made {
     pub(crate) manifest: Manifest,
     /// Older ones that are removed.
     pub(crate) removed: Vec<PathBuf>,
+    /// Why an older one could not be removed.
+    pub(crate) stays: Option<String>,
 }
 
 /// Asked after every part that is copied: the file, its bytes so far, all of them. False: do not go on.
@@ -63,7 +67,7 @@ pub(crate) type GoOn<'a> = dyn FnMut(&str, u64, u64) -> bool + 'a;
 /// Nothing of it is left then.
 pub(crate) fn make(order: Order<'_>, into: &Path, go_on: &mut GoOn<'_>) -> anyhow::Result<Made> {
     let made = make_folder(order, into, go_on);
-    note(order.config, made.as_ref().map(|made| (made.path.as_path(), &made.manifest)));
+    note(order.config, made.as_ref());
     made
 }
 
@@ -87,26 +91,40 @@ pub(crate) fn make_file(
         let manifest = fill(order, &place.partial, go_on)?;
         let packed = super::pack::pack(&place.partial, &manifest, file);
         packed.with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Made { path: file.to_owned(), manifest, removed: Vec::new() })
+        give_like(file, into)?;
+        Ok(Made { path: file.to_owned(), manifest, removed: Vec::new(), stays: None })
     };
     let made: anyhow::Result<Made> = pack();
-    note(order.config, made.as_ref().map(|made| (made.path.as_path(), &made.manifest)));
+    note(order.config, made.as_ref());
     made
 }
 
 fn make_folder(order: Order<'_>, into: &Path, go_on: &mut GoOn<'_>) -> anyhow::Result<Made> {
     let place = Place::open(into, order.config)?;
     let manifest = fill(order, &place.partial, go_on)?;
+    give_all_like(&place.partial, &manifest, into)
+        .with_context(|| format!("cannot give it to the owner of {}", into.display()))?;
     let path = free_name(into, &manifest);
     fs::rename(&place.partial, &path)
         .and_then(|()| sync_folder(into))
         .with_context(|| format!("cannot rename what was made to {}", path.display()))?;
-    let removed = match order.keep {
-        Some(keep) => keep::remove_old(into, &manifest, keep)
-            .with_context(|| format!("{} is complete, but an old one stays", path.display()))?,
-        None => Vec::new(),
+    let keep = order.keep.unwrap_or(usize::MAX);
+    let (removed, stays) = match keep::remove_old(into, &path, &manifest, keep) {
+        Ok(removed) => (removed, None),
+        // What was made is complete all the same, and is not made again for that.
+        Err(error) => (Vec::new(), Some(format!("an older one stays: {error}"))),
     };
-    Ok(Made { path, manifest, removed })
+    Ok(Made { path, manifest, removed, stays })
+}
+
+/// Whoever removes old backups there can read this one: also where root made it.
+fn give_all_like(made: &Path, manifest: &Manifest, folder: &Path) -> io::Result<()> {
+    for entry in &manifest.files {
+        for part in Path::new(&entry.name).ancestors() {
+            give_like(&made.join(part), folder)?;
+        }
+    }
+    give_like(&made.join(MANIFEST), folder)
 }
 
 /// Where a backup is made: one at a time for each seat. What is there when this is dropped goes.
@@ -119,12 +137,17 @@ struct Place {
 impl Place {
     fn open(into: &Path, config: &Config) -> anyhow::Result<Self> {
         let what = || format!("cannot make a backup in {}", into.display());
-        let mut folders = DirBuilder::new();
-        folders.recursive(true).mode(0o700).create(into).with_context(what)?;
+        if !into.exists() {
+            fs::create_dir_all(into.parent().unwrap_or(into)).with_context(what)?;
+            DirBuilder::new().mode(0o700).create(into).with_context(what)?;
+            give_like(into, &config.state).with_context(what)?;
+        }
         let lock = into.join(format!(".tandem-{}.lock", config.seat));
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
         let lock = options.open(&lock).with_context(what)?;
+        // Root's would keep out the server that makes one every day.
+        give_file_like(&lock, into).with_context(what)?;
         if lock.try_lock().is_err() {
             return Err(anyhow!("another backup is being made in {}", into.display()));
         }
@@ -146,6 +169,7 @@ impl Drop for Place {
 /// Copies everything, and writes the list.
 fn fill(order: Order<'_>, into: &Path, go_on: &mut GoOn<'_>) -> anyhow::Result<Manifest> {
     let Order { config, path, with_secret, .. } = order;
+    check_whole(config)?;
     let mut manifest = Manifest::begin(config, Time::now())?;
     let databases =
         [(tandem_config::FILE_NAME, Kind::Tables), (tandem_store::FILE_NAME, Kind::Journal)];
@@ -174,10 +198,22 @@ fn fill(order: Order<'_>, into: &Path, go_on: &mut GoOn<'_>) -> anyhow::Result<M
         add(&mut manifest, into, SECRET_FILE)?;
     }
     sync_folder(into)?;
-    let text = serde_json::to_vec_pretty(&manifest)?;
+    let text = manifest.to_bytes()?;
     write_file(&into.join(MANIFEST), &mut text.as_slice())?;
     sync_folder(into)?;
     Ok(manifest)
+}
+
+/// Refused where there is only half of a machine, or less: with time such backups would push out the good ones.
+fn check_whole(config: &Config) -> anyhow::Result<()> {
+    crate::commands::check_finished(config)?;
+    let lost = config.state.join(LOST);
+    ensure!(
+        !lost.exists(),
+        "the configuration of this machine is lost ({}): a backup of it would have no users",
+        lost.display()
+    );
+    Ok(())
 }
 
 /// Contents lie under their hash in folders of two digits; what else is there is on its way or set aside.
@@ -282,13 +318,13 @@ fn free_name(into: &Path, manifest: &Manifest) -> PathBuf {
 }
 
 /// For `tandem status` and the metrics. Whether that can be written changes nothing about the backup.
-fn note(config: &Config, made: Result<(&Path, &Manifest), &anyhow::Error>) {
+fn note(config: &Config, made: Result<&Made, &anyhow::Error>) {
     let mut last = Last::read(&config.state).unwrap_or_default();
     last.tried_micros = Time::now().micros();
     match made {
-        Ok((path, manifest)) => {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-            last.error = None;
+        Ok(Made { path, manifest, stays, .. }) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            last.error.clone_from(stays);
             last.good = Some(keep::Good {
                 micros: manifest.made_micros,
                 path: path.display().to_string(),

@@ -15,8 +15,8 @@ use crate::config::Config;
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// Version of the list.
 const VERSION: u32 = 1;
-/// Bytes of a list, at most: that of some hundred thousand files.
-const BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of a list, at most: that of two million files. A backup of more is not made.
+const BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Faults that are told of one backup, at most.
 const FAULTS_MAX: usize = 50;
 
@@ -95,7 +95,7 @@ impl Manifest {
         };
         let file = File::open(&path).with_context(what)?;
         let mut text = String::new();
-        file.take(BYTES_MAX).read_to_string(&mut text).with_context(what)?;
+        file.take(BYTES_MAX as u64).read_to_string(&mut text).with_context(what)?;
         let manifest: Self = serde_json::from_str(&text).with_context(what)?;
         let version = manifest.tandem_backup;
         ensure!(
@@ -112,6 +112,17 @@ impl Manifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// As it is written.
+    pub(super) fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
+        let text = serde_json::to_vec_pretty(self)?;
+        ensure!(
+            text.len() <= BYTES_MAX,
+            "the list of {} files has more than {BYTES_MAX} bytes",
+            self.files.len()
+        );
+        Ok(text)
     }
 
     /// Reads every file and compares; sentences for an administrator, none where all is as it was written.

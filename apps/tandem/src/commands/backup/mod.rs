@@ -5,6 +5,7 @@ mod make;
 mod manifest;
 mod pack;
 
+use std::fs::File;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,9 @@ fn print(made: &Made) {
     for old in &made.removed {
         println!("removed: {}", old.display());
     }
+    if let Some(stays) = &made.stays {
+        println!("{stays}");
+    }
 }
 
 /// One line on a terminal that changes.
@@ -111,9 +115,25 @@ impl Shown {
 
 /// Gives a file to the owner of a folder, where this user may do that.
 pub(crate) fn give_like(path: &Path, folder: &Path) -> std::io::Result<()> {
+    match owner_to_be(folder)? {
+        Some((user, group)) => std::os::unix::fs::chown(path, Some(user), Some(group)),
+        None => Ok(()),
+    }
+}
+
+/// As [`give_like`], of a file that is open.
+pub(crate) fn give_file_like(file: &File, folder: &Path) -> std::io::Result<()> {
+    match owner_to_be(folder)? {
+        Some((user, group)) => std::os::unix::fs::fchown(file, Some(user), Some(group)),
+        None => Ok(()),
+    }
+}
+
+/// User and group of a folder; `None`: only root gives files away.
+fn owner_to_be(folder: &Path) -> std::io::Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
-        return Ok(());
+        return Ok(None);
     }
     let owner = std::fs::metadata(folder)?;
-    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))
+    Ok(Some((owner.uid(), owner.gid())))
 }

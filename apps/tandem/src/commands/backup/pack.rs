@@ -30,8 +30,12 @@ pub(super) fn pack(folder: &Path, manifest: &Manifest, to: &Path) -> io::Result<
 }
 
 fn write(folder: &Path, manifest: &Manifest, to: &Path) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    // What one left that was killed. A new file, and no link of somebody else's.
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let mut archive = tar::Builder::new(io::BufWriter::new(file));
     let names = manifest.files.iter().map(|entry| entry.name.as_str());
     for name in names.chain([MANIFEST]) {
@@ -49,7 +53,8 @@ fn write(folder: &Path, manifest: &Manifest, to: &Path) -> io::Result<()> {
 pub(crate) fn unpack(from: &Path, into: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(into)?;
     let mut archive = tar::Archive::new(io::BufReader::new(File::open(from)?));
-    for entry in archive.entries()? {
+    // Ours have names that are short enough for the plain form: what other forms say is not listened to.
+    for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let name = entry.path()?.into_owned();
         let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
