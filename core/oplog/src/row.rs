@@ -140,10 +140,10 @@ impl Row {
         Self(columns.into_iter().map(both).filter(|(_, cell)| !cell.0.is_empty()).collect())
     }
 
-    /// Loses what lost; for the test that proves that this is noticed.
+    /// The writes that are kept of each column; for the tests that break a rule.
     #[cfg(feature = "sabotage")]
-    pub fn drop_losers(&mut self) {
-        self.0.values_mut().for_each(|cell| cell.0.truncate(1));
+    pub fn versions_mut(&mut self) -> impl Iterator<Item = (ColumnId, &mut Vec<Version>)> {
+        self.0.iter_mut().map(|(column, cell)| (*column, &mut cell.0))
     }
 
     /// Gives the writes of one op to another one that is the same but for its name; false where there

@@ -15,7 +15,7 @@
 //!
 //! What one lacks and the other does not keep any more comes with a copy of everything; see [`Message::AskCopy`].
 //!
-//! A server of the version before greets without [`Able`] and is told nothing that it does not know.
+//! A server of the version before greets without [`ABLE_VERSION`] and is told nothing that it does not know.
 //!
 //! Invariant: every message rests on what is on the disk of its sender.
 

@@ -14,7 +14,7 @@ use tandem_config::{
 use tandem_dialplan::{
     Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Number, User, UserName,
 };
-use tandem_oplog::{Fact, Seen};
+use tandem_oplog::{Fact, Message, Seen};
 use tandem_store::tables::{By, Keep, Tables};
 use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
 
@@ -117,12 +117,13 @@ impl Side {
     }
 }
 
-fn wait(one: &mut Side, other: &mut Side, now: Instant) {
+/// Time passes; how many messages that makes.
+fn wait(one: &mut Side, other: &mut Side, now: Instant) -> usize {
     for side in [&mut *one, &mut *other] {
         side.config.handle_timeout(now);
         side.drain();
     }
-    exchange_at(one, other, now);
+    exchange_at(one, other, now)
 }
 
 fn assert_same(one: &Side, other: &Side) {
@@ -336,6 +337,50 @@ fn whoever_asks_hears_whether_all_is_well() {
     a.order(now, Work::Ask(Ask::Verify));
     link_at(&mut a, &mut b, now, false);
     assert!(not_compared(a.told.take()).contains("was cut"));
+}
+
+/// What it has to say, without what it understands: as a server of the version before says it.
+fn forget_version(side: &mut Side) {
+    for bytes in &mut side.line {
+        let mut message = Message::decode(bytes).unwrap();
+        if let Message::Hello { able, .. } = &mut message {
+            *able = 0;
+        }
+        *bytes = message.encode();
+    }
+}
+
+#[test]
+fn a_twin_of_the_version_before_is_asked_for_no_digest_and_whoever_verifies_hears_why() {
+    let (mut a, mut b) = (Side::new(Seat::Master), Side::new(Seat::Standby));
+    a.user("anna", "21");
+    for side in [&mut a, &mut b] {
+        side.config.handle_wall(Instant::ZERO, START_MILLIS);
+        side.config.handle_link(Instant::ZERO, true);
+        side.drain();
+        forget_version(side);
+    }
+    // A greeting, the change, and that it is there: what that version knows.
+    assert_eq!(exchange(&mut a, &mut b), 4);
+    assert_eq!((a.users(), b.users()), (1, 1));
+    assert_same(&a, &b);
+    let hour = Instant::ZERO + CHECK_PAUSE;
+    assert_eq!(wait(&mut a, &mut b, hour), 0, "no comparison, no clock");
+    a.damage();
+    a.order(hour, Work::Ask(Ask::Verify));
+    let Some(Told::Verified(Verified { faults, twin })) = a.told.take() else { panic!() };
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(matches!(twin, TwinCheck::NotCompared(why) if why.contains("an earlier version")));
+    // Edits go on, and the log of this server is enough for what is damaged here.
+    a.put("anna", "Anna", "21");
+    exchange(&mut a, &mut b);
+    assert_same(&a, &b);
+    // It is upgraded: what differs is found with the first greeting.
+    b.damage();
+    link_at(&mut a, &mut b, hour, true);
+    wait(&mut a, &mut b, hour + Duration::from_secs(2));
+    assert_same(&a, &b);
+    assert_eq!(b.count(|fact| matches!(fact, Fact::Mended { rows: 1, .. })), 1);
 }
 
 /// Both hear what time it is, `ahead` apart, and compare.

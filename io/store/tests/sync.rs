@@ -517,6 +517,36 @@ fn a_copy_from_a_newer_server_keeps_unread_what_an_older_one_does_not_know() {
 }
 
 #[test]
+fn servers_of_two_versions_compare_what_only_one_of_them_reads_and_put_it_right() {
+    for shortened in [false, true] {
+        for damaged in 0..2 {
+            let second = Setup { schema: &SECOND, migrations: &[SQL, SECOND_SQL], ..setup(0) };
+            let mut world = World::of([Server::on(0, memory(&second)), Server::new(1)]);
+            world.settle();
+            let insert = "INSERT INTO item (id, one, two, three) VALUES (1, 1, 1, 3)";
+            world.servers[0].write(1_000, insert);
+            world.servers[0].write(1_001, "INSERT INTO other (name, value) VALUES ('x', 9)");
+            world.servers[1].write(1_002, "INSERT INTO item (id, one, two) VALUES (2, 2, 2)");
+            world.settle();
+            if shortened {
+                assert_eq!(world.servers.each_mut().map(|server| shorten(server, 9_000)), [3; 2]);
+            }
+            assert_eq!((world.check(0), world.check(1)), (Ok(1), Ok(1)));
+            let ruin = "UPDATE row_version SET body = x'00ff'";
+            world.servers[damaged].tables.write_behind(ruin).unwrap();
+            assert_eq!(world.check(1 - damaged), Ok(2), "{damaged}, shortened: {shortened}");
+            world.assert_equal("mended");
+            let sql = "SELECT three, value FROM item, other WHERE id = 1";
+            let values = world.servers[0]
+                .tables
+                .reader()
+                .query_row(sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+            assert_eq!(values, Ok((3, 9)));
+        }
+    }
+}
+
+#[test]
 fn what_was_written_after_a_backup_and_is_in_no_log_any_more_gets_a_new_name_too() {
     let mut world = World::new();
     world.settle();

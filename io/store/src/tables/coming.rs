@@ -40,9 +40,7 @@ impl Batch<'_> {
             let Some(coming) = coming else { continue };
             coming.changed.extend(coming.row.take(op, change));
             #[cfg(feature = "sabotage")]
-            if self.tables.broken == Some(super::Broken::DropLosers) {
-                coming.row.drop_losers();
-            }
+            self.tables.spoil(op, change, &mut coming.row);
         }
         Ok(())
     }

@@ -121,6 +121,8 @@ impl Tables {
             met_unreadable: false,
             #[cfg(feature = "sabotage")]
             broken: None,
+            #[cfg(feature = "sabotage")]
+            reign: tandem_types::Epoch::NEVER,
         })
     }
 }

@@ -14,6 +14,8 @@
 //! The tables are a function of `row_version`, and that of the set of ops in `op_log`.
 
 mod batch;
+#[cfg(feature = "sabotage")]
+mod broken;
 mod capture;
 mod check;
 mod coming;
@@ -42,6 +44,8 @@ use tandem_types::Epoch;
 use capture::Capture;
 
 pub use batch::{Batch, ChangeError, TakeError, Taken, Touched};
+#[cfg(feature = "sabotage")]
+pub use broken::Broken;
 pub use conflict::{Conflict, Undecided};
 pub use copy::Copy;
 pub use digest::Digest;
@@ -87,45 +91,12 @@ pub struct Tables {
     met_unreadable: bool,
     #[cfg(feature = "sabotage")]
     broken: Option<Broken>,
-}
-
-/// A rule that is broken on purpose, for the test that proves that this is noticed.
-#[cfg(feature = "sabotage")]
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Broken {
-    /// A value that lost is not kept.
-    DropLosers,
-    /// An op is taken although one before it is missing.
-    SkipGapCheck,
-    /// Ops are thrown away that the other one does not have.
-    ShortenTooFar,
-    /// Two states are joined without looking at what each had seen.
-    JoinBlindly,
-    /// The other one hears that ops are on disk before they are.
-    AcknowledgeEarly,
-    /// A number is given again after a backup was put back.
-    ReuseNumbers,
+    /// The latest that any op was written in.
+    #[cfg(feature = "sabotage")]
+    reign: Epoch,
 }
 
 impl Tables {
-    /// Breaks a rule from now on.
-    #[cfg(feature = "sabotage")]
-    pub const fn sabotage(&mut self, rule: Option<Broken>) {
-        self.broken = rule;
-    }
-
-    /// Writes as if by another program, unseen.
-    ///
-    /// # Errors
-    ///
-    /// SQLite refuses.
-    #[cfg(feature = "sabotage")]
-    pub fn write_behind(&mut self, sql: &str) -> rusqlite::Result<()> {
-        let mut batch = self.begin()?;
-        batch.uncaptured(|batch| batch.reader().execute_batch(sql))?;
-        batch.commit().map(|_| ())
-    }
-
     /// Who we are in the log.
     pub const fn me(&self) -> Origin {
         self.me

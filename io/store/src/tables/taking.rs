@@ -50,6 +50,10 @@ impl Batch<'_> {
         let op = Op::decode(bytes).map_err(TakeError::Unreadable)?;
         let seen = &self.tables.heads.seen;
         if seen.has(op.id) {
+            #[cfg(feature = "sabotage")]
+            if self.tables.broken == Some(super::Broken::TakeTwice) {
+                self.take_changes(&op, rows)?;
+            }
             return self.is_same(op.id, bytes);
         }
         let gap = if seen.is_next(op.id) {

@@ -15,7 +15,7 @@ use tandem_oplog::{
     Chain, CheckEnd, Column, Fact, Hlc, Message, Op, OpId, Origin, Schema, Seen, Table,
 };
 use tandem_store::tables::{Broken, By, Deed, Exchange, Setup, Tables};
-use tandem_types::Epoch;
+use tandem_types::{Epoch, Seat};
 
 pub const ITEM: Table = Table {
     id: 1,
@@ -68,6 +68,8 @@ pub struct Server {
     /// Its exchange has failed, and begins anew soon.
     pub failed: Option<String>,
     rule: Option<Broken>,
+    /// The last reign that it has seen begin.
+    epoch: Epoch,
     /// Ops that got a new name.
     renamed: Vec<(OpId, Chain, Vec<u8>)>,
 }
@@ -89,6 +91,7 @@ impl Server {
             names: 0,
             failed: None,
             rule: None,
+            epoch: Epoch::NEVER,
             renamed: Vec::new(),
         }
     }
@@ -98,6 +101,12 @@ impl Server {
         self.failed = None;
         self.tables.sabotage(self.rule);
         self.exchange = Exchange::new(&self.tables);
+    }
+
+    /// It becomes active. Where the two are apart both may, one more often than the other.
+    pub fn reign(&mut self) {
+        let seat = if self.node == 0 { Seat::Master } else { Seat::Standby };
+        self.epoch = self.epoch.next(seat);
     }
 
     pub fn sabotage(&mut self, rule: Broken) {
@@ -110,7 +119,7 @@ impl Server {
     }
 
     pub fn try_write(&mut self, wall: u64, sql: &str) -> Verdict<Option<OpId>> {
-        let by = By { author: String::new(), wall_millis: wall, epoch: Epoch::NEVER };
+        let by = By { author: String::new(), wall_millis: wall, epoch: self.epoch };
         let done = self.tables.change(&by, |connection| connection.execute_batch(sql));
         self.exchange.handle_written(&self.tables);
         Ok(done.map_err(|error| error.to_string())?.1)
@@ -179,6 +188,8 @@ pub struct World {
     pub lines: [VecDeque<Vec<u8>>; 2],
     pub up: bool,
     pub ledger: Ledger,
+    /// So many messages are enough to come to an end.
+    pub patience: usize,
 }
 
 impl World {
@@ -187,7 +198,13 @@ impl World {
     }
 
     pub fn of(servers: [Server; 2]) -> Self {
-        Self { servers, lines: Default::default(), up: false, ledger: Ledger::default() }
+        Self {
+            servers,
+            lines: Default::default(),
+            up: false,
+            ledger: Ledger::default(),
+            patience: 100_000,
+        }
     }
 
     /// Writes on one of them, as who knows all that is written.
@@ -258,7 +275,7 @@ impl World {
             self.link(true);
         }
         self.work();
-        for _ in 0..100_000 {
+        for _ in 0..self.patience {
             if !self.deliver(0) && !self.deliver(1) && !self.retry() {
                 return Ok(());
             }
