@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+/// What phones say of themselves on one line, and without what would move the cursor of a terminal: control
+/// characters are spaces.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Rows of the same number of cells.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -16,7 +22,7 @@ impl Table {
 
     /// One more row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|text| plain(&text)).collect());
     }
 }
 
@@ -50,5 +56,12 @@ mod tests {
         table.row([String::from("jörgen"), String::from("1")]);
         table.row([String::from("a"), String::new()]);
         assert_eq!(table.to_string(), "NAME    NUMBER\njörgen  1\na\n");
+    }
+
+    #[test]
+    fn what_a_phone_says_of_itself_does_not_move_the_cursor() {
+        let mut table = Table::new(&["NAME"]);
+        table.row([String::from("a\u{1b}[2J\r\nb")]);
+        assert_eq!(table.to_string(), "NAME\na [2J  b\n");
     }
 }

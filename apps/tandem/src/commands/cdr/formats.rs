@@ -7,6 +7,7 @@ use tandem_node::CallEvents;
 
 use super::records::{events_json, to_json};
 use super::zone::Zone;
+use crate::commands::table::plain;
 
 /// The form of an export.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -234,17 +235,20 @@ const fn disposition(cdr: &Cdr) -> &'static str {
 /// Text that a stranger may have chosen (a user agent, a name): on one line, and nothing that a
 /// spreadsheet would take for a formula.
 fn text(text: &str) -> String {
-    let mut plain = number(text);
-    if plain.starts_with(['=', '+', '-', '@']) {
+    let mut plain = plain(text);
+    if plain.trim_start().starts_with(['=', '+', '-', '@']) {
         plain.insert(0, '\'');
     }
     plain
 }
 
-/// As [`text`], but a `+` at the beginning belongs to it.
-fn number(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if plain.starts_with(['=', '-', '@']) { format!("'{plain}") } else { plain }
+/// As [`text`], but the `+` of a number, also of one that is hidden in part, belongs to it.
+fn number(number: &str) -> String {
+    let is_number = |rest: &str| rest.chars().all(|c| c.is_ascii_digit() || c == 'x');
+    match number.strip_prefix('+') {
+        Some(rest) if is_number(rest) => number.to_owned(),
+        Some(_) | None => text(number),
+    }
 }
 
 /// Fields in quotes, with commas between them (RFC 4180).
@@ -313,6 +317,25 @@ pub(super) mod tests {
         expect![[r#"
             {"call_id":"c0ffee","called_name":"Ben","called_number":"20","connect":1795352589999999,"connect_time":"2026-11-22T13:03:09.999999Z","delivered":1795352585900000,"delivered_time":"2026-11-22T13:03:05.900000Z","destination_device":"sip:ben@192.0.2.6 udp 192.0.2.6:5060","destination_name":"Ben","destination_number":"20","end":1795352655500000,"end_time":"2026-11-22T13:04:15.500000Z","ending":"callee","events":null,"origination_device":"=cmd|' /C calc'!A0\r\nx udp 192.0.2.5:5060","origination_name":"Anna \"A\" Abel, Sales","origination_number":"10","outcome":"answered","q850_cause":16,"sip_status":200,"start":1795352585000000,"start_time":"2026-11-22T13:03:05.000000Z","talk_seconds":65}
         "#]].assert_eq(&page(Format::Jsonl));
+    }
+
+    #[test]
+    fn what_a_stranger_chose_is_no_formula_and_on_one_line() {
+        for (given, as_text, as_number) in [
+            ("=1+1", "'=1+1", "'=1+1"),
+            ("+49231", "'+49231", "+49231"),
+            ("+49231xxx", "'+49231xxx", "+49231xxx"),
+            ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+            ("-1", "'-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "' =1", "' =1"),
+            ("  @x", "'  @x", "'  @x"),
+            ("a\r\n\u{1b}[2J\0b", "a   [2J b", "a   [2J b"),
+            ("", "", ""),
+            ("20", "20", "20"),
+        ] {
+            assert_eq!((text(given).as_str(), number(given).as_str()), (as_text, as_number));
+        }
     }
 
     #[test]
