@@ -15,10 +15,10 @@ use std::time::Instant;
 use common::calls::body;
 use common::{DEADLINE, Folder, Service, tandem};
 use serde_json::Value;
-use tandem_call::{Cdr, LegId, Outcome};
+use tandem_call::{Cdr, LegId, Outcome, Trail};
 use tandem_journal::{Class, Entry, Known, Op, Record, Write};
 use tandem_node::{CallEvents, RECORD_VERSION};
-use tandem_store::{Settings, Store};
+use tandem_store::{Settings, Store, suspected};
 use tandem_types::{Epoch, Pii, Seat, Seq, Stamp};
 
 /// 2026-11-22 13:03:05 UTC, in microseconds.
@@ -349,6 +349,94 @@ fn records_are_followed_through_a_restart_and_on_the_other_machine_each_once() {
     // It takes over.
     there.write(closed(stamp(2, 1), &cdr("six", 3)));
     assert_eq!(follower.calls(1), (vec!["six".into()], "1m5,2s1".into()));
+}
+
+#[test]
+fn many_records_are_followed_in_lots_and_who_stopped_after_any_of_them_goes_on_there() {
+    const CALLS: usize = 2_000;
+    let mut machine = Machine::new("master");
+    many(&mut machine, 700);
+    // Entries of three calls, so that pages end within one; then another server goes on.
+    for (reign, seq, range) in [(1, 2, 700..1_300), (2, 1, 1_300..CALLS as u64)] {
+        for (seq, first) in (seq..).zip(range.clone().step_by(3)) {
+            let ops = (first..range.end.min(first + 3)).map(|n| {
+                let cdr = cdr(&format!("call-{n:06}"), i64::try_from(n).unwrap());
+                log(&format!("cdr/{}", cdr.call_id), body(&cdr))
+            });
+            let ops = ops.collect();
+            machine.write(Write::Entry(Entry { stamp: stamp(reign, seq), ops }));
+        }
+    }
+    let follower = machine.follow("start");
+    let (mut all, mut places) = (Vec::new(), Vec::new());
+    while all.len() < CALLS {
+        let (lot, position) = follower.calls(1);
+        all.extend(lot);
+        places.push((all.len(), position));
+    }
+    drop(follower);
+    let want: Vec<String> = (0..CALLS).map(|n| format!("call-{n:06}")).collect();
+    assert_eq!(all, want, "each once, in the order in which they were closed");
+    assert!(places.len() >= 3, "{places:?}");
+    for (seen, position) in &places[..places.len() - 1] {
+        let rest = machine.follow(position).calls(CALLS - seen).0;
+        assert_eq!(rest, want[*seen..], "{position}");
+    }
+}
+
+#[test]
+fn who_finds_the_file_damaged_leaves_a_mark_for_the_server() {
+    let mut machine = Machine::new("master");
+    many(&mut machine, 500);
+    machine.store = None;
+    let path = machine.folder.0.join("state/journal.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let pages = bytes.len() / 4_096;
+    bytes[4_096..pages / 2 * 4_096].fill(0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(suspected(&path), None);
+    let output = machine.run(&["list"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("journal.db: ") && said.contains("The file is damaged"), "{said}");
+    assert!(suspected(&path).is_some());
+}
+
+#[test]
+fn events_that_cannot_be_read_are_named_and_their_call_is_exported() {
+    let mut machine = Machine::new("master");
+    let events = CallEvents { devices: [].into(), trail: Trail::default() };
+    for (seq, call) in [(1, "right"), (2, "cut"), (3, "changed")] {
+        let mut steps = body(&events);
+        if call == "cut" {
+            steps.truncate(1);
+        }
+        let ops = vec![
+            log(&format!("cdr/{call}"), body(&cdr(call, 60))),
+            log(&format!("cev/{call}"), steps),
+        ];
+        machine.write(Write::Entry(Entry { stamp: stamp(1, seq), ops }));
+    }
+    let file = rusqlite::Connection::open(machine.folder.0.join("state/journal.db")).unwrap();
+    let sql = "UPDATE log_record SET written = 1 WHERE key = CAST('cev/changed' AS BLOB)";
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+    for arguments in [&JSONL[..], &["show", "cut"], &["show", "changed"]] {
+        let output = machine.run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let (wants_cut, wants_changed) = match arguments.last() {
+            Some(&"cut") => (true, false),
+            Some(&"changed") => (false, true),
+            Some(_) | None => (true, true),
+        };
+        assert_eq!(said.contains("cev/cut cannot be shown: it is damaged"), wants_cut, "{said}");
+        assert_eq!(said.contains("cev/changed cannot be shown: "), wants_changed, "{said}");
+        assert!(!output.stdout.is_empty());
+    }
+    let page = String::from_utf8(machine.run(&JSONL).stdout).unwrap();
+    assert_eq!(calls(&page), ["changed", "cut", "right"]);
+    machine.prints(&["show", "right"]);
+    machine.prints(&["export", "--format", "reference"]);
 }
 
 #[test]

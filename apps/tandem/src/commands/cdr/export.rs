@@ -55,33 +55,47 @@ pub(super) fn export(config: &Config, args: ExportArgs) -> Result<(), Failure> {
     })?;
     order.sort_unstable();
     let mut output = Output::to(output.as_deref())?;
-    let written = write(&reader, &order, format, &mask, &zone, &mut output);
+    let form = Form { format, mask, zone };
+    let written = write(&reader, &order, &form, &mut output, &mut damage);
     let written = match written.and_then(|count| Ok(output.finish().map(|()| count)?)) {
         Err(Failure::Other(error)) if is_closed_pipe(&error) => return Ok(()),
         other => other?,
     };
-    eprintln!("{written} records, times in {}", zone.name());
+    eprintln!("{written} records, times in {}", form.zone.name());
     damage.result("the others are exported")
+}
+
+/// How records are written.
+struct Form {
+    format: Format,
+    mask: Mask,
+    zone: Zone,
 }
 
 /// How many were written.
 fn write(
     reader: &Reader,
     order: &[(i64, String)],
-    format: Format,
-    mask: &Mask,
-    zone: &Zone,
+    form: &Form,
     output: &mut Output,
+    damage: &mut Damage,
 ) -> Result<usize, Failure> {
     let mut count = 0;
-    output.write(&format.header())?;
+    output.write(&form.format.header())?;
     for (_, call) in order {
         // A record never changes once it is closed, except where its call went on after all; one may have grown
-        // too old meanwhile.
-        let Some(Read::Whole(mut cdr, end)) = one(reader, call)? else { continue };
-        let events = if format.has_events() { events(reader, call)? } else { None };
-        mask.apply(&mut cdr);
-        output.write(&format.line(&cdr, end, events.as_ref(), zone))?;
+        // too old meanwhile, or turn out to be damaged now.
+        let (mut cdr, end) = match one(reader, call)? {
+            Some(Read::Whole(cdr, end)) => (cdr, end),
+            damaged => {
+                damage.say_all(damaged);
+                continue;
+            }
+        };
+        let wants_events = form.format.has_events();
+        let mut events = if wants_events { events(reader, call, damage)? } else { None };
+        form.mask.apply(&mut cdr, events.as_mut());
+        output.write(&form.format.line(&cdr, end, events.as_ref(), &form.zone))?;
         count += 1;
     }
     Ok(count)

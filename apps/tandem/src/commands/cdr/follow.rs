@@ -4,7 +4,6 @@
 //! under the same reign and number, so a position that one of them printed is good at the other: what that one
 //! lacks comes when it has it, and nothing comes a second time.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::str::FromStr;
@@ -13,12 +12,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::json;
-use tandem_journal::{Cursor, Known};
+use tandem_call::Cdr;
+use tandem_journal::{Cursor, Known, Record};
 use tandem_node::CDR_PREFIX;
-use tandem_store::{Reader, WallClock};
+use tandem_store::{ReadError, Reader, WallClock};
 use tandem_types::{Epoch, Seat, Seq, Stamp};
 
-use super::records::{Damage, Kept, Read, damaged, read, to_json};
+use super::records::{Damage, Kept, Read, damaged, failed, read, to_json};
 use super::zone::Zone;
 use super::{HEADINGS, cells};
 use crate::cli::Failure;
@@ -107,85 +107,131 @@ fn run(config: &Config, args: &FollowArgs, zone: &Zone) -> anyhow::Result<()> {
         print_rows(&mut out, zone, &[])?;
     }
     loop {
-        match look(config, position.as_ref()) {
-            Ok((records, known)) => {
-                trouble.clear();
-                let is_first = position.is_none();
-                let mut whole = Vec::new();
-                for record in &records {
-                    match record {
-                        Read::Whole(cdr, _) => whole.push(&**cdr),
-                        Read::Damaged(key, what) => damage.say(key, what),
-                    }
-                }
-                let after = Position(known);
-                if args.json {
-                    for cdr in &whole {
-                        writeln!(out, "{}", to_json(cdr)).context("cannot write")?;
-                    }
-                    if is_first || !records.is_empty() {
-                        let line = json!({ "position": after.to_string() });
-                        writeln!(out, "{line}").context("cannot write")?;
-                    }
-                } else if !whole.is_empty() {
-                    print_rows(&mut out, zone, &whole)?;
-                }
-                position = Some(after);
-            }
+        let mut lot =
+            |lot: Vec<Read>, after: &Position| print(&mut out, args, zone, lot, after, &mut damage);
+        match look(config, &mut position, &mut lot) {
+            Ok(()) => trouble.clear(),
+            Err(Trouble::Output(error)) => return Err(error),
             // The server makes the file at its first start, and may be replacing it.
-            Err(error) if error != trouble => {
+            Err(Trouble::File(error)) if error != trouble => {
                 eprintln!("tandem: {error}; it is tried again");
                 trouble = error;
             }
-            Err(_) => {}
+            Err(Trouble::File(_)) => {}
         }
         out.flush().context("cannot write")?;
         std::thread::sleep(LOOK_PAUSE);
     }
 }
 
-/// What there is after `position`, in the order in which it was closed, and what is seen with it. Without a
-/// position: nothing, and all is seen.
+/// One lot, with the position after it.
+fn print(
+    out: &mut impl io::Write,
+    args: &FollowArgs,
+    zone: &Zone,
+    lot: Vec<Read>,
+    after: &Position,
+    damage: &mut Damage,
+) -> anyhow::Result<()> {
+    let mut whole = Vec::new();
+    for one in lot {
+        match one {
+            Read::Whole(cdr, _) => whole.push(cdr),
+            Read::Damaged(key, what) => damage.say(&key, what),
+        }
+    }
+    if !args.json {
+        return if whole.is_empty() { Ok(()) } else { print_rows(out, zone, &whole) };
+    }
+    for cdr in &whole {
+        writeln!(out, "{}", to_json(cdr)).context("cannot write")?;
+    }
+    let line = json!({ "position": after.to_string() });
+    writeln!(out, "{line}").context("cannot write")
+}
+
+/// Why a look ended before its time.
+enum Trouble {
+    /// The file cannot be read: it is tried again.
+    File(String),
+    /// Nothing can be written.
+    Output(anyhow::Error),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        failed(&error).into()
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Config(error) | Failure::Unreachable(error) | Failure::Other(error) => {
+                Self::File(format!("{error:#}"))
+            }
+        }
+    }
+}
+
+/// What there is after `position`, in the order in which it was closed, lot by lot; each moves the position.
+/// Without a position: nothing, and all is seen.
 ///
 /// Only what the file says it knows counts: of a catch-up that is under way later records may be there before
 /// earlier ones.
-fn look(config: &Config, position: Option<&Position>) -> Result<(Vec<Read>, Known), String> {
-    let reader =
-        Reader::open(&config.state, WallClock::system()).map_err(|error| error.to_string())?;
-    let known = reader.known().map_err(|error| error.to_string())?;
-    let Some(Position(seen)) = position else { return Ok((Vec::new(), known)) };
-    let kept = Kept::of(&reader).map_err(|failure| match failure {
-        Failure::Config(error) | Failure::Unreachable(error) | Failure::Other(error) => {
-            format!("{error:#}")
-        }
-    })?;
-    let mut found = BTreeMap::new();
+fn look(
+    config: &Config,
+    position: &mut Option<Position>,
+    each: &mut impl FnMut(Vec<Read>, &Position) -> anyhow::Result<()>,
+) -> Result<(), Trouble> {
+    let reader = Reader::open(&config.state, WallClock::system())?;
+    let known = reader.known()?;
+    let Some(seen) = position.as_ref().map(|position| position.0.clone()) else {
+        return each(Vec::new(), position.insert(Position(known))).map_err(Trouble::Output);
+    };
+    let kept = Kept::of(&reader)?;
     let mut cursor = Cursor::default();
+    let mut records: Vec<Record> = Vec::new();
     loop {
-        let page = reader.lacking(seen, &cursor).map_err(|error| error.to_string())?;
-        for record in page.0 {
-            let is_record = record.key.starts_with(CDR_PREFIX) && record.body.is_some();
-            if is_record && known.covers(record.stamp) {
-                found.insert((record.stamp, record.key.clone()), read(&record));
-            }
+        let (page, next) = reader.lacking(&seen, &cursor)?;
+        let is_record = |it: &Record| it.key.starts_with(CDR_PREFIX) && it.body.is_some();
+        records.extend(page.into_iter().filter(|it| is_record(it) && known.covers(it.stamp)));
+        let end = next.as_ref().and_then(|next| next.0.as_ref()).map(|(stamp, _)| *stamp);
+        // Of the entry at whose records the page ends there may be more on the next one.
+        let whole = end.map_or(records.len(), |end| records.partition_point(|it| it.stamp < end));
+        let rest = records.split_off(whole);
+        let lot = records.iter().map(read).filter(|one| kept.shows(one));
+        let lot: Vec<Read> = lot.chain(damaged(&reader)).collect();
+        let after = position.insert(Position(up_to(&seen, &known, end)));
+        if !lot.is_empty() {
+            each(lot, after).map_err(Trouble::Output)?;
         }
-        match page.1 {
+        records = rest;
+        match next {
             Some(next) => cursor = next,
-            None => break,
+            None => return Ok(()),
         }
     }
+}
+
+/// What is seen when, beyond `seen`, everything `known` is, up to the entry `end`.
+fn up_to(seen: &Known, known: &Known, end: Option<Stamp>) -> Known {
     let mut all = seen.clone();
-    all.merge(&known);
-    let found = found.into_values().filter(|one| kept.shows(one));
-    Ok((found.chain(damaged(&reader)).collect(), all))
+    for stamp in known.iter() {
+        let last = match end {
+            Some(end) if end.epoch < stamp.epoch => continue,
+            Some(end) if end.epoch == stamp.epoch => stamp.seq.0.min(end.seq.0.saturating_sub(1)),
+            Some(_) | None => stamp.seq.0,
+        };
+        if last > 0 {
+            all.learn(Stamp { seq: Seq(last), ..stamp });
+        }
+    }
+    all
 }
 
 /// Rows as they come; the columns have a width that fits most.
-fn print_rows(
-    out: &mut impl io::Write,
-    zone: &Zone,
-    cdrs: &[&tandem_call::Cdr],
-) -> anyhow::Result<()> {
+fn print_rows(out: &mut impl io::Write, zone: &Zone, cdrs: &[Box<Cdr>]) -> anyhow::Result<()> {
     let start = format!("START ({})", zone.name());
     let mut headings = HEADINGS;
     headings[0] = &start;
@@ -204,6 +250,18 @@ fn print_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_that_ends_within_an_entry_moves_the_position_to_the_one_before() {
+        let position = |text: &str| text.parse::<Position>().unwrap().0;
+        let (seen, known) = (position("1m7,2s3"), position("1m9,2s40,3m5"));
+        let at = |end: &str| Position(up_to(&seen, &known, position(end).latest())).to_string();
+        assert_eq!(at("2s20"), "1m9,2s19");
+        assert_eq!(at("3m1"), "1m9,2s40");
+        assert_eq!(at("1m8"), "1m7,2s3");
+        assert_eq!(at("2s99"), "1m9,2s40", "beyond what is known");
+        assert_eq!(Position(up_to(&seen, &known, None)).to_string(), "1m9,2s40,3m5");
+    }
 
     #[test]
     fn a_position_is_read_as_it_is_printed() {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use tandem_call::Cdr;
+use tandem_node::CallEvents;
 use tandem_types::Pii;
 
 /// What is shown of a number from outside.
@@ -53,28 +54,27 @@ impl Mask {
         Self { numbers, internal }
     }
 
-    /// Hides what is to be hidden in this record.
-    pub(super) fn apply(&self, cdr: &mut Cdr) {
+    /// Hides what is to be hidden in this record and in its events.
+    pub(super) fn apply(&self, cdr: &mut Cdr, events: Option<&mut CallEvents>) {
         let shown = [&cdr.origination_number, &cdr.called_number, &cdr.destination_number]
             .map(|number| self.outside(number.reveal()));
+        let hide_all = |text: &str| {
+            let hidden = shown.iter().flatten();
+            hidden.fold(text.to_owned(), |text, (number, masked)| hide_in(&text, number, masked))
+        };
         let devices = [&mut cdr.origination_device, &mut cdr.destination_device];
-        for device in devices {
-            *device = shown.iter().flatten().fold(device.clone(), |text, (number, masked)| {
-                hide_in_address(&text, number, masked)
-            });
+        let devices =
+            devices.into_iter().chain(events.into_iter().flat_map(|it| it.devices.values_mut()));
+        devices.for_each(|device| *device = hide_all(device));
+        // Where nobody knew a name the number may stand there.
+        for name in [&mut cdr.origination_name, &mut cdr.called_name, &mut cdr.destination_name] {
+            *name = Pii::new(hide_all(name.reveal()));
         }
-        let people = [
-            (&mut cdr.origination_number, &mut cdr.origination_name),
-            (&mut cdr.called_number, &mut cdr.called_name),
-            (&mut cdr.destination_number, &mut cdr.destination_name),
-        ];
-        for ((number, name), shown) in people.into_iter().zip(shown) {
-            let Some((full, masked)) = shown else { continue };
-            // Where nobody knew a name the number may stand there.
-            if name.reveal().contains(&full) {
-                *name = Pii::new(name.reveal().replace(&full, &masked));
-            }
-            *number = Pii::new(masked);
+        let numbers =
+            [&mut cdr.origination_number, &mut cdr.called_number, &mut cdr.destination_number];
+        for (number, shown) in numbers.into_iter().zip(&shown) {
+            let Some((_, masked)) = shown else { continue };
+            *number = Pii::new(masked.clone());
         }
     }
 
@@ -105,22 +105,52 @@ fn hide_last(number: &str, count: usize) -> String {
     letters.into_iter().collect()
 }
 
-/// Hides the number where it stands as the user of an address.
-fn hide_in_address(text: &str, number: &str, masked: &str) -> String {
-    ["sip:", "sips:", "tel:"].iter().fold(text.to_owned(), |text, scheme| {
-        let text = text.replace(&format!("{scheme}{number}@"), &format!("{scheme}{masked}@"));
-        if *scheme == "tel:" {
-            text.replace(&format!("tel:{number}"), &format!("tel:{masked}"))
-        } else {
-            text
+/// From so many letters and digits on a number is hidden within longer ones too (`0049...` for `+49...`); a
+/// shorter one only where it stands by itself.
+const LONG: usize = 7;
+
+/// Hides the number wherever it stands in a name or an address, with its `+` or without.
+fn hide_in(text: &str, number: &str, masked: &str) -> String {
+    let bare = number.trim_start_matches('+');
+    if bare.is_empty() {
+        return text.to_owned();
+    }
+    let mut shown = String::new();
+    let mut from = 0;
+    for (at, found) in text.match_indices(bare) {
+        let before = &text[from..at];
+        let is_whole = bare.len() >= LONG || stands_alone(&text[..at], &text[at + found.len()..]);
+        if !is_whole {
+            continue;
         }
-    })
+        shown.push_str(before.strip_suffix('+').unwrap_or(before));
+        let sign = if before.ends_with('+') && masked != HIDDEN { "+" } else { "" };
+        shown.push_str(sign);
+        shown.push_str(masked.trim_start_matches('+'));
+        from = at + found.len();
+    }
+    shown + &text[from..]
+}
+
+/// Whether what stands between the two is no part of a longer word, of an IP address or of its port.
+fn stands_alone(before: &str, after: &str) -> bool {
+    let mut before = before.chars().rev();
+    let (last, one_more) = (before.next(), before.next());
+    let mut after = after.chars();
+    let (first, second) = (after.next(), after.next());
+    let is_word = |it: Option<char>| it.is_some_and(char::is_alphanumeric);
+    let is_digit = |it: Option<char>| it.is_some_and(|c| c.is_ascii_digit());
+    let in_address =
+        (last == Some('.') && is_digit(one_more)) || (first == Some('.') && is_digit(second));
+    let is_port = last == Some(':') && (is_digit(one_more) || one_more == Some(']'));
+    !is_word(last) && !is_word(first) && !in_address && !is_port
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::cdr::formats::tests::cdr;
+    use tandem_call::{LegId, Trail};
 
     fn masked(how: &str, called: &str) -> Cdr {
         let internal = ["10", "20"].map(String::from).into();
@@ -128,7 +158,7 @@ mod tests {
         cdr.called_number = Pii::new(called.into());
         cdr.called_name = Pii::new(called.into());
         cdr.destination_device = format!("sip:{called}@192.0.2.7 udp 192.0.2.7:5060");
-        Mask::new(numbers(how).unwrap(), internal).apply(&mut cdr);
+        Mask::new(numbers(how).unwrap(), internal).apply(&mut cdr, None);
         cdr
     }
 
@@ -152,9 +182,49 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_hidden_number_is_left_anywhere_in_the_record() {
-        let cdr = masked("hidden", "+49231123456");
-        assert!(!serde_json::json!(cdr).to_string().contains("49231123456"));
+    fn nothing_of_a_hidden_number_is_left_anywhere_in_the_record_and_its_events() {
+        let internal = || ["10", "20"].map(String::from).into();
+        let mut said = 0;
+        for device in [
+            "sip:+49231123456@192.0.2.7 udp 192.0.2.7:5060",
+            "sip:49231123456@192.0.2.7 udp 192.0.2.7:5060",
+            "sips:0049231123456@192.0.2.7",
+            "SIP:%2B49231123456:secret@192.0.2.7",
+            "sip:+49231123456;phone-context=example.com@192.0.2.7",
+            "tel:+49231123456",
+            "<+49231123456> phone/1.0 of 49231123456",
+        ] {
+            for (how, left) in [("hidden", "49231"), ("last-6-hidden", "123456")] {
+                let mut cdr = cdr();
+                cdr.origination_number = Pii::new("+49231123456".into());
+                cdr.called_name = Pii::new("Ben for +49231123456".into());
+                cdr.origination_device = device.to_owned();
+                let devices = [(LegId(1), device.to_owned())].into();
+                let mut events = CallEvents { devices, trail: Trail::default() };
+                let mask = Mask::new(numbers(how).unwrap(), internal());
+                mask.apply(&mut cdr, Some(&mut events));
+                let text = serde_json::json!([cdr, events]).to_string();
+                assert!(!text.contains(left), "{how}: {text}");
+                said +=
+                    usize::from(text.contains(if how == "hidden" { "hidden" } else { "xxxxxx" }));
+            }
+        }
+        assert_eq!(said, 14);
+    }
+
+    #[test]
+    fn a_short_number_is_hidden_where_it_stands_by_itself_and_spoils_no_address() {
+        let hidden = |text: &str| hide_in(text, "5060", HIDDEN);
+        assert_eq!(
+            hidden("sip:5060@192.0.2.7 udp 192.0.2.7:5060"),
+            "sip:hidden@192.0.2.7 udp 192.0.2.7:5060"
+        );
+        assert_eq!(hidden("sip:5060;x=y@[2001:db8::7]:5060"), "sip:hidden;x=y@[2001:db8::7]:5060");
+        assert_eq!(hidden("phone 5060, x5060, 15060"), "phone hidden, x5060, 15060");
+        assert_eq!(hide_in("sip:7@192.0.2.7 at 7.0.0.1", "7", "x"), "sip:x@192.0.2.7 at 7.0.0.1");
+        assert_eq!(hide_in("sip:+4711@a", "4711", "47xx"), "sip:+47xx@a");
+        assert_eq!(hide_in("sip:4711@a", "+4711", "+47xx"), "sip:47xx@a");
+        assert_eq!(hide_in("+", "+", "x"), "+");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Which records are wanted, and reading them.
 
+use std::collections::BTreeSet;
+
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use tandem_call::{Cdr, Outcome};
 use tandem_journal::{Class, Record};
 use tandem_node::{CDR_PREFIX, CallEvents, EVENTS_PREFIX, is_newer, read_cdr, read_events};
-use tandem_store::{Reader, WallClock};
+use tandem_store::{ReadError, Reader, WallClock};
 
 use super::zone::{Point, Zone, exact, point};
 use crate::cli::Failure;
@@ -115,12 +117,7 @@ pub(super) enum Read {
 pub(super) fn read(record: &Record) -> Read {
     let key = String::from_utf8_lossy(&record.key).into_owned();
     let body = record.body.as_deref().unwrap_or_default();
-    if is_newer(body) {
-        return Read::Damaged(key, "it was written by a newer version of this program");
-    }
-    let Some(cdr) = read_cdr(body) else {
-        return Read::Damaged(key, "it is damaged");
-    };
+    let Some(cdr) = read_cdr(body) else { return Read::Damaged(key, unreadable(body)) };
     let is_its_own = record.key.strip_prefix(CDR_PREFIX) == Some(cdr.call_id.as_bytes());
     match cdr.end {
         Some(end) if is_its_own && cdr.outcome.is_some() => Read::Whole(Box::new(cdr), end),
@@ -130,10 +127,20 @@ pub(super) fn read(record: &Record) -> Read {
     }
 }
 
-/// Says which records are damaged.
+/// Why a body cannot be read.
+fn unreadable(body: &[u8]) -> &'static str {
+    if is_newer(body) {
+        "it was written by a newer version of this program"
+    } else {
+        "it is damaged"
+    }
+}
+
+/// Says which records are damaged, each once.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     records: usize,
+    named: BTreeSet<String>,
 }
 
 /// Damaged records that are named; the others are counted.
@@ -141,9 +148,23 @@ const NAMED_MAX: usize = 100;
 
 impl Damage {
     pub(super) fn say(&mut self, key: &str, what: &str) {
+        if self.named.contains(key) {
+            return;
+        }
         self.records += 1;
-        if self.records <= NAMED_MAX {
+        if self.named.len() < NAMED_MAX {
+            self.named.insert(key.to_owned());
             eprintln!("tandem: {key} cannot be shown: {what}");
+        }
+    }
+
+    /// Those of them that are none.
+    pub(super) fn say_all(&mut self, found: impl IntoIterator<Item = Read>) {
+        for one in found {
+            match one {
+                Read::Damaged(key, what) => self.say(&key, what),
+                Read::Whole(..) => {}
+            }
         }
     }
 
@@ -159,10 +180,23 @@ impl Damage {
 
 /// The journal of this machine, whether or not its server runs.
 pub(super) fn open(config: &Config) -> Result<Reader, Failure> {
-    let reader = Reader::open(&config.state, WallClock::system());
-    Ok(reader.map_err(|error| {
-        anyhow!("{error}\nThe server makes this file at its first start: look with `tandem status`")
-    })?)
+    Reader::open(&config.state, WallClock::system()).map_err(|error| match error.is_damage {
+        true => failed(&error),
+        false => Failure::Other(anyhow!(
+            "{error}\nThe server makes this file at its first start: look with `tandem status`"
+        )),
+    })
+}
+
+/// The journal cannot be read. Where it is damaged nobody else may have met that, so it is marked.
+pub(super) fn failed(error: &ReadError) -> Failure {
+    if error.mark() {
+        return Failure::Other(anyhow!(
+            "{error}\nThe file is damaged: the server reads all of it at its next start, and takes what is lost \
+             from the other machine (`tandem verify` says what is wrong)"
+        ));
+    }
+    Failure::Other(anyhow!("{error}"))
 }
 
 /// What ended before this is older than call records are kept, and is not shown, whether or not it is deleted yet.
@@ -171,7 +205,7 @@ pub(super) struct Kept(Option<i64>);
 
 impl Kept {
     pub(super) fn of(reader: &Reader) -> Result<Self, Failure> {
-        let retention = reader.retention().map_err(|error| anyhow!("{error}"))?;
+        let retention = reader.retention().map_err(|error| failed(&error))?;
         let now = u64::try_from(Time::now().micros()).unwrap_or(0);
         Ok(Self(retention.shown_from(now)))
     }
@@ -203,8 +237,7 @@ pub(super) fn newest_first(
     let kept = Kept::of(reader)?;
     let mut last: Option<Record> = None;
     loop {
-        let page =
-            reader.log(CDR_PREFIX, PAGE, last.as_ref()).map_err(|error| anyhow!("{error}"))?;
+        let page = reader.log(CDR_PREFIX, PAGE, last.as_ref()).map_err(|error| failed(&error))?;
         let found = damaged(reader).into_iter().chain(page.iter().map(read));
         for one in found.filter(|one| kept.shows(one)) {
             if !each(one) {
@@ -221,18 +254,28 @@ pub(super) fn newest_first(
 /// The record of this call, if it is closed.
 pub(super) fn one(reader: &Reader, call: &str) -> Result<Option<Read>, Failure> {
     let key = [CDR_PREFIX, call.as_bytes()].concat();
-    let record = reader.get(&key).map_err(|error| anyhow!("{error}"))?;
+    let record = reader.get(&key).map_err(|error| failed(&error))?;
     let found = record.filter(|record| record.body.is_some()).map(|record| read(&record));
     let found = found.or_else(|| damaged(reader).pop());
     let kept = Kept::of(reader)?;
     Ok(found.filter(|one| kept.shows(one)))
 }
 
-/// The events of this call; `None` where there are none on record.
-pub(super) fn events(reader: &Reader, call: &str) -> Result<Option<CallEvents>, Failure> {
+/// The events of this call; `None` where there are none on record, or they cannot be read: then that is said.
+pub(super) fn events(
+    reader: &Reader,
+    call: &str,
+    damage: &mut Damage,
+) -> Result<Option<CallEvents>, Failure> {
     let key = [EVENTS_PREFIX, call.as_bytes()].concat();
-    let record = reader.get(&key).map_err(|error| anyhow!("{error}"))?;
-    Ok(record.and_then(|record| record.body).and_then(|body| read_events(&body)))
+    let record = reader.get(&key).map_err(|error| failed(&error))?;
+    let body = record.and_then(|record| record.body);
+    let events = body.as_deref().and_then(read_events);
+    if let (Some(body), None) = (&body, &events) {
+        damage.say(&String::from_utf8_lossy(&key), unreadable(body));
+    }
+    damage.say_all(damaged(reader));
+    Ok(events)
 }
 
 /// A record as JSON, with what every reader of it would compute.

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use tandem_call::{CallEvent, Cdr, LegId};
 use tandem_node::CallEvents;
 
-use super::records::{Read, events, events_json, one, open, to_json};
+use super::records::{Damage, Read, events, events_json, one, open, to_json};
 use super::zone::Zone;
 use crate::cli::Failure;
+use crate::commands::table::plain;
 use crate::commands::{print_json, word};
 use crate::config::Config;
 
@@ -24,14 +25,16 @@ pub(super) fn show(config: &Config, call: &str, utc: bool, json: bool) -> Result
             return Err(Failure::Other(anyhow!("{call}: {what}")));
         }
     };
-    let events = events(&reader, call)?;
+    let mut damage = Damage::default();
+    let events = events(&reader, call, &mut damage)?;
     if json {
         let mut value = to_json(&cdr);
         value["events"] = json!(events.as_ref().map(|events| events_json(&cdr, events)));
-        return print_json(&value);
+        print_json(&value)?;
+    } else {
+        print!("{}", page(&cdr, events.as_ref(), &zone));
     }
-    print!("{}", page(&cdr, events.as_ref(), &zone));
-    Ok(())
+    damage.result("the rest is shown")
 }
 
 /// The call for people.
@@ -52,7 +55,7 @@ fn page(cdr: &Cdr, events: Option<&CallEvents>, zone: &Zone) -> String {
     let outcome = word(&cdr.outcome);
     lines.push(format!("outcome   {outcome}, SIP status {status}, Q.850 cause {cause}"));
     lines.push(format!("talk      {} s", cdr.talk_seconds()));
-    lines.push(format!("\ntimes in {}", zone.name()));
+    lines.extend([String::new(), format!("times in {}", zone.name())]);
     let line = |micros: i64, what: &str| {
         format!("{}  {what}", zone.local(micros).strftime("%Y-%m-%d %H:%M:%S%.3f"))
     };
@@ -72,7 +75,7 @@ fn page(cdr: &Cdr, events: Option<&CallEvents>, zone: &Zone) -> String {
     if let Some(end) = cdr.end {
         lines.push(line(end, &format!("the call ended, by: {}", word(&cdr.ending))));
     }
-    lines.join("\n") + "\n"
+    lines.iter().map(|line| plain(line) + "\n").collect()
 }
 
 fn sentence(event: CallEvent, events: &CallEvents) -> String {
