@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use tandem_oplog::{CHAINS_MAX, Check, CheckEnd, Fact, Message, Origin, Output, PART_BYTES, Sync};
+use tandem_oplog::{
+    CHAINS_MAX, Chain, Check, CheckEnd, Fact, Message, Origin, Output, PART_BYTES, Sync,
+};
 
 use super::check::Checked;
 use super::{Copy, Tables, Touched};
@@ -145,17 +147,7 @@ impl Exchange {
                 let message = Message::Chains { origin: up_to.origin, chains };
                 self.deeds.push_back(Deed::Send(message));
             }
-            Output::Rename(chains) => {
-                #[cfg(feature = "sabotage")]
-                if tables.broken == Some(super::Broken::KeepName) {
-                    self.sync.handle_renamed(tables.me(), tables.heads().collect());
-                    return Ok(());
-                }
-                let new = new_name();
-                tables.rename(&chains, new).map_err(|error| error.to_string())?;
-                self.deeds.push_back(Deed::Renamed);
-                self.sync.handle_renamed(new, tables.heads().collect());
-            }
+            Output::Rename(chains) => self.rename(tables, &chains, new_name())?,
             Output::FindStaged { .. }
             | Output::OpenCopy { .. }
             | Output::ReadCopy { .. }
@@ -183,6 +175,23 @@ impl Exchange {
                 self.checked(checked);
             }
         }
+        Ok(())
+    }
+
+    fn rename(
+        &mut self,
+        tables: &mut Tables,
+        chains: &[(u64, Chain)],
+        new: Origin,
+    ) -> Result<(), String> {
+        #[cfg(feature = "sabotage")]
+        if tables.broken == Some(super::Broken::KeepName) {
+            self.sync.handle_renamed(tables.me(), tables.heads().collect());
+            return Ok(());
+        }
+        tables.rename(chains, new).map_err(|error| error.to_string())?;
+        self.deeds.push_back(Deed::Renamed);
+        self.sync.handle_renamed(new, tables.heads().collect());
         Ok(())
     }
 
