@@ -9,6 +9,7 @@ use tandem_oplog::{Change, Column, DELETED, Op, OpId, Origin, Value, Written};
 use tandem_store::tables::{Batch, By, ChangeError, Conflict, Tables, Undecided};
 
 use crate::files::{self, FileId, FileRow, NewFile};
+use crate::hex::hex;
 use crate::schema::{COUNTERS, FILES, LOGINS, NUMBERS, SCHEMA, USERS};
 
 /// Changes shown at most.
@@ -413,7 +414,7 @@ fn row_name(key: &[Value]) -> String {
         Value::Null => "-".to_owned(),
         Value::Integer(number) => number.to_string(),
         Value::Text(text) => text.clone(),
-        Value::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Value::Blob(bytes) => hex(bytes),
     };
     key.iter().map(part).collect::<Vec<_>>().join(",")
 }

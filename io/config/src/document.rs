@@ -4,12 +4,13 @@
 //! of the day.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use tandem_dialplan::{
     Account, Credentials, Directory, DisplayName, Edit, Emergency, Number, User, UserName,
 };
+
+use crate::hex::{hex, unhex};
 
 /// Version of the document.
 const VERSION: u32 = 1;
@@ -198,24 +199,8 @@ fn list(numbers: &[Number]) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a text never fails.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 fn bytes<const N: usize>(key: &str, text: &str) -> Result<[u8; N], String> {
-    let wrong = || format!("{key}: expected {} hexadecimal digits", N * 2);
-    if text.len() != N * 2 || !text.is_ascii() {
-        return Err(wrong());
-    }
-    let mut bytes = [0; N];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).map_err(|_| wrong())?;
-    }
-    Ok(bytes)
+    unhex(text).ok_or_else(|| format!("{key}: expected {} hexadecimal digits", N * 2))
 }
 
 #[cfg(test)]

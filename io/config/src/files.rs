@@ -12,6 +12,7 @@ use tandem_oplog::{OpId, Value};
 use tandem_store::tables::{Batch, By, ChangeError, Touched};
 
 use crate::asks::{ConflictRow, ValueRow};
+use crate::hex::{hex, unhex};
 use crate::schema::FILES;
 
 /// What files are there for.
@@ -339,23 +340,6 @@ fn named_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<FileNamed> {
     Ok(FileNamed { class: row.get(0)?, name: row.get(1)?, content: row.get(2)?, bytes })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = core::str::from_utf8(pair).ok()?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,11 +367,5 @@ mod tests {
         for media_type in ["", "audio", "audio/wav/x", "audio/w v", &"a/".repeat(64)] {
             assert!(check(&new("fax", "a", media_type)).is_err(), "{media_type:?}");
         }
-    }
-
-    #[test]
-    fn hexadecimal_digits_are_read_as_they_are_written() {
-        assert_eq!(unhex(&hex(&[0, 1, 0xab, 0xff])), Some([0, 1, 0xab, 0xff]));
-        assert_eq!((unhex::<1>("0"), unhex::<1>("zz"), unhex::<1>("000")), (None, None, None));
     }
 }

@@ -17,6 +17,7 @@ mod config;
 mod document;
 mod edits;
 mod files;
+mod hex;
 mod kinds;
 mod schema;
 mod standing;
