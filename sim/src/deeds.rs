@@ -64,6 +64,11 @@ impl World {
                     self.resume_keeper(at);
                 }
             }
+            Event::DiskWrote { at, life } => {
+                if self.is_server(at, life) {
+                    self.machines[at].disk.wrote();
+                }
+            }
             Event::DiskDone { at, life } => {
                 if self.is_server(at, life) {
                     self.disk_done(at);
@@ -490,8 +495,11 @@ impl World {
 
     fn disk_begins(&mut self, at: usize) {
         let life = self.machines[at].server.as_ref().map(|server| server.life);
-        if let (Some(life), Some(wait)) = (life, self.machines[at].disk.begin()) {
-            self.plan(wait, Event::DiskDone { at, life });
+        if let (Some(life), Some(takes)) = (life, self.machines[at].disk.begin()) {
+            if let Some(writing) = takes.writing {
+                self.plan(writing, Event::DiskWrote { at, life });
+            }
+            self.plan(takes.all, Event::DiskDone { at, life });
         }
     }
 

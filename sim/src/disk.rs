@@ -5,6 +5,10 @@
 //!   write ─> queue ─> batch in work ─> written (survives a kill) ─> synced (survives power loss)
 //! ```
 //!
+//! As in the store, a batch is written as a whole before its sync begins: SQLite hands all frames of a
+//! transaction to the system first. Who is killed while a sync takes long loses what waits behind it, not what it
+//! is about.
+//!
 //! Invariant: what was reported stored after a write with `sync` is there after any crash, and what
 //! the disk calls *known* is there.
 
@@ -78,6 +82,15 @@ pub(crate) struct Crash {
     pub(crate) lost: bool,
 }
 
+/// How long a batch takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Takes {
+    /// Until it is written: then call [`Disk::wrote`]. `None`: that is the end of it.
+    pub(crate) writing: Option<Duration>,
+    /// Until it is through: then call [`Disk::finish`].
+    pub(crate) all: Duration,
+}
+
 #[derive(Debug)]
 enum Item {
     Write(Write, i64, bool, u64),
@@ -97,6 +110,8 @@ pub(crate) struct Disk {
     undo_known: Option<Known>,
     queue: VecDeque<Item>,
     working: Vec<Item>,
+    /// The last ticket of the batch in work, once that is written, and whether it is to be synced.
+    written: Option<(Option<u64>, bool)>,
     /// Whether it takes no writes.
     pub(crate) full: bool,
     failing: bool,
@@ -118,6 +133,7 @@ impl Disk {
             undo_known: None,
             queue: VecDeque::new(),
             working: Vec::new(),
+            written: None,
             full: false,
             failing: false,
             slow: false,
@@ -136,10 +152,9 @@ impl Disk {
         self.queue.push_back(Item::Fetch(fetch));
     }
 
-    /// Begins the next batch, if there is something to do and nothing in work: call
-    /// [`Disk::finish`] after the time returned.
-    pub(crate) fn begin(&mut self) -> Option<Duration> {
-        if !self.working.is_empty() || self.queue.is_empty() {
+    /// Begins the next batch, if there is something to do and nothing in work.
+    pub(crate) fn begin(&mut self) -> Option<Takes> {
+        if self.is_working() || self.queue.is_empty() {
             return None;
         }
         while self.working.len() < BATCH_MAX
@@ -152,26 +167,25 @@ impl Disk {
             }
         }
         let sync = self.working.iter().any(|item| matches!(item, Item::Write(_, _, true, _)));
-        let mut micros = 40 + self.dice.below(60);
+        let writing = 40 + self.dice.below(60);
+        let mut micros = writing;
         if sync {
             micros += 200 + self.dice.below(1_800);
             if self.slow || self.dice.chance(1) {
                 micros += 10_000 + self.dice.below(100_000);
             }
         }
-        Some(Duration::from_micros(micros))
+        let writing = sync.then_some(Duration::from_micros(writing));
+        Some(Takes { writing, all: Duration::from_micros(micros) })
     }
 
-    /// The batch in work is through; `wall` is the wall clock.
-    pub(crate) fn finish(&mut self, wall: i64) -> Option<Done> {
-        if self.working.is_empty() {
-            return None;
+    /// The batch in work is written, where there is room; its sync begins.
+    pub(crate) fn wrote(&mut self) {
+        let writes = |item: &Item| matches!(item, Item::Write(..));
+        if self.written.is_some() || (self.full && self.working.iter().any(writes)) {
+            return;
         }
-        if self.full && self.working.iter().any(|item| matches!(item, Item::Write(..))) {
-            let first = !core::mem::replace(&mut self.failing, true);
-            return Some(Done::Full { first });
-        }
-        let (mut last, mut synced, mut fetched) = (None, false, None);
+        let (mut last, mut synced) = (None, false);
         for item in core::mem::take(&mut self.working) {
             match item {
                 Item::Write(write, written, sync, ticket) => {
@@ -179,12 +193,30 @@ impl Disk {
                     synced |= sync;
                     last = Some(ticket);
                 }
-                Item::Fetch(fetch) => fetched = Some(self.read(&fetch, wall)),
+                Item::Fetch(_) => self.working.push(item),
             }
         }
+        self.written = Some((last, synced));
+    }
+
+    /// The batch in work is through; `wall` is the wall clock.
+    pub(crate) fn finish(&mut self, wall: i64) -> Option<Done> {
+        if !self.is_working() {
+            return None;
+        }
+        self.wrote();
+        let Some((last, synced)) = self.written.take() else {
+            let first = !core::mem::replace(&mut self.failing, true);
+            return Some(Done::Full { first });
+        };
         if synced {
             self.sync();
         }
+        // One read at most, the last of the batch.
+        let fetched = self.working.pop().and_then(|item| match item {
+            Item::Fetch(fetch) => Some(self.read(&fetch, wall)),
+            Item::Write(..) => None,
+        });
         let recovered = last.is_some() && core::mem::take(&mut self.failing);
         Some(Done::Stored { ticket: last, recovered, fetched })
     }
@@ -216,12 +248,13 @@ impl Disk {
         self.keep_days.map(|days| wall - (i64::from(days) + 1) * DAY)
     }
 
-    /// The process that writes is gone: what waits is lost.
+    /// The process that writes is gone: what is not written is lost.
     pub(crate) fn kill(&mut self) -> Crash {
         let write = |item: &Item| matches!(item, Item::Write(..));
         let lost = self.queue.iter().chain(&self.working).any(write);
         self.queue.clear();
         self.working.clear();
+        self.written = None;
         self.failing = false;
         Crash { lost }
     }
@@ -271,7 +304,11 @@ impl Disk {
 
     /// Whether everything handed in is written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.working.is_empty()
+        self.queue.is_empty() && !self.is_working()
+    }
+
+    fn is_working(&self) -> bool {
+        !self.working.is_empty() || self.written.is_some()
     }
 
     fn sync(&mut self) {
@@ -441,6 +478,31 @@ mod tests {
         let (records, known) = disk.load(0);
         assert_eq!(records.len(), 1);
         assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(1)));
+    }
+
+    #[test]
+    fn a_kill_during_a_sync_keeps_what_is_written_and_a_power_cut_does_not() {
+        for (power_cut, kept) in [(false, 1), (true, 0)] {
+            let mut disk = Disk::new(Dice::from_number(1));
+            disk.write(entry(1, Class::Hot, "call/a"), 0, true, 1);
+            assert!(disk.begin().is_some_and(|takes| takes.writing.is_some()));
+            disk.write(entry(2, Class::Hot, "call/b"), 0, true, 2);
+            disk.wrote();
+            assert!(disk.begin().is_none(), "it still syncs");
+            let crash = if power_cut { disk.power_off() } else { disk.kill() };
+            assert!(crash.lost, "the second waits");
+            assert_eq!(disk.load(0).0.len(), kept);
+            assert!(disk.is_idle());
+        }
+    }
+
+    #[test]
+    fn a_kill_before_that_loses_it() {
+        let mut disk = Disk::new(Dice::from_number(1));
+        disk.write(entry(1, Class::Hot, "call/a"), 0, true, 1);
+        assert!(disk.begin().is_some());
+        assert!(disk.kill().lost);
+        assert_eq!(disk.load(0).0.len(), 0);
     }
 
     #[test]

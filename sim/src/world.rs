@@ -55,6 +55,8 @@ pub(crate) enum Event {
     ServerGoesOn { at: usize, life: u64 },
     /// As above.
     KeeperGoesOn { at: usize, life: u64 },
+    /// The disk has written a batch, and syncs it.
+    DiskWrote { at: usize, life: u64 },
     /// The disk has done a batch.
     DiskDone { at: usize, life: u64 },
     /// The disk has, or has not, taken an epoch.
