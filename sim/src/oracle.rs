@@ -20,7 +20,7 @@ use tandem_journal::Known;
 use tandem_node::{Blockable, Fact, Request};
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
-use crate::ledger::{Ledger, Owed};
+use crate::ledger::{Deaths, Ledger, Owed};
 use crate::phone::{Config, News};
 
 /// What was seen, to prove that something was.
@@ -144,7 +144,7 @@ pub(crate) struct Call {
     pub(crate) trying: bool,
     pub(crate) rang: bool,
     pub(crate) gave_up: bool,
-    began: Instant,
+    pub(crate) began: Instant,
     /// It was refused, after it had rung as long as a server lets it.
     pub(crate) rang_out: bool,
     pub(crate) outcome: Option<Outcome>,
@@ -217,6 +217,7 @@ pub struct Oracle {
     pub(crate) users: BTreeSet<String>,
     /// Calls that owe a record.
     pub(crate) owed: Owed,
+    pub(crate) deaths: Deaths,
     /// An administrator was told that new calls are blocked.
     blocked: bool,
     /// For each machine: the newest entry on which a promise rests that only this machine can keep.
@@ -254,6 +255,7 @@ impl Oracle {
             logins: BTreeMap::new(),
             users: BTreeSet::new(),
             owed: Owed::default(),
+            deaths: Deaths::default(),
             blocked: false,
             sole: [None; 2],
             probe_lost: None,

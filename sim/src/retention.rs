@@ -118,7 +118,7 @@ fn judge(world: &mut World, first: &BTreeSet<u32>, second: &BTreeSet<u32>, grace
             .filter_map(|cdr| call_of(&cdr))
             .collect();
         world.oracle.seen.records += there.len() as u64;
-        let owes = |call: &&u32| world.oracle.owed.has(**call);
+        let owes = |call: &&u32| world.oracle.owed.of(**call).is_some();
         let lost: Vec<&u32> =
             second.iter().filter(owes).filter(|call| !there.contains(call)).collect();
         if !lost.is_empty() {

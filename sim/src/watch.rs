@@ -61,6 +61,7 @@ impl World {
 
     /// The server process of `at` is gone.
     pub(crate) fn watch_end(&mut self, at: usize, crash: Crash) {
+        self.oracle.deaths.note(self.now, at);
         if crash.lost {
             self.lost_unwritten(at);
         }

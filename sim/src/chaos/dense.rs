@@ -98,13 +98,16 @@ fn run_through(seed: u64, rules: Rules, record: bool) -> Report {
 /// What was counted, for people.
 pub fn report(seen: &Seen) -> String {
     let Seen { calls, answered, ledger, .. } = seen;
-    let Ledger { owed, found, lost, lost_with_both, doubled, begun_twice, unsaid } = ledger;
+    let Ledger { owed, found, lost, lost_with_both, doubled, begun_twice, unsaid, .. } = ledger;
+    let Ledger { lost_answered, lost_over, .. } = ledger;
+    let rang = lost_with_both - lost_answered - lost_over;
     format!(
         "{calls} calls begun, {answered} answered; {} up and {} ringing when the server changed\n\
          {} processes killed, {} power cuts, {} cuts of the network, {} planned switches, {} reigns\n\
          {owed} records owed, {found} found on both machines\n\
          {lost} lost, {doubled} doubled\n\
-         {lost_with_both} of both machines dead at once, or of one that was alone, before a disk had them\n\
+         {lost_with_both} of both machines dead at once, or of one that was alone, before a disk had them: \
+         {rang} callers had heard it ring, {lost_answered} had an answer, {lost_over} their last one\n\
          {begun_twice} begun twice: taken by a server that died before its first word, and again by its twin\n\
          {unsaid} more records of calls to which no server had said anything",
         seen.carried,
