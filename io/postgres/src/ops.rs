@@ -8,7 +8,7 @@ use tandem_oplog::{Chain, Column, Op, OpId, Origin, Row, Seen, Table, TableId, V
 use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
-use crate::database::Database;
+use crate::database::{Database, more_patience};
 use crate::schema::{ColumnKind, LOCK, Rows, Setup, note_schema, quoted};
 use crate::trouble::Trouble;
 
@@ -43,7 +43,7 @@ impl Database {
     ///
     /// It does not answer; or one of them cannot be taken, and then none is.
     pub async fn take(&mut self, ops: &[Vec<u8>]) -> Result<(), Trouble> {
-        let patience = self.patience;
+        let patience = self.patience + more_patience(ops);
         let setup = self.setup.clone();
         let transaction = async {
             let transaction = self.client.transaction().await?;

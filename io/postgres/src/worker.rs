@@ -26,7 +26,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::access::Access;
-use crate::database::{Database, PATIENCE};
+use crate::database::{Database, PATIENCE, more_patience};
 use crate::schema::Setup;
 use crate::trouble::Trouble;
 
@@ -217,16 +217,17 @@ impl Line {
     pub fn store(&self, ops: Vec<Vec<u8>>) -> Result<(), Stored> {
         self.ready()?;
         let (reply, answer) = sync_channel(1);
-        let until = Instant::now() + STORE_WAIT;
+        let wait = STORE_WAIT + more_patience(&ops);
+        let until = Instant::now() + wait;
         if self.orders.send(Order::Store { ops, until, reply }).is_err() {
             return Err(Stored::Refused("its thread has ended".to_owned()));
         }
-        let stored = match answer.recv_timeout(STORE_WAIT) {
+        let stored = match answer.recv_timeout(wait) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(Trouble::Away(what))) => Stored::Doubt(what),
             Ok(Err(Trouble::Refused(what))) => Stored::Refused(what),
             Err(RecvTimeoutError::Timeout) => {
-                Stored::Doubt(format!("no answer within {} s", STORE_WAIT.as_secs()))
+                Stored::Doubt(format!("no answer within {} s", wait.as_secs()))
             }
             Err(RecvTimeoutError::Disconnected) => Stored::Doubt("this server stops".to_owned()),
         };

@@ -369,6 +369,23 @@ fn while_one_server_is_older_than_the_other_both_write_and_nothing_is_missing_af
 }
 
 #[test]
+fn an_import_of_everybody_has_time_for_each_of_its_bytes() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut one = tables(Seat::Master);
+    let rows = "WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 1000)
+        INSERT INTO users (id, display, enabled, md_five, sha_two)
+        SELECT randomblob(16), hex(randomblob(2000)), 1, x'00', x'00' FROM n";
+    write(&mut one, 1, rows);
+    block_on(async {
+        // Without that there would be none at all.
+        let mut database = connect(&address).await.unwrap().patient(std::time::Duration::ZERO);
+        database.take(&log(&one, &Seen::new())).await.unwrap();
+    });
+    assert_eq!(server.query("SELECT count(*) FROM tandem.users"), ["1000"]);
+}
+
+#[test]
 fn what_is_lacking_comes_in_parts_of_some_bytes() {
     let server = Server::new();
     let address = Server::address(&[&server]);
