@@ -98,33 +98,19 @@ pub(super) struct Server<'a> {
 impl<'a> Server<'a> {
     /// Ready for its first turn.
     pub(super) fn new(parts: Parts, log: &'a Log, timings: Timings) -> Self {
-        let Parts {
-            node,
-            endpoints,
-            link,
-            store,
-            settings,
-            files,
-            backup,
-            twins,
-            lost,
-            suspects,
-            said,
-            database,
-        } = parts;
         let mut server = Self {
-            node,
-            endpoints,
-            link,
-            store,
-            settings,
-            files,
+            node: parts.node,
+            endpoints: parts.endpoints,
+            link: parts.link,
+            store: parts.store,
+            settings: parts.settings,
+            files: parts.files,
             outgoing: Outgoing::default(),
-            _backup: backup,
-            database,
-            twins,
-            lost,
-            suspects,
+            _backup: parts.backup,
+            database: parts.database,
+            twins: parts.twins,
+            lost: parts.lost,
+            suspects: parts.suspects,
             log,
             progress_pause: timings.progress,
             next_progress: Instant::ZERO,
@@ -140,7 +126,7 @@ impl<'a> Server<'a> {
             next_answer: 0,
             stop: None,
         };
-        said.into_iter().for_each(|said| server.say(clock::now(), said));
+        parts.said.into_iter().for_each(|said| server.say(clock::now(), said));
         server
     }
 
