@@ -47,7 +47,7 @@ fn an_archive_that_wants_to_be_more_than_a_backup_is_refused_and_leaves_nothing(
             assert!(!outside.exists(), "{what}");
             let left: Vec<_> =
                 fs::read_dir(&home).unwrap().map(|one| one.unwrap().path()).collect();
-            assert_eq!(left, [file.clone()], "{what}");
+            assert_eq!(left, std::slice::from_ref(&file), "{what}");
             assert!(!pair.master.state().join("config.db").exists(), "{what}");
         }
     };
