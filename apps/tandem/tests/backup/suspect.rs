@@ -1,4 +1,4 @@
-//! A configuration that is damaged while its server runs: the twin carries on, and it comes back from there.
+//! A database that is damaged while its server runs: the twin carries on, and it comes back from there.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use rusqlite::Connection;
 
 use crate::common::DEADLINE;
+use crate::common::calls::write_calls;
 use crate::common::machines::{Machine, Pair, told};
 
 const PAGE: u64 = 4_096;
@@ -92,4 +93,60 @@ fn a_mark_on_a_file_that_is_right_costs_one_look_and_is_told() {
     pair.wait_together();
     assert!(!mark.exists());
     pair.standby.wait_users(&["anna"]);
+}
+
+/// A pair with records of calls on both machines.
+fn up_with_calls(calls: &[&str]) -> Pair {
+    let mut pair = Pair::set_up();
+    fs::create_dir_all(pair.master.state()).unwrap();
+    write_calls(&pair.master.state(), 50, calls);
+    pair.start();
+    pair.standby.wait_calls(calls);
+    pair
+}
+
+/// Lets both servers look for records that are too old: they read the journal, and there are none.
+fn look_for_old_records(machine: &Machine, days: &str) {
+    machine.prints(&["cdr", "retention", days]);
+}
+
+#[test]
+fn a_passive_whose_call_records_are_damaged_while_it_runs_ends_and_gets_them_from_its_twin() {
+    let mut pair = up_with_calls(&["one", "two"]);
+    pair.master.wait_role("active");
+    ruin_open(&pair.standby, "journal.db");
+    // Who reads them there is the first to meet it, and leaves a mark for the server.
+    let said = pair.standby.refused(1, &["cdr", "list"]);
+    assert!(said.contains("The file is damaged"), "{said}");
+    let status = pair.standby.prints(&["status"]);
+    assert!(status.contains("DAMAGED     journal.db was found damaged"), "{status}");
+    look_for_old_records(&pair.master, "400");
+    pair.standby.wait_text("journal.db was found damaged while in use");
+    pair.standby.wait_text("stopping: a file of this machine was found damaged");
+    pair.standby.wait_calls(&["one", "two"]);
+    pair.wait_together();
+    assert!(pair.standby.state().join("journal.db.broken-1").exists());
+    assert!(!pair.standby.state().join("journal.db.suspect").exists());
+    for kind in ["journal_damaged", "journal_lost"] {
+        assert!(told(&pair.master, kind), "the other machine knows too: {kind}");
+    }
+    assert_eq!(pair.master.status()["role"], "active", "nothing moved");
+    assert!(!pair.standby.prints(&["status"]).contains("DAMAGED"));
+    pair.master.prints(&["verify"]);
+}
+
+#[test]
+fn an_active_whose_call_records_are_damaged_while_it_runs_leaves_the_calls_to_its_twin() {
+    let mut pair = up_with_calls(&["one", "two"]);
+    pair.master.wait_role("active");
+    ruin_open(&pair.master, "journal.db");
+    look_for_old_records(&pair.master, "400");
+    pair.master.wait_text("journal.db was found damaged while in use");
+    pair.master.wait_text("stopping: a file of this machine was found damaged");
+    pair.standby.wait_role("active");
+    pair.master.wait_calls(&["one", "two"]);
+    pair.wait_together();
+    assert!(pair.master.state().join("journal.db.broken-1").exists());
+    assert_eq!(pair.standby.status()["role"], "active");
+    pair.standby.prints(&["verify"]);
 }
