@@ -30,6 +30,7 @@ fn each_of_thousands_of_calls_has_one_record_on_both_machines() {
     // What never happened proves nothing.
     assert!(seen.calls > 5_000 && ledger.owed > 5_000, "{ledger:?}");
     assert!(ledger.lost_with_both * 200 < ledger.owed, "{ledger:?}");
+    assert_eq!((ledger.lost_answered, ledger.lost_over), (0, 0), "no final answer was forgotten");
     assert!(seen.kills > 20 && seen.power_cuts > 5 && seen.cuts > 30 && seen.switches > 5);
 }
 
