@@ -281,7 +281,8 @@ pub const RING_MAX: Duration = Duration::from_secs(180);
 /// Pause between two questions whether both sides of an answered call are still there.
 pub const AUDIT_PAUSE: Duration = Duration::from_secs(15 * 60);
 
-/// After a takeover the first such question comes this soon: a side may have hung up in between.
+/// After a takeover, and after both servers have served, the first such question comes this soon: a side may have
+/// hung up in between.
 pub const AUDIT_AFTER_TAKEOVER: Duration = Duration::from_secs(20);
 
 /// The questions after a takeover are spread over this much more time, lest all calls ask at once.
@@ -328,6 +329,15 @@ impl Call {
     /// This server goes on with the call, in this reign; `wall` is microseconds since 1970 UTC.
     pub fn taken_over(&mut self, wall: i64, epoch: Epoch) {
         self.note(wall, CallEvent::TakenOver { epoch });
+    }
+
+    /// Both sides of an answered call are asked soon whether they are still there: who hung up may have been heard
+    /// by the twin alone.
+    pub fn ask_soon(&mut self, now: Instant) {
+        if let State::Answered { .. } = self.state {
+            let soon = now + AUDIT_AFTER_TAKEOVER + spread(&self.cdr.call_id);
+            self.deadline = self.deadline.min(soon);
+        }
     }
 
     /// The device's number, name and contact, once it is known who answered.

@@ -38,6 +38,8 @@ pub(crate) struct Calls {
     fresh: Vec<TransactionId>,
     /// How many calls each caller has, by number.
     callers: BTreeMap<String, usize>,
+    /// When it was noticed last that the twin has served too.
+    asked: Option<Instant>,
 }
 
 /// Dialogs remembered after their end, at most; beyond that the oldest are forgotten.
@@ -48,6 +50,9 @@ const CLOSED_MAX: usize = 16_384;
 
 /// So long a dialog is remembered after its end: 64*T1, as long as a BYE is repeated.
 const ENDED_FOR: tandem_types::Duration = tandem_types::Duration::from_secs(32);
+
+/// What the twin brings comes within this time.
+const ASKED_FOR: tandem_types::Duration = tandem_types::Duration::from_secs(10);
 
 impl Calls {
     pub(crate) fn get(&self, key: &str) -> Option<&Live> {
@@ -76,6 +81,10 @@ impl Calls {
     /// The call changed: its record and its timer follow.
     pub(crate) fn touch(&mut self, key: &str) {
         self.changed.insert(key.to_owned());
+        self.set_timer(key);
+    }
+
+    fn set_timer(&mut self, key: &str) {
         let due = self.live.get(key).and_then(|live| live.call.next_timeout());
         if self.due.get(key).copied() == due {
             return;
@@ -86,6 +95,22 @@ impl Calls {
         if let Some(due) = due {
             self.due.insert(key.to_owned(), due);
             self.timers.insert((due, key.to_owned()));
+        }
+    }
+
+    /// The twin has served while we were apart: who hung up may have been heard there alone, where nobody knew of the
+    /// call (481). So both sides of every call are asked, once for all that the twin brings.
+    pub(crate) fn ask_soon(&mut self, now: Instant) {
+        if self.asked.is_some_and(|asked| now < asked + ASKED_FOR) {
+            return;
+        }
+        self.asked = Some(now);
+        let keys: Vec<CallKey> = self.live.keys().cloned().collect();
+        for key in keys {
+            if let Some(live) = self.live.get_mut(&key) {
+                live.call.ask_soon(now);
+            }
+            self.set_timer(&key);
         }
     }
 

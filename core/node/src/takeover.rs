@@ -124,6 +124,7 @@ impl Node {
     /// away. A call is adopted once it is known that its record is not closed here.
     pub(crate) fn stray(&mut self, now: Instant, stray: Record) {
         let Some(body) = &stray.body else { return };
+        self.calls.ask_soon(now);
         match read(&stray.key, body) {
             Some(Read::Call(key, saved)) if saved.recorded || self.calls.is_closed(&key) => {}
             // A disk that cannot be written answers nothing either.
@@ -203,6 +204,7 @@ impl Node {
     pub(crate) fn logged(&mut self, now: Instant, record: &Record) {
         let Some(key) = record.key.strip_prefix(record::CDR_PREFIX) else { return };
         let key = String::from_utf8_lossy(key);
+        self.calls.ask_soon(now);
         self.calls.note_closed_by_twin(now, &key);
         let Some(live) = self.calls.get_mut(&key) else { return };
         let cdr = record.body.as_deref().and_then(record::read_cdr);

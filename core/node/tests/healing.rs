@@ -508,3 +508,41 @@ fn a_caller_who_was_answered_by_a_server_that_is_gone_is_not_refused_again_and_a
     bench.wait(Duration::from_secs(40));
     assert!(bench.silent(ANNA), "{}", bench.all(ANNA));
 }
+
+#[test]
+fn a_call_that_was_hung_up_at_a_loser_who_knew_nothing_of_it_is_asked_after_soon_and_ends() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(ANNA, "anna");
+    bench.log_in(BEN, "ben");
+    bench.part();
+    bench.active = 0;
+    let (invite, got) = bench.ring_as(1);
+    let (to, target) = bench.answer(&invite, &got);
+    // She hangs up and calls again, both at the standby.
+    bench.active = 1;
+    bench.sent.clear();
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 481);
+    let (_, got) = bench.ring_as(2);
+    bench.send(BEN, answer(&got, 486));
+    bench.response(ANNA, 486);
+    bench.meet();
+    bench.heal(0, true);
+    bench.sent.clear();
+    for _ in 0..61 {
+        if bench.silent(ANNA) {
+            bench.wait(Duration::from_secs(1));
+        }
+    }
+    let asked = bench.request(ANNA, &Method::Options);
+    bench.send(ANNA, answer(&asked, 481));
+    bench.wait(Duration::from_secs(100));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    let endings: Vec<_> = bench.cdrs(0).iter().map(|cdr| cdr.ending).collect();
+    assert!(
+        endings.contains(&Some(tandem_call::Ending::Lost)) && endings.len() == 2,
+        "{endings:?}"
+    );
+}
