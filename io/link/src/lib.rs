@@ -19,6 +19,7 @@
 
 mod class;
 mod code;
+mod congestion;
 mod connect;
 mod event;
 mod identity;

@@ -23,6 +23,7 @@ use rustls::{
 use tandem_types::{Duration, Seat};
 
 use crate::class::Class;
+use crate::congestion::Floor;
 use crate::identity::Identity;
 use crate::link::StartError;
 use crate::secret::PairSecret;
@@ -80,7 +81,7 @@ pub(crate) fn transport(idle: Duration) -> Result<Arc<TransportConfig>, StartErr
     transport
         .initial_rtt(INITIAL_RTT)
         .ack_frequency_config(Some(acks))
-        .congestion_controller_factory(Arc::new(congestion))
+        .congestion_controller_factory(Arc::new(Floor(Arc::new(congestion))))
         .max_idle_timeout(Some(IdleTimeout::try_from(idle).map_err(|_| StartError::IdleTimeout)?))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
