@@ -653,6 +653,9 @@ impl Call {
             State::Ringing if self.legs.get(&leg) == Some(&Leg::Ringing) => {
                 self.say(Output::Cancel(leg));
                 self.refused(wall, leg, 480, Passing::default());
+                if self.is_over() && side == Side::Near {
+                    self.cdr.close(wall, Outcome::Cancelled, Ending::Caller, 16);
+                }
             }
             State::Ringing | State::Answered { .. } | State::Ended => {}
         }

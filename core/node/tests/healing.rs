@@ -546,3 +546,23 @@ fn a_call_that_was_hung_up_at_a_loser_who_knew_nothing_of_it_is_asked_after_soon
         "{endings:?}"
     );
 }
+
+#[test]
+fn a_call_that_was_answered_at_the_winner_and_hung_up_by_its_caller_at_the_loser_says_so() {
+    let mut bench = Bench::new();
+    let (invite, got) = bench.ring();
+    bench.part();
+    bench.sent.clear();
+    let (to, target) = bench.answer(&invite, &got);
+    bench.active = 0;
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 3));
+    bench.response(ANNA, 200);
+    bench.meet();
+    bench.heal(1, true);
+    bench.wait(Duration::from_secs(100));
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    let cdr = bench.cdrs(1).pop().unwrap();
+    assert_eq!(bench.cdrs(1).len(), 1);
+    assert_eq!(cdr.outcome, Some(tandem_call::Outcome::Answered));
+    assert_eq!(cdr.ending, Some(tandem_call::Ending::Caller));
+}
