@@ -50,6 +50,10 @@ pub struct Reader {
     damaged: RefCell<Vec<Damaged>>,
 }
 
+/// Of one reign. Nothing but the index is read.
+const COUNT_LACKING: &str = "SELECT count(*) FROM (SELECT 1 FROM log_record INDEXED BY log_by_stamp
+    WHERE reign = ?1 AND seq > ?2 LIMIT ?3)";
+
 /// Rows of one query.
 struct Page {
     records: Vec<Record>,
@@ -264,6 +268,29 @@ impl Reader {
         Ok((records, None))
     }
 
+    /// How many log records `known` does not cover, counted up to `max`. No record is read for it, so damaged
+    /// ones count too.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn count_lacking(&self, known: &Known, max: u64) -> Result<u64, ReadError> {
+        let (mut count, mut from) = (0, i64::MIN);
+        while count < max
+            && let Some(reign) = self.reign_from(from)?
+        {
+            let rest = i64::try_from(max - count).unwrap_or(i64::MAX);
+            let bound = params![reign, known_in(known, reign), rest];
+            let counted: rusqlite::Result<i64> = self
+                .connection
+                .prepare_cached(COUNT_LACKING)
+                .and_then(|mut statement| statement.query_row(bound, |row| row.get(0)));
+            count += counted.map_err(|error| self.error(&error))?.unsigned_abs();
+            from = reign + 1;
+        }
+        Ok(count)
+    }
+
     /// The first reign at or after `reign` of which there are log records.
     fn reign_from(&self, reign: i64) -> Result<Option<i64>, ReadError> {
         let sql = "SELECT reign FROM log_record INDEXED BY log_by_stamp WHERE reign >= ?
@@ -354,4 +381,25 @@ fn stamp(row: &Row<'_>, first: usize) -> rusqlite::Result<Stamp> {
 fn known_in(known: &Known, reign: i64) -> i64 {
     let of_reign = known.iter().find(|stamp| reign_of(stamp.epoch) == reign);
     of_reign.map_or(-1, |stamp| seq_of(stamp.seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lacking_is_counted_in_the_index_alone() {
+        let folder = std::env::temp_dir().join(format!("tandem-count-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let connection = crate::file::open(&folder, |_, _| None).unwrap();
+        let explain = format!("EXPLAIN QUERY PLAN {COUNT_LACKING}");
+        let mut statement = connection.prepare(&explain).unwrap();
+        let rows = statement.query_map([0, 0, 0], |row| row.get::<_, String>(3)).unwrap();
+        let plan: Vec<String> = rows.collect::<Result<_, _>>().unwrap();
+        drop(statement);
+        drop(connection);
+        std::fs::remove_dir_all(&folder).unwrap();
+        let wanted = "SEARCH log_record USING COVERING INDEX log_by_stamp (reign=? AND seq>?)";
+        assert!(plan.iter().any(|step| step == wanted), "{plan:?}");
+    }
 }
