@@ -161,6 +161,15 @@ fn a_peer_is_read_exactly_what_it_lacks() {
         }
     }
     assert_eq!(got, want);
+    let reader = store.reader().unwrap();
+    let all = want.len() as u64;
+    for (max, count) in
+        [(u64::MAX, all), (all, all), (all - 1, all - 1), (801, 801), (1, 1), (0, 0)]
+    {
+        assert_eq!(reader.count_lacking(&peer, max).unwrap(), count, "at most {max}");
+    }
+    assert_eq!(reader.count_lacking(&reader.known().unwrap(), u64::MAX).unwrap(), 0);
+    assert_eq!(reader.count_lacking(&Known::new(), u64::MAX).unwrap(), ticket * 2);
 }
 
 #[test]

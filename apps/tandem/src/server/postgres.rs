@@ -306,16 +306,7 @@ impl Spool for Journal {
     }
 
     fn count(&mut self, known: &Known) -> Result<u64, String> {
-        self.with(|reader| {
-            let (mut count, mut after) = (0, Cursor(None));
-            while count < COUNT_MAX {
-                let (records, next) = reader.lacking(known, &after)?;
-                count += records.len() as u64;
-                let Some(next) = next else { break };
-                after = next;
-            }
-            Ok(count)
-        })
+        self.with(|reader| reader.count_lacking(known, COUNT_MAX))
     }
 
     fn sent(&mut self, known: &Known) {
