@@ -242,6 +242,8 @@ pub struct Call {
     deadline: Instant,
     /// Own requests count down from the top, so they never meet the numbers of the layer above.
     next_own: u32,
+    /// Whether both sides are asked soon after an answer: it may be an old one.
+    doubted: bool,
     /// Questions in a row that each side left without any answer.
     misses: BTreeMap<Side, u8>,
     cdr: Cdr,
@@ -309,6 +311,7 @@ impl Call {
             pending: BTreeMap::new(),
             deadline: now + RING_MAX,
             next_own: u32::MAX,
+            doubted: false,
             misses: BTreeMap::new(),
             cdr,
             trail,
@@ -332,11 +335,16 @@ impl Call {
     }
 
     /// Both sides of an answered call are asked soon whether they are still there: who hung up may have been heard
-    /// by the twin alone.
+    /// by the twin alone. Where it still rings here, that is once it is answered: it may have been answered there, and
+    /// be over.
     pub fn ask_soon(&mut self, now: Instant) {
-        if let State::Answered { .. } = self.state {
-            let soon = now + AUDIT_AFTER_TAKEOVER + spread(&self.cdr.call_id);
-            self.deadline = self.deadline.min(soon);
+        match self.state {
+            State::Ringing => self.doubted = true,
+            State::Answered { .. } => {
+                let soon = now + AUDIT_AFTER_TAKEOVER + spread(&self.cdr.call_id);
+                self.deadline = self.deadline.min(soon);
+            }
+            State::Ended => {}
         }
     }
 
@@ -437,6 +445,8 @@ impl Call {
             pending,
             deadline: now + remaining,
             next_own,
+            // The twin may have had more of it than we have.
+            doubted: true,
             misses,
             cdr,
             trail,
@@ -473,6 +483,9 @@ impl Call {
             self.legs.insert(leg, Leg::Answered);
             self.state = State::Answered { leg, acked: false };
             self.deadline = now + AUDIT_PAUSE;
+            if self.doubted {
+                self.ask_soon(now);
+            }
             self.cdr.connected_at(wall);
             self.cdr.sip_status = 200;
             self.say(Output::Answer { leg, passing });

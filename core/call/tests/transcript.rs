@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use expect_test::{Expect, expect};
-use tandem_call::{Call, Cdr, Input, LegId, Lost, Method, Output, Passing, RequestId, Side};
+use tandem_call::{
+    AUDIT_AFTER_TAKEOVER, AUDIT_PAUSE, AUDIT_SPREAD, Call, Cdr, Input, LegId, Lost, Method, Output,
+    Passing, RequestId, Side,
+};
 use tandem_types::{Duration, Instant, Pii};
 
 fn record() -> Cdr {
@@ -306,4 +309,24 @@ fn a_side_that_answers_481_to_a_reinvite_is_gone_and_401_is_not_passed_on() {
             Answered Lost 0
         "#]],
     );
+}
+
+/// When both sides of the call are asked whether they are still there, after its device answers at `answered`.
+fn asked_at(mut call: Call, answered: Instant) -> Instant {
+    call.handle(answered, 0, Input::Answered { leg: LegId(0), passing: Passing::default() });
+    call.next_timeout().unwrap()
+}
+
+#[test]
+fn an_answer_to_a_call_of_which_the_twin_may_have_had_more_is_asked_after_soon() {
+    let rings = || Call::new(Instant::ZERO, [LegId(0)], record());
+    let answered = Instant::ZERO + Duration::from_secs(10);
+    let soon = answered + AUDIT_AFTER_TAKEOVER + AUDIT_SPREAD;
+    assert_eq!(asked_at(rings(), answered), answered + AUDIT_PAUSE, "nothing happened to it");
+    let saved = rings().checkpoint(Instant::ZERO);
+    let taken_over = Call::restore(Instant::ZERO, saved, Duration::ZERO);
+    assert!(asked_at(taken_over, answered) <= soon, "it was taken over while it rang");
+    let mut met = rings();
+    met.ask_soon(Instant::ZERO);
+    assert!(asked_at(met, answered) <= soon, "both servers had served while it rang");
 }
