@@ -3,7 +3,8 @@
 //! When the disk stands still the queue fills. Then hot writes that nobody waits for are dropped,
 //! oldest first, because the twin and our own memory have their content. Durable writes are never
 //! dropped: beyond the limit new ones are refused. Every loss is counted as a *gap*, and across a
-//! gap nothing is learned.
+//! gap nothing is learned. What was refused of tables and logs nobody has in memory to write it anew:
+//! from then on the file learns nothing at all, and the catch-up after its next opening brings it.
 
 use core::fmt;
 use std::collections::VecDeque;
@@ -68,6 +69,15 @@ impl Waiting {
     }
 }
 
+/// Whether it holds what is kept for good.
+fn is_durable(write: &Write) -> bool {
+    match write {
+        Write::Entry(entry) => entry.is_durable(),
+        Write::Records(records) => records.iter().any(|record| record.class.is_durable()),
+        Write::Forget(_) | Write::Learn(_) => false,
+    }
+}
+
 /// A read that waits for the writes before it.
 #[derive(Debug)]
 pub(crate) enum Fetch {
@@ -104,6 +114,8 @@ pub(crate) struct Batch {
     pub(crate) chores: Vec<Chore>,
     /// Gaps so far: where a write's own number is the same, nothing was lost since it was queued.
     pub(crate) gaps: u64,
+    /// Something durable was refused.
+    pub(crate) lacks: bool,
     bytes: usize,
 }
 
@@ -114,6 +126,8 @@ struct State {
     bytes: usize,
     droppable: usize,
     gaps: u64,
+    /// Something durable was refused: it is not in the file, and nobody writes it anew.
+    lacks: bool,
     /// Writes dropped since that was last asked.
     dropped: u64,
     /// Something of it is waited for: a write with sync, or a read.
@@ -152,6 +166,7 @@ impl Queue {
         }
         if state.bytes + bytes > self.bytes_max {
             state.gaps += 1;
+            state.lacks |= is_durable(&write);
             return Err(IsFirst(!core::mem::replace(&mut state.refusing, true)));
         }
         let gaps = state.gaps;
@@ -287,7 +302,7 @@ impl State {
     }
 
     fn take(&mut self) -> Batch {
-        let mut batch = Batch { gaps: self.gaps, ..Batch::default() };
+        let mut batch = Batch { gaps: self.gaps, lacks: self.lacks, ..Batch::default() };
         while batch.writes.len() < BATCH_WRITES_MAX
             && batch.bytes < BATCH_BYTES
             && batch.fetch.is_none()

@@ -215,7 +215,8 @@ impl Store {
     ///
     /// When [`Settings::queue_bytes_max`] wait for the disk already and none of it may be dropped.
     /// The write is lost then ([`StoreEvent::Failing`] says so once), and nothing is learned until the
-    /// next [`Write::Learn`].
+    /// next [`Write::Learn`]; where it was durable, not until the file is opened anew: then the next catch-up
+    /// brings it.
     pub fn write(&self, write: Write, sync: bool, ticket: u64) -> Result<(), Refused> {
         let written = i64::try_from(self.wall_clock.now_micros()).unwrap_or(i64::MAX);
         self.queue.push(write, written, sync, ticket).map_err(|is_first| {

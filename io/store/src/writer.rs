@@ -329,7 +329,7 @@ impl<'a> Plan<'a> {
                         let row = plan.row(op.class, &op.key, stamp, written, body);
                         plan.set(row);
                     }
-                    if plan.healed == batch.gaps {
+                    if plan.healed == batch.gaps && !batch.lacks {
                         plan.known.learn(entry.stamp);
                     }
                 }
@@ -342,7 +342,7 @@ impl<'a> Plan<'a> {
                     plan.hot.extend(keys.iter().map(|key| (key.as_slice(), Hot::Gone)));
                 }
                 Write::Learn(known) => {
-                    if waiting.gaps == batch.gaps {
+                    if waiting.gaps == batch.gaps && !batch.lacks {
                         plan.known.merge(known);
                         plan.told.merge(known);
                         plan.healed = batch.gaps;

@@ -297,14 +297,50 @@ fn a_full_queue_drops_hot_writes_first_and_refuses_what_is_durable_last() {
     store.write(entry(1, Seat::Master, next, vec![log("next", "x")]), true, next).unwrap();
     wait.stored(next);
     assert_eq!(reader.known().unwrap(), known);
-    // ... until the caller has written it anew and says so.
-    known.learn(stamp(1, Seat::Master, next));
-    store.write(Write::Learn(known.clone()), true, next + 1).unwrap();
+    // ... nor because somebody says so: nobody has what was refused in memory, to write it anew ...
+    let mut told = known.clone();
+    told.learn(stamp(1, Seat::Master, next));
+    store.write(Write::Learn(told.clone()), true, next + 1).unwrap();
     wait.stored(next + 1);
     assert_eq!(reader.known().unwrap(), known);
-    store.write(entry(1, Seat::Master, next + 1, vec![log("on", "x")]), true, next + 2).unwrap();
-    wait.stored(next + 2);
-    assert!(reader.known().unwrap().covers(stamp(1, Seat::Master, next + 1)));
+    // ... until the next catch-up has brought it.
+    drop((reader, store));
+    let (store, loaded, mut wait) = open(&folder, Settings::default());
+    assert_eq!(loaded.known, known);
+    store.write(Write::Learn(told.clone()), true, 1).unwrap();
+    wait.stored(1);
+    assert_eq!(store.reader().unwrap().known().unwrap(), told);
+}
+
+#[test]
+fn what_was_dropped_of_hot_writes_is_known_again_when_somebody_says_so() {
+    let folder = folder("heal");
+    let room = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));
+    let settings =
+        Settings { pages_max: Some(room.clone()), queue_bytes_max: 100_000, ..Settings::default() };
+    let (store, _, mut wait) = open(&folder, settings);
+    store.write(entry(1, Seat::Master, 1, vec![log("0001", &"x".repeat(9_000))]), true, 1).unwrap();
+    assert!(matches!(wait.next(), StoreEvent::Failing { ticket: 1, .. }));
+    let body = "x".repeat(1_000);
+    let last = 300;
+    for ticket in 2..=last {
+        let op = hot(&format!("{ticket:04}"), &body);
+        store.write(entry(1, Seat::Master, ticket, vec![op]), false, ticket).unwrap();
+    }
+    room.store(1_000, std::sync::atomic::Ordering::Relaxed);
+    wait.stored(last);
+    assert!(wait.seen.iter().any(|seen| matches!(seen, StoreEvent::Dropped { .. })));
+    let reader = store.reader().unwrap();
+    let all = stamp(1, Seat::Master, last);
+    assert!(!reader.known().unwrap().covers(all));
+    let mut known = Known::new();
+    known.learn(all);
+    store.write(Write::Learn(known.clone()), true, last + 1).unwrap();
+    wait.stored(last + 1);
+    assert_eq!(reader.known().unwrap(), known);
+    store.write(entry(1, Seat::Master, last + 1, vec![log("on", "x")]), true, last + 2).unwrap();
+    wait.stored(last + 2);
+    assert!(reader.known().unwrap().covers(stamp(1, Seat::Master, last + 1)));
 }
 
 #[test]
