@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
+use std::time::Instant;
 
 use rusqlite::Connection;
 
 use crate::common::DEADLINE;
-use crate::common::calls::write_calls;
+use crate::common::calls::{open, write_calls};
 use crate::common::machines::{Machine, Pair, told};
 
 const PAGE: u64 = 4_096;
@@ -148,5 +149,46 @@ fn an_active_whose_call_records_are_damaged_while_it_runs_leaves_the_calls_to_it
     pair.wait_together();
     assert!(pair.master.state().join("journal.db.broken-1").exists());
     assert_eq!(pair.standby.status()["role"], "active");
+    pair.standby.prints(&["verify"]);
+}
+
+/// Waits until so many calls are on record; the list shows twenty.
+#[track_caller]
+fn wait_exported(machine: &Machine, calls: usize) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let exported = machine.command(&["cdr", "export", "--format", "jsonl"]).stdout;
+        let there = exported.iter().filter(|byte| **byte == b'\n').count();
+        if there == calls {
+            return;
+        }
+        assert!(Instant::now() < until, "{there} instead of {calls}");
+    }
+}
+
+#[test]
+fn bytes_overwritten_amid_the_call_records_of_a_machine_that_is_off_come_back_from_its_twin() {
+    let calls: Vec<String> = (0..400).map(|number| format!("call-{number:03}")).collect();
+    let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
+    let mut pair = up_with_calls(&calls[..1]);
+    pair.kill();
+    write_calls(&pair.master.state(), 60, &calls);
+    pair.start();
+    wait_exported(&pair.standby, calls.len());
+    pair.standby.kill();
+    // Whoever closes it as the last one leaves everything in the file itself.
+    drop(open(&pair.standby.state(), tandem_store::Settings::default()));
+    let path = pair.standby.state().join("journal.db");
+    let file = File::options().write(true).open(&path).unwrap();
+    let middle = file.metadata().unwrap().len() / PAGE / 2;
+    assert!(middle > 20, "{middle}");
+    file.write_all_at(&[0x5a; 3 * PAGE as usize], middle * PAGE).unwrap();
+    drop(file);
+    pair.standby.start();
+    pair.wait_together();
+    wait_exported(&pair.standby, calls.len());
+    assert!(pair.standby.state().join("journal.db.broken-1").exists());
+    assert!(told(&pair.master, "journal_lost"), "the other machine knows too");
+    assert_eq!(pair.master.status()["role"], "active", "nothing moved");
     pair.standby.prints(&["verify"]);
 }
