@@ -155,7 +155,8 @@ impl Config {
     pub fn open(folder: &Path, seat: Seat, mut dice: Dice) -> Result<Self, OpenError> {
         let path = folder.join(FILE_NAME);
         let setup = Self::setup(seat, &mut dice);
-        let tables = Tables::open(&path, &setup)?;
+        let mut tables = Tables::open(&path, &setup)?;
+        tables.tidy(&path)?;
         Self::on(tables, dice).map_err(|error| OpenError::Broken { path, what: error.to_string() })
     }
 

@@ -29,6 +29,7 @@ mod stepped;
 mod store;
 mod suspect;
 pub mod tables;
+mod tidy;
 mod writer;
 
 pub use file::{FILE_NAME, OpenError, move_aside};

@@ -10,12 +10,13 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use tandem_journal::{Class, Known, Record, Write};
 use tandem_types::{Duration, Stamp};
 
-use crate::beside::{Beside, casts_doubt};
+use crate::beside::Beside;
 use crate::file::{is_malformed, reign_of, seq_of, table_of};
 use crate::queue::{Batch, Chore, Fetch, Queue};
 use crate::retention::{self, Elsewhere, Retention};
 use crate::seal::{Damaged, EndOf, Sealed, columns, end_of_row, take};
 use crate::store::{Report, StoreEvent, WallClock};
+use crate::tidy::casts_doubt;
 
 /// Pause before a failed transaction is tried again the first time; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(50);

@@ -12,8 +12,8 @@ use tandem_oplog::{Chain, Clock, Hlc, OpId, Origin, Row, Schema, Seen};
 use super::capture::Capture;
 use super::sql::{key_of, write_row};
 use super::{Heads, Tables};
-use crate::beside::make_durable;
 use crate::file::{OpenError, check, keep_name};
+use crate::tidy::{WAL_FRAMES, make_durable};
 
 /// Marks the file as ours ("TANC").
 const APPLICATION_ID: i32 = 0x5441_4e43;
@@ -47,9 +47,6 @@ const OWN_SINCE: [&str; 1] = ["
         body BLOB NOT NULL) STRICT;
 "];
 
-/// Pages in the write-ahead log from which on a commit brings them into the file: 4 MiB.
-const WAL_PAGES: u32 = 1_000;
-
 /// How a file is made and read.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -73,7 +70,7 @@ impl Tables {
         let opened = || {
             let connection = crate::file::connect(path)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+            connection.pragma_update(None, "wal_autocheckpoint", WAL_FRAMES)?;
             // Who was killed between writing and syncing has left here what is not durable. It is made
             // so before anybody sees it, because the number of an op that was seen is never given again.
             make_durable(&connection)?;
@@ -95,10 +92,6 @@ impl Tables {
         setup.schema.check().map_err(|fault| unusable(path, &fault.to_string()))?;
         migrate(&connection, path, setup)?;
         add_own(&connection, path)?;
-        // Sorting is rare here, and needs no file.
-        connection.pragma_update(None, "temp_store", "MEMORY").map_err(sqlite)?;
-        // Otherwise SQLite plans some statements anew for every value that is bound.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sqlite)?;
         let me = state(&connection, "me").map_err(sqlite)?;
         let me = me.ok_or_else(|| broken(path, "it does not say who we are"))?;
         let me = Origin(me.cast_unsigned());
@@ -107,11 +100,7 @@ impl Tables {
         let capture = Capture::new(&connection, setup.schema).map_err(sqlite)?;
         let capture = capture.map_err(|what| unusable(path, &what))?;
         let capture = Arc::new(Mutex::new(capture));
-        let hooked = Arc::clone(&capture);
-        let hook = move |_: Action, _: &str, table: &str, case: &PreUpdateCase| {
-            hooked.lock().unwrap_or_else(PoisonError::into_inner).saw(table, case);
-        };
-        connection.preupdate_hook(Some(hook)).map_err(sqlite)?;
+        dress(&mut connection, &capture).map_err(sqlite)?;
         Ok(Self {
             connection,
             schema: setup.schema,
@@ -119,12 +108,29 @@ impl Tables {
             heads,
             capture,
             met_unreadable: false,
+            tidy: None,
             #[cfg(feature = "sabotage")]
             broken: None,
             #[cfg(feature = "sabotage")]
             reign: tandem_types::Epoch::NEVER,
         })
     }
+}
+
+/// What a connection that writes the tables has, beside what every one has.
+pub(super) fn dress(
+    connection: &mut Connection,
+    capture: &Arc<Mutex<Capture>>,
+) -> rusqlite::Result<()> {
+    // Sorting is rare here, and needs no file.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Otherwise SQLite plans some statements anew for every value that is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    let hooked = Arc::clone(capture);
+    let hook = move |_: Action, _: &str, table: &str, case: &PreUpdateCase| {
+        hooked.lock().unwrap_or_else(PoisonError::into_inner).saw(table, case);
+    };
+    connection.preupdate_hook(Some(hook))
 }
 
 fn unusable(path: &Path, what: &str) -> OpenError {
@@ -237,7 +243,7 @@ fn rebuild(connection: &Connection, schema: &Schema) -> rusqlite::Result<()> {
 }
 
 /// What the log holds; the inner error is what no database of ours says.
-fn heads(connection: &Connection, node: u8) -> rusqlite::Result<Result<Heads, String>> {
+pub(super) fn heads(connection: &Connection, node: u8) -> rusqlite::Result<Result<Heads, String>> {
     let latest: Option<i64> =
         connection.query_row("SELECT max(hlc) FROM op_log", [], |row| row.get(0))?;
     let position = last_position(connection)?;

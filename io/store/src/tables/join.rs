@@ -91,6 +91,7 @@ impl Tables {
         }
         // Only a serialiser that refuses (maps of unknown length) can fail; ours has none.
         let body = postcard::to_stdvec(header).unwrap_or_default();
+        self.reread()?;
         let transaction = self.connection.unchecked_transaction()?;
         transaction.execute("DELETE FROM staged", [])?;
         let hash = Staged::default().hash;
@@ -104,6 +105,7 @@ impl Tables {
     ///
     /// It does not follow on what is here, or was damaged; or the disk.
     pub fn stage(&mut self, part: &CopyPart) -> Result<Staged, JoinError> {
+        self.reread()?;
         let before = self.staged()?;
         let Some(staged) = part.follows(&before) else {
             return Err(JoinError::Damaged("a part is missing or damaged"));
@@ -122,6 +124,7 @@ impl Tables {
     ///
     /// The disk.
     pub fn unstage(&mut self) -> rusqlite::Result<()> {
+        self.reread()?;
         self.connection.execute("DELETE FROM staged", []).map(|_| ())
     }
 

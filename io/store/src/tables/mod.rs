@@ -31,6 +31,7 @@ mod rename;
 mod shorten;
 mod sql;
 mod taking;
+mod tidying;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ use rusqlite::Connection;
 use tandem_oplog::{Chain, Clock, Hlc, OpId, Origin, Schema, Seen};
 use tandem_types::Epoch;
 
+use crate::tidy::Tidy;
 use capture::Capture;
 
 pub use batch::{Batch, ChangeError, TakeError, Taken, Touched};
@@ -89,6 +91,8 @@ pub struct Tables {
     capture: Arc<Mutex<Capture>>,
     /// A change was made or taken of a row of which what is kept cannot be read.
     met_unreadable: bool,
+    /// Closed after the connection above.
+    tidy: Option<Arc<Tidy>>,
     #[cfg(feature = "sabotage")]
     broken: Option<Broken>,
     /// The latest that any op was written in.
@@ -131,6 +135,7 @@ impl Tables {
     ///
     /// SQLite refuses: the file is locked by somebody else, or cannot be read.
     pub fn begin(&mut self) -> rusqlite::Result<Batch<'_>> {
+        self.reread()?;
         Batch::begin(self)
     }
 

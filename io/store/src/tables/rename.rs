@@ -49,6 +49,7 @@ impl Tables {
     ///
     /// The file cannot be read or written. Nothing has changed then.
     pub fn rename(&mut self, theirs: &[(u64, Chain)], new: Origin) -> Result<u64, RenameError> {
+        self.reread()?;
         let old = self.me;
         let common = self.common(theirs)?;
         let before = self.heads.clone();

@@ -61,6 +61,7 @@ impl Tables {
         there: Option<&Seen>,
         keep: &Keep,
     ) -> rusqlite::Result<usize> {
+        self.reread()?;
         let due = self.due(wall_millis, there, keep)?;
         let Some((position, ..)) = due.last() else { return Ok(0) };
         let transaction = self.connection.unchecked_transaction()?;
