@@ -473,6 +473,7 @@ impl World {
             ConfigOutput::Changed(edits) => NodeInput::Changed(edits),
             ConfigOutput::Fact(_)
             | ConfigOutput::Standing(_)
+            | ConfigOutput::Unreadable(_)
             | ConfigOutput::Files(_)
             | ConfigOutput::Told { .. } => return,
             ConfigOutput::Failed(what) | ConfigOutput::Damaged(what) => {

@@ -334,6 +334,7 @@ impl ServerProcess {
             peer_serving: status.peer_serving,
             peer_epoch: status.peer_epoch,
             config: None,
+            damaged: None,
             database: None,
         }
     }

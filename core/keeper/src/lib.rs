@@ -42,8 +42,8 @@ pub use fact::Fact;
 pub use keeper::Keeper;
 pub use likeness::{Likeness, changes};
 pub use messages::{
-    DatabaseFigures, DatabaseState, KeeperMessage, MESSAGE_MAX, OperatorAnswer, OperatorRequest,
-    Progress, Refused, ServerFact, ServerMessage, VERSION, decode, encode,
+    DamagedRows, DatabaseFigures, DatabaseState, KeeperMessage, MESSAGE_MAX, OperatorAnswer,
+    OperatorRequest, Progress, Refused, ServerFact, ServerMessage, VERSION, decode, encode,
 };
 pub use outlook::{Misfortune, Outlook};
 pub use reach::{PHONES_MAX, Reach};

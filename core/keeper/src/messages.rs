@@ -80,8 +80,19 @@ pub struct Progress {
     pub peer_epoch: Option<Epoch>,
     /// How the configuration stands to that of the twin; `None`: the two were not compared yet.
     pub config: Option<Likeness>,
+    /// Rows of the configuration that are damaged here and wait to be put right; `None`: none are known.
+    pub damaged: Option<DamagedRows>,
     /// How the database stands; `None`: the pair has none, or nothing was looked at yet.
     pub database: Option<DatabaseFigures>,
+}
+
+/// Rows of the configuration that are damaged on one machine, until they come back from the other one.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DamagedRows {
+    /// How many.
+    pub rows: u64,
+    /// The twin is of a version that compares no rows: they wait for its upgrade.
+    pub twin_is_older: bool,
 }
 
 /// How the database of a pair stands, in figures.

@@ -105,23 +105,41 @@ pub struct Mended {
     pub table: TableId,
     /// The key, encoded.
     pub key: Vec<u8>,
-    /// The row, encoded; none: there is none.
+    /// The row, encoded; none: there is none; empty: who says so cannot read it, nor its table, and whoever hears
+    /// it may be able to ([`Decision::Unreadable`]).
     pub body: Option<Vec<u8>>,
+}
+
+impl Mended {
+    /// Whether whoever hears this is to look whether its table can be read.
+    pub fn is_unread(&self) -> bool {
+        self.body.as_ref().is_some_and(Vec::is_empty)
+    }
+}
+
+/// What is right of two rows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// This, encoded; none: there is no such row.
+    Right(Option<Vec<u8>>),
+    /// What is kept of it can be read on neither server, and no log proves what it was. It is written anew from
+    /// its table, where that can be read, and otherwise set aside.
+    Unreadable,
 }
 
 /// Which of two rows is right; the same whoever of the two servers asks. What a whole log says is right.
 /// Otherwise what is not contradicted; where that does not tell, the writes that both have, or the newest.
-pub fn decide(one: &Claim, other: &Claim) -> Option<Vec<u8>> {
-    if one.grade != other.grade {
-        return if one.grade > other.grade { one.body.clone() } else { other.body.clone() };
-    }
+pub fn decide(one: &Claim, other: &Claim) -> Decision {
     let row = |claim: &Claim| claim.body.as_deref().and_then(Row::decode);
-    match (row(one), row(other)) {
+    Decision::Right(match (row(one), row(other)) {
+        _ if one.grade > other.grade => one.body.clone(),
+        _ if one.grade < other.grade => other.body.clone(),
         (Some(a), Some(b)) => Some(a.settle(&b).encode()),
         (Some(_), None) => one.body.clone(),
         (None, Some(_)) => other.body.clone(),
-        (None, None) => None,
-    }
+        (None, None) if one.body.is_none() && other.body.is_none() => None,
+        (None, None) => return Decision::Unreadable,
+    })
 }
 
 /// How a check ended.
@@ -135,4 +153,35 @@ pub enum CheckEnd {
     Mended(u64),
     /// Rows differ, and nothing was found that could be done.
     Differs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(body: Option<&[u8]>, grade: Grade) -> Claim {
+        let body = body.map(<[u8]>::to_vec);
+        Claim { table: 1, key: vec![1], body, grade, is_kept: true }
+    }
+
+    #[test]
+    fn a_row_that_nobody_can_read_is_not_taken_for_one_that_nobody_wrote() {
+        use Grade::{Contradicted, Possible, Proved};
+        let (garbage, row) = (&[0, 255][..], Row::default().encode());
+        let of = |one: Claim, other: Claim| {
+            let decision = decide(&one, &other);
+            assert_eq!(decide(&other, &one), decision, "whoever asks");
+            decision
+        };
+        let unreadable = || claim(Some(garbage), Contradicted);
+        assert_eq!(of(unreadable(), unreadable()), Decision::Unreadable);
+        assert_eq!(of(unreadable(), claim(None, Contradicted)), Decision::Unreadable);
+        for grade in [Contradicted, Possible, Proved] {
+            let readable = claim(Some(&row), grade);
+            assert_eq!(of(unreadable(), readable), Decision::Right(Some(row.clone())));
+        }
+        // Its log is whole: nobody wrote it.
+        assert_eq!(of(unreadable(), claim(None, Proved)), Decision::Right(None));
+        assert_eq!(of(claim(None, Proved), claim(None, Proved)), Decision::Right(None));
+    }
 }

@@ -54,10 +54,26 @@ pub enum Fact {
         /// differed.
         table_only: bool,
     },
-    /// Rows were changed of which what is kept cannot be read. The changes are in the log; the rows are put right
-    /// when both have the same changes.
+    /// What is kept of rows cannot be read. Changes of them are in the log; the rows are put right when both have
+    /// the same changes.
     Unreadable {
         /// How many such rows there are.
+        rows: u64,
+        /// What that waits for.
+        waits_for: WaitsFor,
+    },
+    /// What was kept of rows could be read on neither server: they were written anew from their table.
+    Remade {
+        /// The table.
+        table: String,
+        /// Rows.
+        rows: u64,
+    },
+    /// The same, and their table could not be read either: they are gone, and their bytes kept.
+    SetAside {
+        /// The table.
+        table: String,
+        /// Rows.
         rows: u64,
     },
     /// Rows differ from those of the other one, and nothing was found that could be done.
@@ -81,6 +97,32 @@ pub enum Fact {
     },
 }
 
+/// What rows that cannot be read wait for, until they are put right.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WaitsFor {
+    /// Until both have the same changes: then their rows are compared.
+    Comparison,
+    /// The other server is not there.
+    Twin,
+    /// The other server is of a version that compares no rows.
+    Upgrade,
+}
+
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Comparison => {
+                "they are taken from the other server as soon as both have the same changes"
+            }
+            Self::Twin => "they are taken from the other server as soon as it is there",
+            Self::Upgrade => {
+                "the other server is of an earlier version and compares no rows: they are taken from there as \
+                 soon as it is upgraded"
+            }
+        })
+    }
+}
+
 impl Fact {
     /// Its name in lists of events.
     pub const fn name(&self) -> &'static str {
@@ -95,6 +137,8 @@ impl Fact {
             Self::CopyEnds { .. } => "config_copy_ends",
             Self::Mended { .. } => "config_mended",
             Self::Unreadable { .. } => "config_unreadable",
+            Self::Remade { .. } => "config_remade",
+            Self::SetAside { .. } => "config_set_aside",
             Self::NotMended => "config_not_mended",
             Self::ClocksApart { .. } => "clocks_apart",
             Self::ClocksTogether => "clocks_together",
@@ -134,6 +178,8 @@ impl fmt::Display for Fact {
             | Self::CopyEnds { .. }
             | Self::Mended { .. }
             | Self::Unreadable { .. }
+            | Self::Remade { .. }
+            | Self::SetAside { .. }
             | Self::NotMended
             | Self::Shortened { .. } => self.upkeep(f),
             Self::ClocksApart { ahead_millis } => write!(
@@ -184,11 +230,22 @@ impl Fact {
                 "{rows} rows of table {table} were different on the two servers although both have the same \
                  changes; they are the same again: check disk and memory of both machines"
             ),
-            Self::Unreadable { rows } => write!(
+            Self::Unreadable { rows, waits_for } => write!(
                 f,
-                "what is kept of {rows} rows of the configuration cannot be read here: changes of them are kept, \
-                 and the rows are taken from the other server as soon as both have the same changes; check \
-                 this machine's disk and memory"
+                "what is kept of {rows} rows of the configuration cannot be read here: their values stay in \
+                 force, changes of them are kept, and {waits_for}; check this machine's disk and memory"
+            ),
+            Self::Remade { table, rows } => write!(
+                f,
+                "what was kept of {rows} rows of table {table} could be read on neither server: they were written \
+                 anew with the values in force, without those that lost against them; check disk and memory \
+                 of both machines"
+            ),
+            Self::SetAside { table, rows } => write!(
+                f,
+                "{rows} rows of table {table} CAN BE READ ON NEITHER SERVER, nor can the table itself: they are \
+                 gone from the configuration, and what is left of them is in damaged_row of this machine's \
+                 config.db; see what is missing, or take it from a backup; check disk and memory of both machines"
             ),
             Self::NotMended => f.write_str(
                 "rows are different on the two servers although both have the same changes, and could not be \

@@ -26,10 +26,12 @@ mod schema;
 mod skew;
 mod sync;
 
-pub use check::{BUCKETS, BucketDigest, Check, CheckEnd, Claim, Grade, Mended, decide};
+pub use check::{
+    BUCKETS, BucketDigest, Check, CheckEnd, Claim, Decision, Grade, Mended, decide,
+};
 pub use clock::{Clock, HLC_COUNTER_MAX, HLC_MILLIS_MAX, Hlc};
 pub use copy::{CopyHash, CopyHeader, CopyItem, CopyPart, Progress, Staged};
-pub use fact::Fact;
+pub use fact::{Fact, WaitsFor};
 pub use message::{ABLE_VERSION, Message, SYNC_VERSION};
 pub use op::{
     Chain, Change, KEY_BYTES_MAX, OP_BYTES_MAX, OP_CHANGES_MAX, OP_VERSION, Op, OpError, OpId,

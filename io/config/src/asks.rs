@@ -339,14 +339,31 @@ fn changes(tables: &Tables, limit: usize) -> rusqlite::Result<Vec<ChangeRow>> {
     Ok(ops.into_iter().map(row).collect())
 }
 
+/// What is wrong with the file ([`Tables::faults_named`]): users are called by their names, and no value is told.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn faults(tables: &Tables) -> rusqlite::Result<Vec<String>> {
+    // The names may be what is damaged: then keys must do.
+    let people = People::read(tables.reader()).ok();
+    tables.faults_named(&|table, key| called(people.as_ref(), table, key))
+}
+
+/// `users anna`
+fn called(people: Option<&People>, table: u16, key: &[Value]) -> String {
+    let known = SCHEMA.table(table);
+    let table_name = known.map_or_else(|| format!("table {table}"), |known| known.name.into());
+    let row = match people {
+        Some(people) => people.row(table, key),
+        None => row_name(key),
+    };
+    if row.is_empty() { table_name } else { format!("{table_name} {row}") }
+}
+
 /// `users anna: display "Anna" -> "Anna M."`
 fn row_changed(change: &Change, people: Option<&People>) -> String {
     let known = SCHEMA.table(change.table);
-    let table = known.map_or_else(|| format!("table {}", change.table), |known| known.name.into());
-    let row = match people {
-        Some(people) => people.row(change.table, &change.key),
-        None => row_name(&change.key),
-    };
     let columns: Vec<String> = change
         .columns
         .iter()
@@ -355,7 +372,7 @@ fn row_changed(change: &Change, people: Option<&People>) -> String {
             column_changed(column, written, people)
         })
         .collect();
-    format!("{table} {row}: {}", columns.join(", "))
+    format!("{}: {}", called(people, change.table, &change.key), columns.join(", "))
 }
 
 /// `None` for what goes without saying.

@@ -1,16 +1,19 @@
 //! The configuration as one value.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 use rusqlite::Connection;
 use tandem_dialplan::Edit;
 use tandem_oplog::{
-    Chain, Check, Compared, Fact, Message, OpId, Origin, PART_BYTES, Progress, Seen, Start,
+    Chain, Change, Check, Compared, Fact, Message, Op, OpId, Origin, PART_BYTES, Progress, Seen,
+    Start, WaitsFor,
 };
 use tandem_store::OpenError;
-use tandem_store::tables::{By, ChangeError, Deed, Exchange, Setup, Tables, TakeError, Touched};
-use tandem_types::{Dice, Duration, Instant, Seat};
+use tandem_store::tables::{
+    Batch, By, ChangeError, Deed, Exchange, Setup, Tables, TakeError, Touched,
+};
+use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
 
 use crate::asks::{self, Ask, Told};
 use crate::authority::{Authority, Unwritten};
@@ -86,10 +89,21 @@ pub enum Output {
     Standing(Option<Standing>),
     /// For the log.
     Fact(Fact),
+    /// So many rows that are damaged here wait to be put right: another number than before, or for another reason.
+    Unreadable(Option<Damaged>),
     /// The disk fails, or the file: nothing of what was just to be done is done.
     Failed(String),
     /// The file was found damaged, and is marked for the next start. Told once.
     Damaged(String),
+}
+
+/// Rows of which what is kept cannot be read here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Damaged {
+    /// How many.
+    pub rows: u64,
+    /// Until when they stay so.
+    pub waits_for: WaitsFor,
 }
 
 /// An edit that is on our disk, and waits for the twin's.
@@ -355,19 +369,52 @@ impl Config {
                 Err(ChangeError::Unfit(why)) => Err(why),
             });
         }
-        let Some(authority) = &mut self.authority else { return Ok((done, batch.commit()?)) };
-        let mut ops = Vec::new();
-        for op in done.iter().filter_map(|done| done.as_ref().ok().copied().flatten()) {
-            ops.extend(batch.tables().op(op)?.map(|logged| logged.bytes));
+        let ids = done.iter().filter_map(|done| done.as_ref().ok().copied().flatten());
+        let touched = commit(batch, self.authority.as_mut(), ids)?;
+        Ok((done, touched))
+    }
+
+    /// Rows that neither server can read are written anew, as a change of ours. Where that cannot be now, the next
+    /// comparison finds them again.
+    fn remake(&mut self, now: Instant, changes: &[Change]) {
+        let is_ready = self.authority.as_ref().is_none_or(|authority| authority.ready().is_ok());
+        if !is_ready || !self.may_write(now) {
+            return;
         }
-        if !ops.is_empty() {
-            authority.store(ops).map_err(Unwritten::Refused)?;
+        let write = |config: &mut Self| {
+            let by = config.by_ourselves(now)?;
+            let mut batch = config.tables.begin()?;
+            let op = batch.remake(&by, changes).map_err(|error| match error {
+                ChangeError::Disk(error) | ChangeError::Refused(error) => Unwritten::Disk(error),
+                ChangeError::Unfit(why) => Unwritten::Refused(why),
+            })?;
+            commit(batch, config.authority.as_mut(), op.into_iter())
+        };
+        match write(self) {
+            Ok(touched) => {
+                let mut counts = BTreeMap::<_, u64>::new();
+                changes.iter().for_each(|change| *counts.entry(change.table).or_default() += 1);
+                for (id, rows) in counts {
+                    let table =
+                        SCHEMA.table(id).map_or_else(|| id.to_string(), |table| table.name.into());
+                    self.outputs.push_back(Output::Fact(Fact::Remade { table, rows }));
+                }
+                self.upkeep.recounts = true;
+                self.changed(&touched, &[]);
+                self.exchange.handle_written(&self.tables);
+            }
+            Err(Unwritten::Disk(error)) => self.fail(error.to_string()),
+            Err(Unwritten::Refused(why)) => self.fail(why),
         }
-        let committed = batch.commit();
-        if committed.is_err() {
-            authority.doubt();
-        }
-        Ok((done, committed?))
+    }
+
+    /// What nobody has ordered is written in the last reign that a change tells of.
+    fn by_ourselves(&self, now: Instant) -> rusqlite::Result<By> {
+        let newest = self.tables.newest(1)?;
+        let newest = newest.first().and_then(|logged| Op::decode(&logged.bytes).ok());
+        let wall_millis = self.wall(now).unwrap_or_else(|| self.tables.latest().millis());
+        let epoch = newest.map_or(Epoch::NEVER, |op| op.epoch);
+        Ok(By { author: REPAIR.to_owned(), wall_millis, epoch })
     }
 
     /// The link to the twin came up or went down.
@@ -445,6 +492,7 @@ impl Config {
             self.carry_out(now, &orders);
         }
         self.mend_unreadable(now);
+        self.tell_damaged();
         let late = self.held.iter().take_while(|(until, _)| *until <= now).count();
         for (_, order) in self.held.drain(..late).collect::<Vec<_>>() {
             self.refuse(&order, PUT_BACK.to_owned());
@@ -538,11 +586,16 @@ impl Config {
                 if fact == Fact::Equal {
                     self.upkeep_equal(now);
                 }
+                self.upkeep.recounts |= matches!(
+                    fact,
+                    Fact::Mended { .. } | Fact::SetAside { .. } | Fact::CopyEnds { here: true, .. }
+                );
                 self.outputs.push_back(Output::Fact(fact));
             }
             Deed::TellClock(number) => self.tell_clock(now, number),
             Deed::Clock(number, theirs) => self.compare_clocks(now, number, theirs),
             Deed::Checked(end) => self.checked(now, end),
+            Deed::Remake(changes) => self.remake(now, &changes),
         }
     }
 
@@ -653,6 +706,30 @@ impl Config {
         }
     }
 }
+
+/// All of it is on disk when this returns, and before that at the authority's, where there is one.
+fn commit(
+    batch: Batch<'_>,
+    authority: Option<&mut Box<dyn Authority>>,
+    ids: impl Iterator<Item = OpId>,
+) -> Result<Touched, Unwritten> {
+    let Some(authority) = authority else { return Ok(batch.commit()?) };
+    let mut ops = Vec::new();
+    for op in ids {
+        ops.extend(batch.tables().op(op)?.map(|logged| logged.bytes));
+    }
+    if !ops.is_empty() {
+        authority.store(ops).map_err(Unwritten::Refused)?;
+    }
+    let committed = batch.commit();
+    if committed.is_err() {
+        authority.doubt();
+    }
+    Ok(committed?)
+}
+
+/// The author of what is written because of damage.
+const REPAIR: &str = "repair";
 
 const NOT_KNOWN: &str = "the twin says what is not known here: is it of another version?";
 

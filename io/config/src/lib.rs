@@ -24,9 +24,11 @@ mod standing;
 mod upkeep;
 mod view;
 
-pub use asks::{Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, TwinCheck, ValueRow, Verified};
+pub use asks::{
+    Ask, ChangeRow, ConflictRow, HISTORY_MAX, Told, TwinCheck, ValueRow, Verified, faults,
+};
 pub use authority::Authority;
-pub use config::{Config, FILE_NAME, Order, Output, TWIN_WAIT, Work};
+pub use config::{Config, Damaged, FILE_NAME, Order, Output, TWIN_WAIT, Work};
 pub use files::{
     FILE_CLASSES, FILE_NAME_MAX, FILE_VERSIONS_MAX, FileId, FileNamed, FileRow, FileStanding,
     NewFile,

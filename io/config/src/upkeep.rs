@@ -1,12 +1,12 @@
 //! What is done from time to time: rows and clocks are compared with the twin's, the log is shortened.
 
 use tandem_dialplan::Edit;
-use tandem_oplog::{CLOCK_PAUSE, CheckEnd, FAR_MILLIS, Fact, Skew};
+use tandem_oplog::{CLOCK_PAUSE, CheckEnd, FAR_MILLIS, Fact, Skew, WaitsFor};
 use tandem_store::tables::{KEEP, SHORTEN_OPS};
 use tandem_types::{Duration, Instant};
 
-use crate::asks::{Told, TwinCheck, Verified};
-use crate::config::{Config, Output};
+use crate::asks::{Told, TwinCheck, Verified, faults};
+use crate::config::{Config, Damaged, Output};
 use crate::edits;
 
 /// The rows of both servers are compared this often.
@@ -42,6 +42,12 @@ pub(crate) struct Upkeep {
     verifying: Vec<(Instant, u64)>,
     /// When rows that cannot be read were put right last.
     unreadable_at: Option<Instant>,
+    /// How many such rows there are, as far as is known.
+    unreadable: u64,
+    /// Some of them may have been put right.
+    pub(crate) recounts: bool,
+    /// What was told of them last.
+    told_damaged: Option<Damaged>,
     shorten_at: Option<Instant>,
     shortened: u64,
     /// It was told that changes are dated in the future.
@@ -82,7 +88,7 @@ impl Config {
         until.zip(wall).is_some_and(|(until, wall)| until / 1_000 <= wall)
     }
 
-    fn wall(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn wall(&self, now: Instant) -> Option<u64> {
         let (at, millis) = self.upkeep.wall?;
         let since = u64::try_from(at.elapsed_until(now).as_micros() / 1_000).unwrap_or(u64::MAX);
         Some(millis.saturating_add(since))
@@ -138,6 +144,7 @@ impl Config {
             }
         }
         if is_due(self.upkeep.shorten_at) {
+            self.find_unreadable(now);
             self.shorten(now);
         }
         let late = self.upkeep.verifying.first().is_some_and(|(until, _)| *until <= now);
@@ -190,11 +197,50 @@ impl Config {
         };
         self.outputs.extend(facts.into_iter().map(Output::Fact));
         self.changed(&touched, &[]);
-        if left > 0 {
-            self.outputs.push_back(Output::Fact(Fact::Unreadable { rows: left }));
-            if self.exchange.sync().is_able() {
-                (self.upkeep.tries, self.upkeep.check_at) = (0, Some(now));
+        self.upkeep.unreadable = left;
+        if left > 0 && self.exchange.sync().is_able() {
+            (self.upkeep.tries, self.upkeep.check_at) = (0, Some(now));
+        }
+    }
+
+    /// What rows that cannot be read here wait for.
+    fn damaged_waits_for(&self) -> WaitsFor {
+        let sync = self.exchange.sync();
+        match (self.linked && sync.there().is_some(), sync.is_able()) {
+            (false, _) => WaitsFor::Twin,
+            (true, false) => WaitsFor::Upgrade,
+            (true, true) => WaitsFor::Comparison,
+        }
+    }
+
+    /// How many rows wait to be put right, where that is another number now.
+    pub(crate) fn tell_damaged(&mut self) {
+        if core::mem::take(&mut self.upkeep.recounts) && self.upkeep.unreadable > 0 {
+            match self.tables.count_unreadable() {
+                Ok(rows) => self.upkeep.unreadable = rows,
+                Err(error) => self.fail(error.to_string()),
             }
+        }
+        let rows = self.upkeep.unreadable;
+        let damaged = (rows > 0).then(|| Damaged { rows, waits_for: self.damaged_waits_for() });
+        let before = core::mem::replace(&mut self.upkeep.told_damaged, damaged);
+        if damaged == before {
+            return;
+        }
+        self.outputs.push_back(Output::Unreadable(damaged));
+        // A link that comes and goes is no news for the log.
+        if let Some(Damaged { rows, waits_for }) = damaged
+            && (rows > before.map_or(0, |before| before.rows) || waits_for == WaitsFor::Upgrade)
+        {
+            self.outputs.push_back(Output::Fact(Fact::Unreadable { rows, waits_for }));
+        }
+    }
+
+    /// Damage that no change and no comparison has met yet is looked for; without a twin nobody else does.
+    fn find_unreadable(&mut self, now: Instant) {
+        let is_early = self.upkeep.unreadable_at.is_some_and(|at| now < at + UNREADABLE_PAUSE);
+        if !is_early && let Err(error) = self.tables.find_unreadable() {
+            self.fail(error.to_string());
         }
     }
 
@@ -216,7 +262,7 @@ impl Config {
         if self.upkeep.verifying.is_empty() {
             return;
         }
-        let told = match self.tables.faults() {
+        let told = match faults(&self.tables) {
             Ok(faults) => Told::Verified(Verified { faults, twin: twin.clone() }),
             Err(error) => Told::NotDecided(error.to_string()),
         };

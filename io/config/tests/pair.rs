@@ -54,7 +54,7 @@ impl common::Side for Side {
                 Output::Files(_) | Output::Fact(_) => {}
                 Output::Told { told, .. } => self.told = Some(told),
                 Output::Damaged(what) | Output::Failed(what) => self.failures.push(what),
-                Output::Standing(_) => {}
+                Output::Standing(_) | Output::Unreadable(_) => {}
             }
         }
     }

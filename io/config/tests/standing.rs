@@ -41,6 +41,7 @@ impl common::Side for Side {
                 Output::Edited { .. }
                 | Output::Changed(_)
                 | Output::Files(_)
+                | Output::Unreadable(_)
                 | Output::Fact(_)
                 | Output::Told { .. } => {}
             }

@@ -9,12 +9,12 @@ use common::{Side as _, exchange, exchange_at, link, link_at, memory};
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use tandem_config::{
-    Ask, CHECK_PAUSE, Config, Order, Output, Told, TwinCheck, VERIFY_WAIT, Verified, Work,
+    Ask, CHECK_PAUSE, Config, Damaged, Order, Output, Told, TwinCheck, VERIFY_WAIT, Verified, Work,
 };
 use tandem_dialplan::{
     Account, BlockSetting, Blockable, Credentials, DisplayName, Edit, Number, User, UserName,
 };
-use tandem_oplog::{Fact, Message, Seen};
+use tandem_oplog::{Fact, Message, Seen, WaitsFor};
 use tandem_store::tables::{By, Keep, Tables};
 use tandem_types::{Dice, Duration, Epoch, Instant, Seat};
 
@@ -28,6 +28,7 @@ struct Side {
     facts: Vec<Fact>,
     told: Option<Told>,
     edited: Vec<Result<(), String>>,
+    damaged: Option<Damaged>,
     /// Its clock.
     wall: u64,
 }
@@ -51,6 +52,9 @@ impl common::Side for Side {
                 self.told = Some(told);
             } else if let Output::Edited { result, .. } = output {
                 self.edited.push(result);
+            } else if let Output::Unreadable(damaged) = output {
+                assert_ne!(self.damaged, damaged, "told twice");
+                self.damaged = damaged;
             } else if let Output::Failed(what) = output {
                 panic!("{what}");
             }
@@ -68,7 +72,8 @@ impl Side {
             Config::on(tables, Dice::from_number(if seat == Seat::Master { 7 } else { 8 }));
         let (line, facts, told, edited) = (Vec::new(), Vec::new(), None, Vec::new());
         let config = config.unwrap();
-        let mut side = Self { seat, config, line, facts, told, edited, wall: START_MILLIS };
+        let (wall, damaged) = (START_MILLIS, None);
+        let mut side = Self { seat, config, line, facts, told, edited, damaged, wall };
         side.drain();
         side
     }
@@ -103,6 +108,11 @@ impl Side {
 
     fn users(&self) -> i64 {
         let sql = "SELECT count(*) FROM users WHERE deleted = 0";
+        self.config.tables().reader().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    fn display(&self) -> String {
+        let sql = "SELECT display FROM users";
         self.config.tables().reader().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
@@ -143,6 +153,19 @@ fn pair() -> (Side, Side) {
 fn forget(tables: &mut Tables) {
     let keep = Keep { millis: 1, ops: u64::MAX, both_millis: 1, alone_millis: 1 };
     while tables.shorten(START_MILLIS + 900 * DAY_MILLIS, None, &keep).unwrap() > 0 {}
+}
+
+/// All that was written is in no log any more.
+fn both_forget(a: &mut Side, b: &mut Side) {
+    for side in [&mut *a, &mut *b] {
+        let mut tables = side.backup();
+        forget(&mut tables);
+        *side = Side::on(side.seat, tables);
+        side.wall += 900;
+    }
+    link(a, b, true);
+    // What the comparison after the catch-up has to say has been said.
+    wait(a, b, Instant::ZERO);
 }
 
 #[test]
@@ -249,15 +272,7 @@ fn a_row_that_cannot_be_read_keeps_nobody_from_editing_it_and_is_put_right_at_on
         a.user("anna", "21");
         exchange(&mut a, &mut b);
         if forgets {
-            for side in [&mut a, &mut b] {
-                let mut tables = side.backup();
-                forget(&mut tables);
-                *side = Side::on(side.seat, tables);
-                side.wall += 900;
-            }
-            link(&mut a, &mut b, true);
-            // What the comparison after the catch-up has to say has been said.
-            wait(&mut a, &mut b, Instant::ZERO);
+            both_forget(&mut a, &mut b);
         }
         b.damage();
         let (before_a, before_b) = (a.edited.len(), b.edited.len());
@@ -271,16 +286,83 @@ fn a_row_that_cannot_be_read_keeps_nobody_from_editing_it_and_is_put_right_at_on
         assert_eq!(b.edited[before_b..], [Ok(())], "forgets: {forgets}");
         wait(&mut a, &mut b, Instant::ZERO + Duration::from_secs(2));
         assert_same(&a, &b);
-        let unreadable = |fact: &Fact| matches!(fact, Fact::Unreadable { rows: 1 });
+        let unreadable = |fact: &Fact| matches!(fact, Fact::Unreadable { rows: 1, .. });
+        assert_eq!(b.damaged, None, "it waits no more");
         assert_eq!(b.count(unreadable), usize::from(forgets), "a whole log needs no twin");
         let mended = |fact: &Fact| matches!(fact, Fact::Mended { rows: 1, .. });
         assert_eq!((a.count(mended), b.count(mended)), (usize::from(forgets), 1));
-        let sql = "SELECT display FROM users";
-        let display = |side: &Side| -> String {
-            side.config.tables().reader().query_row(sql, [], |row| row.get(0)).unwrap()
-        };
-        assert_eq!((display(&a), display(&b)), ("Anna of b".into(), "Anna of b".into()));
+        assert_eq!((a.display(), b.display()), ("Anna of b".into(), "Anna of b".into()));
     }
+}
+
+#[test]
+fn a_row_that_neither_server_can_read_is_written_anew_with_the_values_in_force() {
+    for asks in 0..2 {
+        let (mut a, mut b) = pair();
+        a.user("anna", "21");
+        exchange(&mut a, &mut b);
+        both_forget(&mut a, &mut b);
+        for side in [&a, &b] {
+            side.damage();
+        }
+        // That of the last change is in one table alone.
+        a.put("anna", "Anna", "21");
+        exchange(&mut a, &mut b);
+        let hour = Instant::ZERO + CHECK_PAUSE;
+        if asks == 0 {
+            a.config.handle_timeout(hour);
+            a.drain();
+            exchange_at(&mut a, &mut b, hour);
+        }
+        for seconds in 0..4 {
+            wait(&mut b, &mut a, hour + Duration::from_secs(seconds));
+        }
+        assert_same(&a, &b);
+        assert_eq!((a.users(), a.display(), b.display()), (1, "Anna".into(), "Anna".into()));
+        let remade = |fact: &Fact| matches!(fact, Fact::Remade { rows: 1, .. });
+        assert_eq!(a.count(remade) + b.count(remade), 1, "{asks}");
+        assert_eq!((a.damaged, b.damaged), (None, None));
+        a.order(hour, Work::Ask(Ask::Changes { limit: 9 }));
+        let Some(Told::ChangeList(changes)) = a.told.take() else { panic!() };
+        let by_ourselves = changes.iter().filter(|change| change.author == "repair");
+        assert_eq!(by_ourselves.count(), 1, "{changes:?}");
+    }
+}
+
+#[test]
+fn a_damaged_row_waits_for_a_twin_that_is_away_or_of_the_version_before_and_that_is_told() {
+    let (mut a, mut b) = pair();
+    a.user("anna", "21");
+    exchange(&mut a, &mut b);
+    both_forget(&mut a, &mut b);
+    link(&mut a, &mut b, false);
+    a.damage();
+    // Nobody changes it: it is found by who looks.
+    a.config.handle_wall(Instant::ZERO, START_MILLIS);
+    let mut now = Instant::ZERO + Duration::from_secs(1);
+    a.config.handle_timeout(now);
+    a.drain();
+    let waits = |waits_for| Some(Damaged { rows: 1, waits_for });
+    assert_eq!(a.damaged, waits(WaitsFor::Twin));
+    for side in [&mut a, &mut b] {
+        side.config.handle_link(now, true);
+        side.drain();
+        forget_version(side);
+    }
+    exchange_at(&mut a, &mut b, now);
+    assert_eq!(a.damaged, waits(WaitsFor::Upgrade));
+    now = now + CHECK_PAUSE;
+    wait(&mut a, &mut b, now);
+    for waits_for in [WaitsFor::Twin, WaitsFor::Upgrade] {
+        let told = a.facts.iter().filter(|fact| **fact == Fact::Unreadable { rows: 1, waits_for });
+        assert_eq!(told.count(), 1, "{:?}", a.facts);
+    }
+    assert!(WaitsFor::Upgrade.to_string().contains("as soon as it is upgraded"));
+    link_at(&mut a, &mut b, now, false);
+    link_at(&mut a, &mut b, now, true);
+    wait(&mut a, &mut b, now + Duration::from_secs(2));
+    assert_same(&a, &b);
+    assert_eq!((a.damaged, a.display()), (None, "anna".into()));
 }
 
 #[test]
@@ -296,7 +378,9 @@ fn alone_with_a_row_that_cannot_be_read_edits_go_on() {
         alone.put("anna", name, "21");
     }
     assert_eq!(alone.edited, [Ok(()), Ok(()), Ok(())]);
-    assert_eq!(alone.facts, [Fact::Unreadable { rows: 1 }], "told once");
+    let waits_for = WaitsFor::Twin;
+    assert_eq!(alone.facts, [Fact::Unreadable { rows: 1, waits_for }], "told once");
+    assert_eq!(alone.damaged, Some(Damaged { rows: 1, waits_for }));
 }
 
 #[test]
@@ -309,7 +393,7 @@ fn whoever_asks_hears_whether_all_is_well() {
     alone.damage();
     alone.order(Instant::ZERO, Work::Ask(Ask::Verify));
     let Some(Told::Verified(Verified { faults, .. })) = alone.told.take() else { panic!() };
-    assert_eq!(faults[0], "what is kept of a row of table 1 cannot be read");
+    assert_eq!(faults[0], "users anna: what is kept of it cannot be read");
 
     let (mut a, mut b) = pair();
     b.user("anna", "21");

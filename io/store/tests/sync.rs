@@ -453,6 +453,65 @@ fn a_copy_that_comes_to_a_server_that_cannot_read_a_row_takes_nothing_of_its_own
     assert_eq!(rows(&world.servers[1].tables)[3], [3, 2, 99, 0]);
 }
 
+/// What is set aside: rows.
+fn aside(server: &Server) -> i64 {
+    let sql = "SELECT count(*) FROM damaged_row WHERE body = x'00ff'";
+    server.tables.reader().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_row_that_neither_server_can_read_is_written_anew_from_whose_table_can_be_read() {
+    for (asks, lacking) in [(0, &[][..]), (0, &[0]), (0, &[1]), (1, &[0]), (0, &[0, 1])] {
+        let what = format!("{asks} asks, no table: {lacking:?}");
+        let mut world = old_pair();
+        world.servers.iter_mut().for_each(make_unreadable);
+        // It is in the table of its writer alone.
+        world.servers[0].write(5_000, "UPDATE item SET one = 77 WHERE id = 3");
+        world.settle();
+        for at in lacking {
+            let sql = "DELETE FROM item WHERE id = 3";
+            world.servers[*at].tables.write_behind(sql).unwrap();
+        }
+        let before = rows(&world.servers[0].tables).len();
+        world.check(asks).unwrap();
+        world.assert_equal(&what);
+        let found = rows(&world.servers[1].tables);
+        let told = |server: &Server| {
+            let facts = server.facts.iter();
+            facts.filter(|fact| matches!(fact, Fact::SetAside { rows: 1, .. })).count()
+        };
+        let told = world.servers.each_ref().map(told);
+        if lacking.len() == 2 {
+            // Nothing is deleted without a word.
+            assert_eq!((found.len(), before), (19, 19), "{what}");
+            assert_eq!((told, world.servers.each_ref().map(aside)), ([1; 2], [1; 2]), "{what}");
+        } else {
+            assert_eq!((found.len(), found[3]), (20, [3, 77, 8, 0]), "{what}");
+            assert_eq!((told, world.servers.each_ref().map(aside)), ([0; 2], [0; 2]), "{what}");
+        }
+        // It is a row like any other.
+        world.servers[1].write(6_000, &insert(3, 78));
+        world.settle();
+        assert_eq!(world.check(asks), Ok(1), "{what}");
+        world.assert_equal(&what);
+    }
+}
+
+#[test]
+fn a_machine_in_the_place_of_another_gets_what_the_one_that_is_left_reads_in_its_table_alone() {
+    for asks in 0..2 {
+        let mut world = old_pair();
+        make_unreadable(&mut world.servers[0]);
+        world.link(false);
+        world.servers[1] = Server::on(1, memory(&Setup { origin: Origin(77), ..setup(1) }));
+        world.settle();
+        assert_eq!(rows(&world.servers[1].tables).len(), 19);
+        world.check(asks).unwrap();
+        world.assert_equal("written anew");
+        assert_eq!(rows(&world.servers[1].tables)[3], [3, 3, 8, 0]);
+    }
+}
+
 #[test]
 fn a_comparison_while_changes_are_on_their_way_says_nothing() {
     let mut world = World::new();

@@ -13,7 +13,7 @@ mod pair;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pair::{Server, Verdict, World, copy, insert, memory, same, setup};
+use pair::{Server, Verdict, World, copy, insert, memory, rows, same, setup};
 use tandem_faultfs::{Disk, Files};
 use tandem_oplog::{Fact, Origin, Seen};
 use tandem_store::tables::{Broken, Keep, Setup, Tables};
@@ -56,6 +56,7 @@ struct Count {
     checks: usize,
     mended: usize,
     undecided: usize,
+    remade: usize,
 }
 
 /// So much is kept in so short a life.
@@ -278,18 +279,30 @@ impl Run {
         Ok(self.count)
     }
 
-    /// A row on one side is overwritten behind its back: the next comparison puts it right.
+    /// A row on one side, or on both, is overwritten behind its back: the next comparison puts it right.
     fn damage(&mut self) -> Verdict {
         let (one, id) = (usize::from(self.dice.chance(50)), self.dice.below(6));
-        let sql = match self.dice.below(4) {
+        let kind = self.dice.below(5);
+        let sql = match kind {
             0 => format!("UPDATE item SET one = 5555 WHERE id = {id}"),
-            1 => "UPDATE row_version SET body = x'01' WHERE key = (SELECT key FROM row_version)"
-                .into(),
+            1 | 4 => {
+                "UPDATE row_version SET body = x'01' WHERE key = (SELECT key FROM row_version)"
+                    .into()
+            }
             2 => "DELETE FROM row_version WHERE key = (SELECT key FROM row_version)".into(),
             _ => format!("DELETE FROM item WHERE id = {id}"),
         };
-        self.world.servers[one].tables.write_behind(&sql).map_err(|error| error.to_string())?;
+        for (at, server) in self.world.servers.iter_mut().enumerate() {
+            if at == one || kind == 4 {
+                server.tables.write_behind(&sql).map_err(|error| error.to_string())?;
+            }
+        }
+        let there = rows(&self.world.servers[0].tables);
         self.world.check(usize::from(self.dice.chance(50)))?;
+        self.count.remade += usize::from(self.world.servers.iter().any(|server| server.remade));
+        if kind == 4 {
+            same(&rows(&self.world.servers[0].tables), &there, "what lay readable in its table")?;
+        }
         self.world.judge()
     }
 }
@@ -320,6 +333,7 @@ fn whatever_happens_both_end_equal_as_what_was_written_makes_them() {
         all.checks += count.checks;
         all.mended += count.mended;
         all.undecided += count.undecided;
+        all.remade += count.remade;
     }
     println!("{all:?}");
     if first() > 0 {
@@ -328,6 +342,7 @@ fn whatever_happens_both_end_equal_as_what_was_written_makes_them() {
     assert!(all.promised > 1_500 && all.put_back > 40 && all.renamed > 30, "{all:?}");
     assert!(all.shortened > 1_000 && all.copies > 50 && all.cuts > 50, "{all:?}");
     assert!(all.checks > 10 && all.mended > 100 && all.undecided > 100, "{all:?}");
+    assert!(all.remade > 10, "{all:?}");
 }
 
 /// Seeds within which the judge must notice a rule that is broken.

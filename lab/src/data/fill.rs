@@ -78,6 +78,7 @@ pub(super) fn users(
             | Output::Changed(_)
             | Output::Told { .. }
             | Output::Standing(_)
+            | Output::Unreadable(_)
             | Output::Files(_)
             | Output::Fact(_) => {}
         }

@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 
 use anyhow::anyhow;
 use tandem_keeper::{
-    Likeness, OperatorAnswer, OperatorRequest, PathStatus, Reach, ServiceState, ServiceStatus,
-    Status, SwitchStatus, TwinStatus, When,
+    DamagedRows, Likeness, OperatorAnswer, OperatorRequest, PathStatus, Reach, ServiceState,
+    ServiceStatus, Status, SwitchStatus, TwinStatus, When,
 };
 use tandem_node::BlockRow;
 use tandem_types::{Role, Seat};
@@ -179,6 +179,9 @@ fn page(status: &Status, now: Time, paint: Paint) -> String {
     }
     line("protected", protected_words(status, paint));
     line("config", config_words(status, paint));
+    if let Some(words) = damaged_words(status) {
+        line("", paint.bad(&words));
+    }
     if let Some(switch) = &status.switch {
         line("switchover", switch_words(switch));
     }
@@ -327,6 +330,23 @@ pub(super) fn likeness(status: &Status) -> Option<Likeness> {
     status.server.as_ref()?.what.config
 }
 
+/// Rows of the configuration that are damaged here, and what they wait for.
+pub(super) fn damaged_words(status: &Status) -> Option<String> {
+    let damaged = status.server.as_ref()?.what.damaged?;
+    Some(damaged_sentence(damaged, likeness(status).is_some()))
+}
+
+fn damaged_sentence(DamagedRows { rows, twin_is_older }: DamagedRows, is_compared: bool) -> String {
+    let waits_for = match (is_compared, twin_is_older) {
+        (_, true) => "the other machine to be upgraded: its version compares no rows",
+        (false, false) => "the other machine, to be taken from there",
+        (true, false) => "the other machine to have the same changes, to be taken from there",
+    };
+    let rows =
+        if rows == 1 { "1 row of it is".to_owned() } else { format!("{rows} rows of it are") };
+    format!("{rows} damaged on this machine: waiting for {waits_for}; `tandem verify` names them")
+}
+
 fn config_words(status: &Status, paint: Paint) -> String {
     match (likeness(status), &status.server) {
         (Some(likeness), _) => paint.judged(likeness.is_equal(), &likeness.to_string()),
@@ -414,6 +434,21 @@ mod tests {
             assert_eq!(span(millis), expected);
         }
         assert_eq!(span(172_800_000), "2 days");
+    }
+
+    #[test]
+    fn damaged_rows_are_counted_and_say_what_they_wait_for() {
+        let words = |rows, twin_is_older, is_compared| {
+            damaged_sentence(DamagedRows { rows, twin_is_older }, is_compared)
+        };
+        assert_eq!(
+            words(1, false, false),
+            "1 row of it is damaged on this machine: waiting for the other machine, to be taken from \
+             there; `tandem verify` names them"
+        );
+        assert!(words(2, true, true).starts_with("2 rows of it are damaged on this machine"));
+        assert!(words(2, true, true).contains("the other machine to be upgraded"));
+        assert!(words(2, false, true).contains("the other machine to have the same changes"));
     }
 
     #[test]

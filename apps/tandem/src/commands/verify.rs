@@ -186,7 +186,7 @@ fn tables(folder: &Path, seat: Seat, advice: &'static str) -> (Finding, Vec<Cont
         let mut find = tables.reader().prepare("SELECT content FROM files WHERE deleted = 0")?;
         let named = find.query_map((), |row| row.get(0))?;
         let named = named.map(|content| content.map(ContentId)).collect::<Result<_, _>>()?;
-        Ok((tables.faults()?, rows.unsigned_abs(), named))
+        Ok((tandem_config::faults(&tables)?, rows.unsigned_abs(), named))
     };
     match look() {
         Ok((faults, rows, named)) => {

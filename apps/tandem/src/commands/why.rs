@@ -10,7 +10,7 @@ use tandem_keeper::{
 use tandem_types::Seat;
 
 use super::events::{evidence_words, load};
-use super::status::{likeness, span};
+use super::status::{damaged_words, likeness, span};
 use super::{print_json, unexpected};
 use crate::cli::{Failure, Json};
 use crate::config::{Config, wrap};
@@ -74,6 +74,9 @@ fn page(status: &Status) -> String {
     };
     page.line("", protected);
     page.line("", &configuration(status));
+    if let Some(words) = damaged_words(status) {
+        page.line("", &format!("{words}."));
+    }
     for service in status.services.iter().filter(|s| s.state == ServiceState::Resting) {
         let exit = service.last_exit.as_ref().map_or(String::new(), |exit| format!(" ({exit})"));
         let next = span(service.next_start_ms.unwrap_or_default());

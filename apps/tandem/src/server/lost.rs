@@ -123,6 +123,7 @@ impl Lost {
             | Output::Told { .. }
             | Output::Edited { .. }
             | Output::Standing(_)
+            | Output::Unreadable(_)
             | Output::Failed(_)
             | Output::Damaged(_) => {}
         }

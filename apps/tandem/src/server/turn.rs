@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use tandem_config::{Ask, Order, Told as ConfigTold, Work};
 use tandem_dialplan::Edit;
-use tandem_keeper::{DatabaseFigures, KeeperMessage, PHONES_MAX, Progress, ServerMessage};
+use tandem_keeper::{
+    DamagedRows, DatabaseFigures, KeeperMessage, PHONES_MAX, Progress, ServerMessage,
+};
 use tandem_link::{Class, Link, LinkEvent, Unsent};
 use tandem_net::NetEvent;
 use tandem_node::{Fact, Input, Node, Output, Standing};
@@ -85,6 +87,8 @@ pub(super) struct Server<'a> {
     facts: Told,
     /// How the configuration stands to that of the twin.
     likeness: Follower,
+    /// Rows of it that are damaged here.
+    damaged: Option<DamagedRows>,
     /// How the database stood when the wall was looked at.
     figures: Option<DatabaseFigures>,
     /// Who wanted to be the twin and is not, and when that was told.
@@ -120,6 +124,7 @@ impl<'a> Server<'a> {
             told: None,
             facts: Told::new(clock::now()),
             likeness: Follower::default(),
+            damaged: None,
             figures: None,
             foreign: None,
             answers: BTreeMap::new(),
@@ -338,6 +343,13 @@ impl<'a> Server<'a> {
             }
             Said::Told { id, told } => self.answer(id, Answer::Config(told)),
             Said::Standing(standing) => self.likeness.note(now, standing),
+            Said::Unreadable(damaged) => {
+                let rows = |tandem_config::Damaged { rows, waits_for }| {
+                    let twin_is_older = waits_for == tandem_oplog::WaitsFor::Upgrade;
+                    DamagedRows { rows, twin_is_older }
+                };
+                self.damaged = damaged.map(rows);
+            }
             Said::Fact(fact) => {
                 let text = fact.to_string();
                 self.log.say(&text);
@@ -543,6 +555,7 @@ impl<'a> Server<'a> {
             peer_serving: status.peer_serving,
             peer_epoch: status.peer_epoch,
             config: self.likeness.likeness(now),
+            damaged: self.damaged,
             database: self.figures,
         }
     }

@@ -570,6 +570,7 @@ impl World {
             peer_serving: server.heard.map(|(_, word)| word.serving),
             peer_epoch: server.heard.map(|(_, word)| word.holds.epoch),
             config: None,
+            damaged: None,
             database: None,
         }));
         let word = LinkWord { serving, in_sync: server.in_sync, holds: server.holds };

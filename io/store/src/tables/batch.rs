@@ -172,7 +172,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Runs `body` in a savepoint, and makes an op of the changes it returns.
-    fn within<T, E: From<rusqlite::Error>>(
+    pub(super) fn within<T, E: From<rusqlite::Error>>(
         &mut self,
         by: &By,
         body: impl FnOnce(&mut Self) -> Result<(T, Vec<Change>), ChangeError<E>>,

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 use tandem_oplog::{
-    BUCKETS, BucketDigest, Check, CheckEnd, Claim, Fact, Grade, Mended, PART_BYTES, Row, Seen,
-    TableId, decide,
+    BUCKETS, BucketDigest, Change, Check, CheckEnd, Claim, Decision, Fact, Grade, Mended,
+    PART_BYTES, Row, Seen, TableId, decide,
 };
 
 use super::mend::Put;
 use super::verify::Rows;
-use super::{Tables, Touched};
+use super::{Digest, Tables, Touched};
 
 /// Parts of the tables: table, and number of the part.
 type Parts = Vec<(TableId, u8)>;
@@ -22,6 +22,8 @@ pub(super) struct Checked {
     pub(super) reply: Option<Check>,
     pub(super) touched: Touched,
     pub(super) facts: Vec<Fact>,
+    /// Rows that neither server can read, as they are to be written here.
+    pub(super) remake: Vec<Change>,
     /// It is at its end, for who asked.
     pub(super) end: Option<CheckEnd>,
 }
@@ -51,7 +53,7 @@ impl Tables {
     /// Begins a check, with what is in the tables here put right first.
     pub(super) fn begin_check(&mut self, ask: u64) -> rusqlite::Result<Checked> {
         let put = self.mend_tables()?;
-        let tables = self.digests()?.into_iter().collect();
+        let tables = self.told_digests(&put)?.into_iter().collect();
         Ok(Checked::reply(Check::Digests { ask, seen: self.seen().clone(), tables }).with(put))
     }
 
@@ -76,7 +78,12 @@ impl Tables {
                     return Ok(Checked { facts, ..Checked::end(CheckEnd::Differs) });
                 }
                 let end = CheckEnd::Mended(rows.len() as u64);
-                Ok(Checked::end(end).with(self.mend(rows)?))
+                let (unread, right): (Vec<Mended>, Vec<Mended>) =
+                    rows.iter().cloned().partition(Mended::is_unread);
+                let put = self.mend(&right)?;
+                let (remake, lost) = self.last_resort(unread)?;
+                let aside = self.set_aside(&lost)?;
+                Ok(Checked { remake, ..Checked::end(end) }.with(put).with(aside))
             }
             Check::Apart { .. } | Check::Buckets { .. } | Check::Mended { .. } => {
                 Ok(Checked::default())
@@ -94,7 +101,8 @@ impl Tables {
             return Ok(Checked::reply(Check::Apart { ask }));
         }
         let put = self.mend_tables()?;
-        let (ours, theirs) = (self.digests()?, theirs.iter().copied().collect::<BTreeMap<_, _>>());
+        let ours = self.told_digests(&put)?;
+        let theirs: BTreeMap<_, _> = theirs.iter().copied().collect();
         let ids: BTreeSet<TableId> = ours.keys().chain(theirs.keys()).copied().collect();
         let mut tables = Vec::new();
         for id in ids.into_iter().filter(|id| ours.get(id) != theirs.get(id)) {
@@ -121,7 +129,7 @@ impl Tables {
             let differ = (0..=u8::MAX).zip(ours.iter().zip(theirs)).filter(|(_, (a, b))| a != b);
             parts.extend(differ.map(|(part, _)| (*id, part)));
         }
-        let (whole, mut rows) = self.claims(&parts)?;
+        let Claims { whole, mut rows, .. } = self.claims(&parts)?;
         // So many parts as fit; the next check finds the rest.
         let mut bytes = 0;
         let mut fits = |(id, part): &(TableId, u8)| {
@@ -148,13 +156,13 @@ impl Tables {
         if seen != self.seen() {
             return Ok(Checked::reply(Check::Apart { ask }));
         }
-        let (whole_here, ours) = self.claims(parts)?;
+        let Claims { whole: whole_here, rows: ours, log } = self.claims(parts)?;
         let named = |rows: &[Claim]| -> BTreeMap<(TableId, Vec<u8>), Claim> {
             rows.iter().map(|row| ((row.table, row.key.clone()), row.clone())).collect()
         };
         let (ours, theirs) = (named(&ours), named(theirs));
         let places: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
-        let mut rows = Vec::new();
+        let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
         for place in places {
             let (table, key) = place.clone();
             let none = |whole| {
@@ -163,13 +171,49 @@ impl Tables {
             };
             let one = ours.get(place).cloned().unwrap_or_else(|| none(whole_here));
             let other = theirs.get(place).cloned().unwrap_or_else(|| none(whole));
-            let body = decide(&one, &other);
-            if !other.is_kept || body != other.body || body != self.body(table, &key)? {
-                rows.push(Mended { table, key, body });
+            match decide(&one, &other) {
+                Decision::Right(body) => {
+                    if !other.is_kept || body != other.body || body != self.body(table, &key)? {
+                        rows.push(Mended { table, key, body });
+                    }
+                }
+                Decision::Unreadable => {
+                    unreadable.push((Mended { table, key, body: None }, other.body.is_some()));
+                }
             }
         }
-        let put = self.mend(&rows)?;
-        Ok(Checked::reply(Check::Mended { ask, seen: seen.clone(), rows }).with(put))
+        let (mut remake, mut lost) = (Vec::new(), Vec::new());
+        for (row, is_there) in unreadable {
+            match self.written_anew(&row, &log)? {
+                Some(change) => remake.push(change),
+                None if is_there => rows.push(Mended { body: Some(Vec::new()), ..row }),
+                None => lost.push(row),
+            }
+        }
+        if !remake.is_empty() {
+            // They go over like any change; the next comparison finds what else differs.
+            return Ok(Checked { remake, ..Checked::reply(Check::Apart { ask }) });
+        }
+        let right: Vec<Mended> = rows.iter().filter(|row| !row.is_unread()).cloned().collect();
+        let (put, aside) = (self.mend(&right)?, self.set_aside(&lost)?);
+        rows.extend(lost);
+        Ok(Checked::reply(Check::Mended { ask, seen: seen.clone(), rows }).with(put).with(aside))
+    }
+
+    /// The digests of the tables. What cannot be read is never the same as what the other one has, also where both
+    /// have the same bytes (a copied disk).
+    fn told_digests(&self, put: &Put) -> rusqlite::Result<BTreeMap<TableId, Digest>> {
+        let mut digests = self.digests()?;
+        for (_, digest) in digests.iter_mut().filter(|(id, _)| put.unreadable.contains(id)) {
+            *digest =
+                Sha256::new_with_prefix(*digest).chain_update(self.unlike()).finalize().into();
+        }
+        Ok(digests)
+    }
+
+    /// What the other one does not say.
+    const fn unlike(&self) -> [u8; 8] {
+        self.me.0.to_le_bytes()
     }
 
     /// The digests of the parts of a table.
@@ -180,6 +224,9 @@ impl Tables {
             for part in [key, body] {
                 digest.update((part.len() as u64).to_le_bytes());
                 digest.update(part);
+            }
+            if Row::decode(body).is_none() {
+                digest.update(self.unlike());
             }
         })?;
         let short = |digest: Sha256| {
@@ -209,8 +256,8 @@ impl Tables {
         find.query_row(params![table, key], |row| row.get(0)).optional()
     }
 
-    /// What speaks for the rows in some parts; and whether the whole log does.
-    fn claims(&self, parts: &[(TableId, u8)]) -> rusqlite::Result<(bool, Vec<Claim>)> {
+    /// What speaks for the rows in some parts.
+    fn claims(&self, parts: &[(TableId, u8)]) -> rusqlite::Result<Claims> {
         let mut faults = Vec::new();
         let log = self.read_log(&mut faults)?;
         let (is_sound, whole) = (faults.is_empty(), log.is_whole && faults.is_empty());
@@ -244,8 +291,16 @@ impl Tables {
                 rows.insert((table, key), claim);
             }
         }
-        Ok((whole, rows.into_values().collect()))
+        Ok(Claims { whole, rows: rows.into_values().collect(), log })
     }
+}
+
+/// What this server has of some rows.
+struct Claims {
+    /// The whole log speaks for them.
+    whole: bool,
+    rows: Vec<Claim>,
+    log: FromLog,
 }
 
 /// What the log says.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use tandem_oplog::{
-    CHAINS_MAX, Chain, Check, CheckEnd, Fact, Message, Origin, Output, PART_BYTES, Sync,
+    CHAINS_MAX, Chain, Change, Check, CheckEnd, Fact, Message, Origin, Output, PART_BYTES, Sync,
 };
 
 use super::check::Checked;
@@ -25,6 +25,8 @@ pub enum Deed {
     TellClock(u64),
     /// Its time: number of our question, milliseconds since 1970.
     Clock(u64, u64),
+    /// Neither server can read what is kept of these rows: write them by [`super::Batch::remake`], as a change of ours.
+    Remake(Vec<Change>),
     /// A check that was begun here is at its end.
     Checked(CheckEnd),
 }
@@ -255,13 +257,16 @@ impl Exchange {
         Ok(())
     }
 
-    fn checked(&mut self, Checked { reply, touched, facts, end }: Checked) {
+    fn checked(&mut self, Checked { reply, touched, facts, remake, end }: Checked) {
         self.deeds.extend(facts.into_iter().map(Deed::Fact));
         if !touched.is_empty() {
             self.deeds.push_back(Deed::Changed(touched));
         }
         if let Some(reply) = reply {
             self.sync.tell_check(reply);
+        }
+        if !remake.is_empty() {
+            self.deeds.push_back(Deed::Remake(remake));
         }
         if let Some(end) = end {
             self.asked = None;

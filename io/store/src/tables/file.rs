@@ -38,14 +38,20 @@ const OWN: &str = "
 
 /// What came to our own tables since, beside the steps of [`Setup::migrations`], which are counted by the
 /// file's version; a released one never changes.
-const OWN_SINCE: [&str; 1] = ["
+const OWN_SINCE: [&str; 2] = [
+    "
     CREATE TABLE passed (
         origin INTEGER NOT NULL, number INTEGER NOT NULL, chain BLOB NOT NULL,
         PRIMARY KEY (origin, number)) STRICT, WITHOUT ROWID;
     CREATE TABLE staged (
         number INTEGER PRIMARY KEY, items INTEGER NOT NULL, hash BLOB NOT NULL,
         body BLOB NOT NULL) STRICT;
-"];
+",
+    "
+    CREATE TABLE damaged_row (
+        tab INTEGER NOT NULL, key BLOB NOT NULL, body BLOB, shown BLOB, hlc INTEGER NOT NULL) STRICT;
+",
+];
 
 /// How a file is made and read.
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! Rows that are not what was written are put right: from what is kept of them, or from the other server.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rusqlite::{params, params_from_iter};
 use tandem_oplog::{Fact, Mended, Row, Table, TableId, Value};
 
@@ -11,6 +13,8 @@ use super::{Batch, Tables, Touched};
 pub(super) struct Put {
     pub(super) touched: Touched,
     pub(super) facts: Vec<Fact>,
+    /// Tables with rows of which what is kept cannot be read.
+    pub(super) unreadable: BTreeSet<TableId>,
 }
 
 impl Tables {
@@ -18,7 +22,7 @@ impl Tables {
     pub(super) fn mend_tables(&mut self) -> rusqlite::Result<Put> {
         let mut put = Put::default();
         for table in self.schema.tables {
-            let wrong = self.wrong_rows(table)?;
+            let wrong = self.wrong_rows(table, &mut put.unreadable)?;
             if wrong.is_empty() {
                 continue;
             }
@@ -63,6 +67,25 @@ impl Tables {
         Ok((put.touched, put.facts, unreadable.len() as u64))
     }
 
+    /// Looks for rows of which what is kept cannot be read, so that [`Tables::met_unreadable`] says it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn find_unreadable(&mut self) -> rusqlite::Result<()> {
+        self.met_unreadable |= self.count_unreadable()? > 0;
+        Ok(())
+    }
+
+    /// How many rows there are of which what is kept cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn count_unreadable(&self) -> rusqlite::Result<u64> {
+        Ok(self.unreadable()?.len() as u64)
+    }
+
     fn unreadable(&self) -> rusqlite::Result<Vec<Mended>> {
         let mut all = self.connection.prepare_cached("SELECT tab, key, body FROM row_version")?;
         let mut rows = all.query([])?;
@@ -76,7 +99,11 @@ impl Tables {
     }
 
     /// Rows of a table that are not what is kept of them: key, and what is kept.
-    fn wrong_rows(&self, table: &Table) -> rusqlite::Result<Vec<(Vec<Value>, Option<Row>)>> {
+    fn wrong_rows(
+        &self,
+        table: &Table,
+        unreadable: &mut BTreeSet<TableId>,
+    ) -> rusqlite::Result<Vec<(Vec<Value>, Option<Row>)>> {
         let mut wrong = Vec::new();
         let mut kept = self
             .connection
@@ -87,8 +114,11 @@ impl Tables {
             let undecided: bool = found.get(1)?;
             let row = Row::decode(found.get_ref(2)?.as_blob().unwrap_or_default());
             // What cannot be read is for the other server to mend.
-            let (Some(row), Some(key)) = (row, key_of(&bytes)) else { continue };
-            if row.has_losers() != undecided || self.differs(table.id, &bytes, &row)?.is_some() {
+            let (Some(row), Some(key)) = (row, key_of(&bytes)) else {
+                unreadable.insert(table.id);
+                continue;
+            };
+            if row.has_losers() != undecided || self.differs(table.id, &bytes, &row)? {
                 wrong.push((key, Some(row)));
             }
         }
@@ -125,21 +155,29 @@ impl Tables {
         self.write_mended(rows, false)
     }
 
-    fn write_mended(&mut self, rows: &[Mended], table_only: bool) -> rusqlite::Result<Put> {
+    pub(super) fn write_mended(
+        &mut self,
+        rows: &[Mended],
+        table_only: bool,
+    ) -> rusqlite::Result<Put> {
         let mut put = Put::default();
-        let mut counts = std::collections::BTreeMap::<TableId, u64>::new();
         let mut batch = self.begin()?;
         batch.uncaptured(|batch| rows.iter().try_for_each(|row| batch.mend_row(row)))?;
         put.touched = batch.commit()?;
-        for row in rows {
-            *counts.entry(row.table).or_default() += 1;
-        }
-        for (id, rows) in counts {
-            let table =
-                self.schema.table(id).map_or_else(|| id.to_string(), |table| table.name.into());
+        for (table, rows) in self.counts(rows) {
             put.facts.push(Fact::Mended { table, rows, table_only });
         }
         Ok(put)
+    }
+
+    /// How many there are of each table.
+    pub(super) fn counts(&self, rows: &[Mended]) -> Vec<(String, u64)> {
+        let mut counts = BTreeMap::<TableId, u64>::new();
+        rows.iter().for_each(|row| *counts.entry(row.table).or_default() += 1);
+        let name = |id: TableId| {
+            self.schema.table(id).map_or_else(|| id.to_string(), |table| table.name.into())
+        };
+        counts.into_iter().map(|(id, rows)| (name(id), rows)).collect()
     }
 }
 
@@ -156,7 +194,10 @@ impl Batch<'_> {
         }
     }
 
-    fn mend_row(&mut self, Mended { table: id, key, body }: &Mended) -> rusqlite::Result<()> {
+    pub(super) fn mend_row(
+        &mut self,
+        Mended { table: id, key, body }: &Mended,
+    ) -> rusqlite::Result<()> {
         let row = body.as_deref().and_then(Row::decode);
         let values = key_of(key);
         if let (Some(row), Some(values)) = (row, &values) {

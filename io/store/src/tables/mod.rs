@@ -27,6 +27,7 @@ mod file;
 mod join;
 mod log;
 mod mend;
+mod remake;
 mod rename;
 mod shorten;
 mod sql;
@@ -59,6 +60,7 @@ pub use log::{Logged, Page};
 pub use rename::RenameError;
 pub use shorten::{KEEP, Keep, PASSED_MAX, SHORTEN_OPS};
 pub use sql::set;
+pub use verify::NameRow;
 
 /// Who changes something, and when.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rusqlite::{OptionalExtension as _, params_from_iter};
-use tandem_oplog::{Chain, Op, Origin, Row, Seen, TableId};
+use tandem_oplog::{Chain, Op, Origin, Row, Seen, TableId, Value};
 
 use super::Tables;
 use super::check::FromLog;
@@ -14,6 +14,9 @@ use crate::suspect::mark;
 
 /// Faults of each kind that are told at most.
 const FAULTS_MAX: usize = 20;
+
+/// Calls a row by its name: table and key.
+pub type NameRow<'a> = &'a dyn Fn(TableId, &[Value]) -> String;
 
 /// What the log says of each row.
 pub(super) type Rows = BTreeMap<(TableId, Vec<u8>), Row>;
@@ -26,6 +29,20 @@ impl Tables {
     ///
     /// The file cannot be read.
     pub fn faults(&self) -> rusqlite::Result<Vec<String>> {
+        self.faults_named(&|id, key| {
+            let table =
+                self.schema.table(id).map_or_else(|| format!("table {id}"), |it| it.name.into());
+            let key: Vec<String> = key.iter().map(Value::to_string).collect();
+            format!("{table} {}", key.join(","))
+        })
+    }
+
+    /// As [`Tables::faults`], with rows called as `name` calls them.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn faults_named(&self, name: NameRow<'_>) -> rusqlite::Result<Vec<String>> {
         let mut faults = Vec::new();
         let mut check = self.connection.prepare("PRAGMA integrity_check(20)")?;
         let mut found = check.query([])?;
@@ -36,11 +53,11 @@ impl Tables {
             }
         }
         let from_log = self.read_log(&mut faults)?;
-        self.read_rows(&from_log, &mut faults)?;
+        self.read_rows(&from_log, name, &mut faults)?;
         for table in self.schema.tables {
-            let strangers = self.strangers(table)?.len();
-            if strangers > 0 {
-                faults.push(format!("{strangers} rows of {} were written by nobody", table.name));
+            let mut told = Told { faults: &mut faults, left: FAULTS_MAX };
+            for key in self.strangers(table)? {
+                told.tell(format!("{}: it was written by nobody", name(table.id, &key)));
             }
         }
         Ok(faults)
@@ -105,7 +122,12 @@ impl Tables {
     }
 
     /// What is kept of the rows, and the tables.
-    fn read_rows(&self, from_log: &FromLog, faults: &mut Vec<String>) -> rusqlite::Result<()> {
+    fn read_rows(
+        &self,
+        from_log: &FromLog,
+        name: NameRow<'_>,
+        faults: &mut Vec<String>,
+    ) -> rusqlite::Result<()> {
         let mut faults = Told { faults, left: FAULTS_MAX };
         let mut statement =
             self.connection.prepare("SELECT tab, key, undecided, body FROM row_version")?;
@@ -118,8 +140,12 @@ impl Tables {
             let body = row.get_ref(3)?.as_blob().unwrap_or_default();
             let logged = from_log.rows.get(&(table, key.clone()));
             count += 1;
+            let called = || match key_of(&key) {
+                Some(key) => name(table, &key),
+                None => format!("a row of {}, whose key cannot be read", name(table, &[])),
+            };
             let Some(row) = Row::decode(body).filter(|row| row.has_losers() == undecided) else {
-                faults.tell(format!("what is kept of a row of table {table} cannot be read"));
+                faults.tell(format!("{}: what is kept of it cannot be read", called()));
                 continue;
             };
             let is_other = match (from_log.is_whole, logged) {
@@ -127,10 +153,10 @@ impl Tables {
                 (false, logged) => from_log.contradicts(&row, logged),
             };
             if is_other {
-                faults.tell(format!("what is kept of a row of table {table} is not in the log"));
+                faults.tell(format!("{}: what is kept of it is not in the log", called()));
             }
-            if let Some(what) = self.differs(table, &key, &row)? {
-                faults.tell(what);
+            if self.differs(table, &key, &row)? {
+                faults.tell(format!("{}: its table has something else than was written", called()));
             }
         }
         if from_log.is_whole && count != from_log.rows.len() {
@@ -140,18 +166,13 @@ impl Tables {
     }
 
     /// Whether a table has something else than what is kept of the row.
-    pub(super) fn differs(
-        &self,
-        id: TableId,
-        key: &[u8],
-        row: &Row,
-    ) -> rusqlite::Result<Option<String>> {
+    pub(super) fn differs(&self, id: TableId, key: &[u8], row: &Row) -> rusqlite::Result<bool> {
         // What only a newer server knows is not in any table here.
         let (Some(table), Some(key)) = (self.schema.table(id), key_of(key)) else {
-            return Ok(None);
+            return Ok(false);
         };
         if key.len() != table.key.len() {
-            return Ok(None);
+            return Ok(false);
         }
         let keys: Vec<String> = table.key.iter().map(|name| format!("{name} = ?")).collect();
         let names: Vec<&str> = table.changing().map(|column| column.name).collect();
@@ -167,10 +188,7 @@ impl Tables {
             }
             Ok(same)
         });
-        if found.optional()? == Some(true) || self.is_parked(id, &key_bytes(&key))? {
-            return Ok(None);
-        }
-        Ok(Some(format!("a row of {} is not what was written", table.name)))
+        Ok(found.optional()? != Some(true) && !self.is_parked(id, &key_bytes(&key))?)
     }
 
     fn is_parked(&self, id: TableId, key: &[u8]) -> rusqlite::Result<bool> {

@@ -129,6 +129,7 @@ fn work(tables: &mut Tables, exchange: &mut Exchange, line: &mut VecDeque<Messag
             | Deed::Renamed
             | Deed::TellClock(_)
             | Deed::Clock(..)
+            | Deed::Remake(_)
             | Deed::Checked(_) => {}
         }
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use tandem_oplog::{
-    Chain, CheckEnd, Column, Fact, Hlc, Message, Op, OpId, Origin, Schema, Seen, Table,
+    Chain, Change, CheckEnd, Column, Fact, Hlc, Message, Op, OpId, Origin, Schema, Seen, Table,
 };
 use tandem_store::tables::{Broken, By, Deed, Exchange, Setup, Tables};
 use tandem_types::{Epoch, Seat};
@@ -70,7 +70,9 @@ pub struct Server {
     rule: Option<Broken>,
     /// The last reign that it has seen begin.
     epoch: Epoch,
-    /// Ops that got a new name.
+    /// Rows were written anew that neither could read.
+    pub remade: bool,
+    /// Ops that got a new name, and those of such rows.
     renamed: Vec<(OpId, Chain, Vec<u8>)>,
 }
 
@@ -92,6 +94,7 @@ impl Server {
             failed: None,
             rule: None,
             epoch: Epoch::NEVER,
+            remade: false,
             renamed: Vec::new(),
         }
     }
@@ -129,6 +132,18 @@ impl Server {
         self.tables.chain_at(id).unwrap()
     }
 
+    fn remake(&mut self, changes: &[Change]) {
+        let wall_millis = self.tables.latest().millis();
+        let by = By { author: "repair".into(), wall_millis, epoch: self.epoch };
+        let mut batch = self.tables.begin().unwrap();
+        let id = batch.remake(&by, changes).unwrap().unwrap();
+        batch.commit().unwrap();
+        self.exchange.handle_written(&self.tables);
+        let bytes = self.tables.op(id).unwrap().unwrap().bytes;
+        self.renamed.push((id, self.chain(id).unwrap(), bytes));
+        self.remade = true;
+    }
+
     /// Does what the exchange asks for; what is sent goes into `line`.
     fn work(&mut self, line: &mut VecDeque<Vec<u8>>) {
         loop {
@@ -145,6 +160,7 @@ impl Server {
                     }
                 }
                 Ok(Some(Deed::Checked(end))) => self.ends.push(end),
+                Ok(Some(Deed::Remake(changes))) => self.remake(&changes),
                 Ok(Some(Deed::Changed(_) | Deed::TellClock(_) | Deed::Clock(..))) => {}
                 Err(what) => {
                     self.exchange.sync_mut().handle_link_down();
@@ -299,6 +315,7 @@ impl World {
             match self.servers[at].ends.pop() {
                 Some(CheckEnd::Equal) => return Ok(count),
                 Some(CheckEnd::Mended(_)) => {}
+                Some(CheckEnd::Apart) if self.servers.iter().any(|server| server.remade) => {}
                 end => return Err(format!("a comparison ended with {end:?}")),
             }
         }
