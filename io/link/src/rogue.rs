@@ -82,7 +82,9 @@ async fn broken(events: &mut Events, connection: &Connection, what: &str) {
     let why = DownReason::Protocol(what.into());
     assert_eq!(next(events).await, LinkEvent::Down { generation: 1, why });
     let told = timeout(DEADLINE, connection.closed()).await.unwrap();
-    assert!(told.to_string().contains(what), "{told}");
+    // Whose copy of the close got lost learns from the next packet that nobody knows the connection.
+    let is_told = told == ConnectionError::Reset || told.to_string().contains(what);
+    assert!(is_told, "{told}");
 }
 
 /// A client with this certificate (or none) and this protocol, who believes every server.
