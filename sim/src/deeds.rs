@@ -15,7 +15,8 @@ use crate::machine::{ServerInput, ServerProcess, own_address, probe_address, vir
 use crate::network::{Port, Road, Way};
 use crate::world::{Event, World, machine_at};
 
-/// A process that is held up hears no more than this later on: its buffers are full.
+/// A process that is held up hears no more than this later on: its buffers are full. What comes over the link, and
+/// what its own disk says, waits where it is: nothing of it is lost.
 const INBOX_MAX: usize = 512;
 
 /// A full disk is tried again after this pause.
@@ -311,7 +312,8 @@ impl World {
         let local = machine.local(self.now);
         let Some(process) = &mut machine.server else { return };
         if process.stalled {
-            if process.inbox.len() < INBOX_MAX {
+            let may_be_lost = matches!(input, ServerInput::Node(NodeInput::Bytes { .. }));
+            if !may_be_lost || process.inbox.len() < INBOX_MAX {
                 process.inbox.push_back(input);
             }
             return;
