@@ -177,7 +177,16 @@ fn the_log_of_sqlite_is_begun_anew_while_the_file_stays_open() {
 /// As [`print`], without what is said in one place only: who we are, and the latest stamp of all.
 fn content(tables: &Tables) -> String {
     let text = print(tables);
-    text.lines().skip(1).filter(|line| !line.starts_with("state ")).collect()
+    let lines = text.lines().skip(1).filter(|line| !line.starts_with("state "));
+    // When an op came here has no checksum: it differs between the servers, is shown to nobody, and decides only
+    // when the op is forgotten. It stands behind the chain.
+    let without_came = |line: &str| match line.split_once("]), Integer(") {
+        Some((before, after)) if line.starts_with("op_log ") => {
+            before.to_owned() + after.trim_start_matches(|digit: char| digit.is_ascii_digit())
+        }
+        Some(_) | None => line.to_owned(),
+    };
+    lines.map(without_came).collect()
 }
 
 #[test]
@@ -192,7 +201,7 @@ fn every_bit_that_flips_is_found_or_means_nothing() {
     let bytes = files.bytes(ground::FILE).unwrap();
     let mut dice = Dice::from_number(4);
     let (mut opening, mut reading, mut nothing) = (0, 0, 0);
-    for _ in 0..300 {
+    for _ in 0..450 {
         let (at, bit) = (dice.below(bytes.len() as u64), dice.below(8));
         let at = usize::try_from(at).unwrap();
         let mut flipped = bytes.to_vec();
