@@ -34,7 +34,7 @@ mod writer;
 
 pub use file::{FILE_NAME, OpenError, move_aside};
 pub use queue::{BATCH_BYTES, BATCH_WRITES_MAX, LINGER, QUEUE_BYTES_MAX, Refused};
-pub use reader::{ReadError, Reader};
+pub use reader::{Ended, ReadError, Reader};
 pub use retention::{BITE, Elsewhere, GRACE, Retention};
 pub use seal::{Damaged, EndOf};
 #[cfg(feature = "sabotage")]

@@ -1,5 +1,7 @@
 //! Reading beside the writer, from this process or another.
 
+mod ended;
+
 use core::cell::RefCell;
 use core::fmt;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use crate::file::{is_damage, is_older, mark_unless_right, table_of, version_of};
 use crate::retention::{self, Retention};
 use crate::seal::{Damaged, columns, take};
 use crate::store::WallClock;
+
+pub use ended::Ended;
 
 /// Why something could not be read. Prints with the file's path.
 #[derive(Debug)]
