@@ -49,7 +49,8 @@ impl Machine {
 
     /// As a server does when it is started, again.
     fn start(&mut self) {
-        self.store = Some(common::calls::open(&self.folder.0.join("state"), Settings::default()));
+        let settings = Settings { end_of: tandem_node::end_of_record, ..Settings::default() };
+        self.store = Some(common::calls::open(&self.folder.0.join("state"), settings));
     }
 
     fn write(&mut self, write: Write) {

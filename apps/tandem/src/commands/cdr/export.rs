@@ -10,7 +10,7 @@ use tandem_store::Reader;
 use super::formats::Format;
 use super::mask::{Mask, Numbers, numbers};
 use super::output::{Output, is_closed_pipe};
-use super::records::{Damage, Read, Wanted, events, newest_first, one, open};
+use super::records::{Damage, Filter, Read, Wanted, events, first_ended_first, open};
 use super::zone::Zone;
 use crate::cli::Failure;
 use crate::commands::{ask_server, unexpected};
@@ -43,20 +43,9 @@ pub(super) fn export(config: &Config, args: ExportArgs) -> Result<(), Failure> {
     let mask = mask(config, numbers)?;
     let reader = open(config)?;
     let mut damage = Damage::default();
-    // First the order, then the records: so memory holds the names of all of them and no more.
-    let mut order = Vec::new();
-    newest_first(&reader, |read| {
-        match read {
-            Read::Whole(cdr, end) if filter.takes(&cdr, end) => order.push((end, cdr.call_id)),
-            Read::Whole(..) => {}
-            Read::Damaged(key, what) => damage.say(&key, what),
-        }
-        true
-    })?;
-    order.sort_unstable();
     let mut output = Output::to(output.as_deref())?;
-    let form = Form { format, mask, zone };
-    let written = write(&reader, &order, &form, &mut output, &mut damage);
+    let form = Form { format, filter, mask, zone };
+    let written = write(&reader, &form, &mut output, &mut damage);
     let written = match written.and_then(|count| Ok(output.finish().map(|()| count)?)) {
         Err(Failure::Other(error)) if is_closed_pipe(&error) => return Ok(()),
         other => other?,
@@ -65,9 +54,10 @@ pub(super) fn export(config: &Config, args: ExportArgs) -> Result<(), Failure> {
     damage.result("the others are exported")
 }
 
-/// How records are written.
+/// Which records are written, and how.
 struct Form {
     format: Format,
+    filter: Filter,
     mask: Mask,
     zone: Zone,
 }
@@ -75,29 +65,28 @@ struct Form {
 /// How many were written.
 fn write(
     reader: &Reader,
-    order: &[(i64, String)],
     form: &Form,
     output: &mut Output,
     damage: &mut Damage,
 ) -> Result<usize, Failure> {
     let mut count = 0;
     output.write(&form.format.header())?;
-    for (_, call) in order {
-        // A record never changes once it is closed, except where its call went on after all; one may have grown
-        // too old meanwhile, or turn out to be damaged now.
-        let (mut cdr, end) = match one(reader, call)? {
-            Some(Read::Whole(cdr, end)) => (cdr, end),
-            damaged => {
-                damage.say_all(damaged);
-                continue;
+    first_ended_first(reader, |read| {
+        let (mut cdr, end) = match read {
+            Read::Whole(cdr, end) if form.filter.takes(&cdr, end) => (cdr, end),
+            Read::Whole(..) => return Ok(()),
+            Read::Damaged(key, what) => {
+                damage.say(&key, what);
+                return Ok(());
             }
         };
         let wants_events = form.format.has_events();
-        let mut events = if wants_events { events(reader, call, damage)? } else { None };
+        let mut events = if wants_events { events(reader, &cdr.call_id, damage)? } else { None };
         form.mask.apply(&mut cdr, events.as_mut());
         output.write(&form.format.line(&cdr, end, events.as_ref(), &form.zone))?;
         count += 1;
-    }
+        Ok(())
+    })?;
     Ok(count)
 }
 

@@ -251,6 +251,20 @@ pub(super) fn newest_first(
     }
 }
 
+/// Every record in the order of the end, each once; those that are closed meanwhile are left out.
+pub(super) fn first_ended_first(
+    reader: &Reader,
+    mut each: impl FnMut(Read) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let kept = Kept::of(reader)?;
+    let mut ended = reader.ended(CDR_PREFIX).map_err(|error| failed(&error))?;
+    while let Some(lot) = ended.next_lot().map_err(|error| failed(&error))? {
+        let found = damaged(reader).into_iter().chain(lot.iter().map(read));
+        found.filter(|one| kept.shows(one)).try_for_each(&mut each)?;
+    }
+    damaged(reader).into_iter().try_for_each(each)
+}
+
 /// The record of this call, if it is closed.
 pub(super) fn one(reader: &Reader, call: &str) -> Result<Option<Read>, Failure> {
     let key = [CDR_PREFIX, call.as_bytes()].concat();
