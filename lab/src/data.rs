@@ -10,6 +10,7 @@
 
 mod catch_up;
 mod changes;
+mod commands;
 mod empty;
 mod fill;
 mod flood;
@@ -37,7 +38,7 @@ pub(crate) enum Part {
     Lag,
     /// A machine that was away gets the changes of the configuration it lacks.
     CatchUp,
-    /// An empty machine gets all call records.
+    /// An empty machine gets all call records; then they are exported and verified.
     Snapshot,
     /// An empty machine gets logins and calls.
     Empty,

@@ -23,7 +23,7 @@ const RUNS: usize = 3;
 const DEVICES: usize = 2;
 
 /// The client that asks every 10 ms never waits longer for an answer.
-const PAUSE_MAX: Duration = Duration::from_millis(200);
+pub(super) const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// Calls a second while they are made, and how long they last.
 const CALL_RATE: usize = 50;

@@ -14,6 +14,7 @@ use tandem_journal::Record;
 use tandem_node::{CDR_PREFIX, EVENTS_PREFIX};
 use tandem_store::{Reader, WallClock};
 
+use super::commands;
 use super::empty::wipe;
 use super::observe::Lags;
 use super::{Plan, fill, rate};
@@ -88,7 +89,7 @@ fn measure(plan: &Plan, stage: &mut Stage, users: &[User; 2], report: &mut Repor
             report.figure(&what, lags.at(0.5), "ms", &lags.words());
         }
     }
-    Ok(())
+    commands::run(stage, plan.records, report)
 }
 
 fn meter(stage: &Stage, users: &[User; 2]) -> Result<Meter> {
