@@ -1,6 +1,7 @@
 //! The journal of one server, as one value.
 
 mod catch_up;
+mod fresh;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,6 +10,7 @@ use tandem_types::{Duration, Epoch, Instant, Role, Seat, Seq, Stamp};
 use crate::entry::{Class, Entry, Known, Op, Record};
 use crate::frame::{Cursor, Frame, TICK};
 use crate::replica::Replica;
+use fresh::Fresh;
 
 /// What the caller must do. Take these until there is none left.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +93,8 @@ enum Twin {
 /// What of a catch-up is sent next.
 #[derive(Clone, Debug, PartialEq)]
 enum Phase {
+    /// Log records that were not on the disk when it began.
+    Fresh(VecDeque<Record>),
     /// Hot and table records after this key.
     Memory(Option<Vec<u8>>),
     /// Log records after this one.
@@ -151,6 +155,8 @@ pub struct Journal {
     ticket: u64,
     /// Own entries under way to the disk.
     storing: BTreeMap<u64, (Seq, bool)>,
+    /// Log records under way to the disk.
+    fresh: Fresh,
     read: u64,
     /// When the store was asked for the read that is not answered yet.
     asked: Option<Instant>,
@@ -194,6 +200,7 @@ impl Journal {
             disk_works: true,
             ticket: 0,
             storing: BTreeMap::new(),
+            fresh: Fresh::default(),
             read: 0,
             asked: None,
             protected: false,
@@ -253,6 +260,7 @@ impl Journal {
             self.outputs.push_back(Output::Send(Frame::Entry(entry.clone())));
         }
         let sync = alone || entry.is_durable();
+        self.fresh.note(now, self.ticket + 1, &entry);
         let ticket = self.store(Write::Entry(entry), sync);
         if self.storing.len() >= STORING_MAX {
             self.storing.pop_last();
@@ -404,6 +412,7 @@ impl Journal {
 
     /// Everything up to this ticket is in the store.
     pub fn handle_stored(&mut self, ticket: u64) {
+        self.fresh.stored(ticket);
         let later = self.storing.split_off(&(ticket + 1));
         let stored = core::mem::replace(&mut self.storing, later);
         // A write that is synced takes all before it along; one that is not may still be lost.
@@ -590,9 +599,10 @@ impl Journal {
     }
 
     /// As above, on the passive server: the active one may be gone, and with it the other copy of what it
-    /// promised because it was in our memory.
+    /// promised because it was in our memory. In the middle of a catch-up, too: it may have to go on with that.
     fn sync_what_we_held(&mut self) {
-        if let Part::Follow { in_sync: true, .. } = &self.part {
+        let Part::Follow { in_sync, joining, .. } = &self.part else { return };
+        if *in_sync || joining.is_some() {
             self.silent = true;
             self.store(Write::Learn(self.known.clone()), true);
         }
@@ -659,9 +669,10 @@ impl Journal {
             *unacked = Some(entry.stamp);
             self.known.learn(entry.stamp);
             let sync = entry.is_durable();
+            self.fresh.note(now, self.ticket + 1, &entry);
             self.store(Write::Entry(entry), sync);
         } else {
-            self.store_without_learning(entry);
+            self.store_without_learning(now, entry);
         }
     }
 

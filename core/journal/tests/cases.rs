@@ -82,6 +82,64 @@ fn an_answer_of_the_disk_to_an_earlier_catch_up_does_not_end_this_one() {
     assert_eq!(said(&mut journal), ["caught up"]);
 }
 
+/// The answer to a call, and its record.
+fn closed(call: &str) -> Vec<Op> {
+    let op =
+        |class, kind: &str| Op { class, key: [kind, call].concat().into(), body: Some(vec![1]) };
+    vec![op(Class::Log, "cdr/"), op(Class::Hot, "txn/")]
+}
+
+/// The keys of the records that a journal sends in one frame, where it sends one.
+fn sent_keys(journal: &mut Journal) -> Option<Vec<String>> {
+    let keys = |output| {
+        let Output::Send(Frame::Records { records, .. }) = output else { return None };
+        Some(records.iter().map(|r| String::from_utf8_lossy(&r.key).into_owned()).collect())
+    };
+    drain(journal).into_iter().find_map(keys)
+}
+
+#[test]
+fn a_record_that_is_not_on_the_disk_yet_comes_before_the_answer_that_promises_it() {
+    let mut journal = active(0);
+    journal.append(NOW, closed("1"));
+    let ticket = last_synced(&mut journal);
+    journal.append(NOW, closed("2"));
+    journal.handle_stored(ticket);
+    drain(&mut journal);
+    join(&mut journal, 1);
+    assert_eq!(sent_keys(&mut journal).unwrap(), ["cdr/2"], "the other one is on the disk");
+    journal.handle_frame(NOW, Frame::More { join: 1 });
+    assert_eq!(sent_keys(&mut journal).unwrap(), ["txn/1", "txn/2"]);
+    journal.handle_frame(NOW, Frame::More { join: 1 });
+    assert!(said(&mut journal)[0].starts_with("fetch"));
+}
+
+#[test]
+fn so_does_one_that_was_taken_while_following() {
+    let mut journal = passive_in_sync();
+    let stamp = Stamp { epoch: FIRST, seq: Seq(2) };
+    let entry = tandem_journal::Entry { stamp, ops: closed("1") };
+    journal.handle_frame(NOW, Frame::Entry(entry));
+    let epoch = Epoch { number: 2, seat: Seat::Standby };
+    journal.activate(epoch);
+    drain(&mut journal);
+    journal.handle_frame(NOW, Frame::Join { epoch, join: 1, known: Known::new() });
+    journal.handle_frame(NOW, Frame::TailDone { join: 1 });
+    assert_eq!(sent_keys(&mut journal).unwrap(), ["cdr/1"]);
+}
+
+#[test]
+fn what_a_twin_has_of_them_it_is_not_sent_again() {
+    let mut journal = active(0);
+    journal.append(NOW, closed("1"));
+    drain(&mut journal);
+    let mut known = Known::new();
+    known.learn(Stamp { epoch: FIRST, seq: Seq(1) });
+    journal.handle_frame(NOW, Frame::Join { epoch: FIRST, join: 1, known });
+    journal.handle_frame(NOW, Frame::TailDone { join: 1 });
+    assert_eq!(sent_keys(&mut journal).unwrap(), ["txn/1"]);
+}
+
 #[test]
 fn a_read_that_is_never_answered_is_asked_for_again() {
     let mut journal = active(0);
@@ -199,6 +257,23 @@ fn a_passive_server_does_so_too_when_the_active_one_falls_silent() {
     journal.handle_frame(millis(1_000), tick());
     assert_eq!(syncs_until(&mut journal, millis(1_090)), 0);
     assert_eq!(syncs_until(&mut journal, millis(1_120)), 1);
+}
+
+#[test]
+fn in_the_middle_of_a_catch_up_it_does_so_too() {
+    let mut journal = Journal::new(NOW, Seat::Standby, Vec::new(), Known::new());
+    journal.handle_link_up(NOW);
+    let (seat, role, known) = (Seat::Master, Role::Active, Known::new());
+    journal.handle_frame(NOW, Frame::Hello { seat, role, epoch: FIRST, known });
+    let stamp = Stamp { epoch: FIRST, seq: Seq(2) };
+    let entry = |ops| Frame::Entry(tandem_journal::Entry { stamp, ops });
+    journal.handle_frame(NOW, entry(hot(1)));
+    assert_eq!(syncs(&mut journal), 0, "the active one has it too");
+    journal.handle_frame(NOW, entry(closed("1")));
+    assert_eq!(syncs(&mut journal), 1, "a record goes to the disk");
+    journal.handle_frame(NOW, entry(hot(2)));
+    journal.handle_link_down();
+    assert_eq!(syncs(&mut journal), 1);
 }
 
 #[test]

@@ -6,9 +6,12 @@
 //!      |--------------- Join ---------------->|   "my tail follows"
 //!      | <-------------- More ----------------|
 //!      |-- Records ... TailDone ------------->|   what only we have
-//!      | <-- Records ... CaughtUp ------------|   memory by key, then log records off the disk,
-//!      |--- More after each                   |   between them live entries
+//!      | <-- Records ... CaughtUp ------------|   log records the disk does not have yet, memory by
+//!      |--- More after each                   |   key, log records off the disk; between them live entries
 //! ```
+//!
+//! Invariant: a hot record is not sent before the log records of the entry that wrote it, unless they are on the
+//! disk here. Whoever takes over in the middle gives answers by what it has, and records are what they promise.
 //!
 //! Invariant: an answer to a question of an earlier catch-up is never taken for one of this.
 
@@ -16,7 +19,7 @@ use std::collections::BTreeSet;
 
 use tandem_types::{Duration, Epoch, Instant, Role, Seq};
 
-use super::{FETCH_WAIT, Journal, Output, Part, Phase, Twin, Write};
+use super::{FETCH_WAIT, Journal, Output, Part, Phase, Twin, Write, fresh};
 use crate::entry::{Class, Entry, Known, Op, Record};
 use crate::frame::{Cursor, Frame};
 
@@ -138,7 +141,8 @@ impl Journal {
         let Part::Lead { twin, .. } = &mut self.part else { return };
         let Twin::Tail { known } = twin else { return };
         let known = core::mem::take(known);
-        *twin = Twin::CatchingUp { known: known.clone(), phase: Phase::Memory(None) };
+        let phase = Phase::Fresh(self.fresh.lacking(now, &known));
+        *twin = Twin::CatchingUp { known: known.clone(), phase };
         self.known.merge(&known);
         self.store(Write::Learn(known), true);
         self.send_chunk(now);
@@ -152,6 +156,14 @@ impl Journal {
             Part::Follow { tail: Some((known, phase)), .. } => (known, phase, false),
             Part::Lead { .. } | Part::Follow { .. } => return,
         };
+        if let Phase::Fresh(left) = phase {
+            let records = fresh::take_chunk(left);
+            if !records.is_empty() {
+                self.outputs.push_back(Output::Send(Frame::Records { join, records }));
+                return;
+            }
+            *phase = Phase::Memory(None);
+        }
         if let Phase::Memory(after) = phase {
             let (records, next) = self.replica.chunk(now, after.as_ref(), |kept| {
                 (all_hot && kept.class == Class::Hot) || !known.covers(kept.stamp)
@@ -205,14 +217,15 @@ impl Journal {
 
     /// While we are being caught up there are gaps before this entry, so its changes are kept but
     /// its position is not yet known.
-    pub(super) fn store_without_learning(&mut self, entry: Entry) {
-        let (stamp, age) = (entry.stamp, Duration::ZERO);
+    pub(super) fn store_without_learning(&mut self, now: Instant, entry: Entry) {
+        let (stamp, age, sync) = (entry.stamp, Duration::ZERO, entry.is_durable());
+        self.fresh.note(now, self.ticket + 1, &entry);
         let (gone, kept): (Vec<Op>, Vec<Op>) =
             entry.ops.into_iter().partition(|op| op.class == Class::Hot && op.body.is_none());
         if !kept.is_empty() {
             let record =
                 |op: Op| Record { class: op.class, key: op.key, stamp, age, body: op.body };
-            self.store(Write::Records(kept.into_iter().map(record).collect()), false);
+            self.store(Write::Records(kept.into_iter().map(record).collect()), sync);
         }
         if !gone.is_empty() {
             self.store(Write::Forget(gone.into_iter().map(|op| op.key).collect()), false);
