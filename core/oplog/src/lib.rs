@@ -26,9 +26,7 @@ mod schema;
 mod skew;
 mod sync;
 
-pub use check::{
-    BUCKETS, BucketDigest, Check, CheckEnd, Claim, Decision, Grade, Mended, decide,
-};
+pub use check::{BUCKETS, BucketDigest, Check, CheckEnd, Claim, Decision, Grade, Mended, decide};
 pub use clock::{Clock, HLC_COUNTER_MAX, HLC_MILLIS_MAX, Hlc};
 pub use copy::{CopyHash, CopyHeader, CopyItem, CopyPart, Progress, Staged};
 pub use fact::{Fact, WaitsFor};
