@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod fresh;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,6 +12,8 @@ use crate::entry::{Class, Entry, Known, Op, Record};
 use crate::frame::{Cursor, Frame, TICK};
 use crate::replica::Replica;
 use fresh::Fresh;
+use pace::Pace;
+pub use pace::{MORE_WAIT, UNSTORED_MAX};
 
 /// What the caller must do. Take these until there is none left.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,6 +160,8 @@ pub struct Journal {
     storing: BTreeMap<u64, (Seq, bool)>,
     /// Log records under way to the disk.
     fresh: Fresh,
+    /// Chunks of a catch-up under way to the disk.
+    pace: Pace,
     read: u64,
     /// When the store was asked for the read that is not answered yet.
     asked: Option<Instant>,
@@ -201,6 +206,7 @@ impl Journal {
             ticket: 0,
             storing: BTreeMap::new(),
             fresh: Fresh::default(),
+            pace: Pace::default(),
             read: 0,
             asked: None,
             protected: false,
@@ -401,18 +407,22 @@ impl Journal {
         self.sync_what_we_held();
         self.link = false;
         self.heard = None;
+        self.pace.forget();
         self.forget_twin("the link to the twin is down");
     }
 
     /// The store cannot write, or can again.
     pub fn handle_disk(&mut self, works: bool) {
         self.disk_works = works;
+        self.ask_if_stored();
         self.outputs.push_back(Output::Committed);
     }
 
     /// Everything up to this ticket is in the store.
     pub fn handle_stored(&mut self, ticket: u64) {
         self.fresh.stored(ticket);
+        self.pace.stored(ticket);
+        self.ask_if_stored();
         let later = self.storing.split_off(&(ticket + 1));
         let stored = core::mem::replace(&mut self.storing, later);
         // A write that is synced takes all before it along; one that is not may still be lost.
@@ -477,7 +487,10 @@ impl Journal {
             Part::Follow { .. } => None,
         };
         let asked = self.asked.map(|asked| asked + FETCH_WAIT);
-        [waits, asked].into_iter().flatten().fold(self.next_tick, Instant::min)
+        [waits, asked, self.pace.next_timeout()]
+            .into_iter()
+            .flatten()
+            .fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -486,6 +499,7 @@ impl Journal {
             self.tick(now);
         }
         self.ask_again(now);
+        self.ask_if_late(now);
         if let Part::Lead { twin, waiting, overdue, appended, acked, .. } = &mut self.part {
             let mut late = false;
             while let Some((seq, since)) = waiting.front()

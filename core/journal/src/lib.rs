@@ -9,4 +9,6 @@ mod replica;
 
 pub use entry::{Class, Entry, Known, Op, Record};
 pub use frame::{CHUNK_BYTES, CHUNK_RECORDS_MAX, Cursor, FRAME_VERSION, Frame, FrameError, TICK};
-pub use journal::{ACK_WAIT, FETCH_WAIT, Journal, Output, STORING_MAX, Write};
+pub use journal::{
+    ACK_WAIT, FETCH_WAIT, Journal, MORE_WAIT, Output, STORING_MAX, UNSTORED_MAX, Write,
+};

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use tandem_journal::{
-    CHUNK_RECORDS_MAX, Class, Cursor, FETCH_WAIT, Frame, Journal, Known, Op, Output, Record,
+    CHUNK_RECORDS_MAX, Class, Cursor, FETCH_WAIT, Frame, Journal, Known, MORE_WAIT, Op, Output,
+    Record, UNSTORED_MAX,
 };
 use tandem_types::{Duration, Epoch, Instant, Role, Seat, Seq, Stamp};
 
@@ -138,6 +139,66 @@ fn what_a_twin_has_of_them_it_is_not_sent_again() {
     journal.handle_frame(NOW, Frame::Join { epoch: FIRST, join: 1, known });
     journal.handle_frame(NOW, Frame::TailDone { join: 1 });
     assert_eq!(sent_keys(&mut journal).unwrap(), ["txn/1"]);
+}
+
+/// A passive journal that is being caught up and was sent `chunks` with a log record each. What it said to the last
+/// of them.
+fn caught_up_to(chunks: usize) -> (Journal, Vec<String>) {
+    let mut journal = Journal::new(NOW, Seat::Standby, Vec::new(), Known::new());
+    journal.handle_link_up(NOW);
+    let (seat, role, known) = (Seat::Master, Role::Active, Known::new());
+    journal.handle_frame(NOW, Frame::Hello { seat, role, epoch: FIRST, known });
+    drain(&mut journal);
+    let mut last = Vec::new();
+    for number in 1..=chunks {
+        journal.handle_frame(NOW, Frame::Records { join: 1, records: vec![logged(number)] });
+        last = said(&mut journal);
+    }
+    (journal, last)
+}
+
+fn logged(number: usize) -> Record {
+    let stamp = Stamp { epoch: FIRST, seq: Seq(number as u64) };
+    let (class, key) = (Class::Log, format!("cdr/{number}").into());
+    Record { class, key, stamp, age: Duration::ZERO, body: Some(vec![1]) }
+}
+
+#[test]
+fn a_catch_up_comes_as_fast_as_the_disk_takes_it() {
+    let (_, said_to_last) = caught_up_to(UNSTORED_MAX - 1);
+    assert_eq!(said_to_last, ["more"]);
+    let (mut journal, said_to_last) = caught_up_to(UNSTORED_MAX);
+    assert_eq!(said_to_last, [""; 0], "so many wait for the disk");
+    journal.handle_stored(1);
+    assert_eq!(said(&mut journal), ["more"]);
+    journal.handle_stored(2);
+    assert_eq!(said(&mut journal), [""; 0], "one question for each chunk");
+}
+
+#[test]
+fn a_disk_that_is_broken_or_says_nothing_does_not_hold_a_catch_up_up() {
+    let (mut journal, _) = caught_up_to(UNSTORED_MAX);
+    journal.handle_disk(false);
+    assert_eq!(said(&mut journal), ["more"]);
+    let (mut journal, _) = caught_up_to(UNSTORED_MAX);
+    let until = NOW + MORE_WAIT;
+    while journal.next_timeout() < until {
+        let at = journal.next_timeout();
+        journal.handle_timeout(at);
+    }
+    assert_eq!(said(&mut journal), [""; 0]);
+    journal.handle_timeout(until);
+    assert_eq!(said(&mut journal), ["more"]);
+}
+
+#[test]
+fn what_was_held_up_is_not_asked_for_in_the_next_catch_up() {
+    let (mut journal, _) = caught_up_to(UNSTORED_MAX);
+    let (seat, role, known) = (Seat::Master, Role::Active, Known::new());
+    journal.handle_frame(NOW, Frame::Hello { seat, role, epoch: FIRST, known });
+    drain(&mut journal);
+    journal.handle_stored(1);
+    assert_eq!(said(&mut journal), [""; 0]);
 }
 
 #[test]

@@ -87,7 +87,6 @@ impl Journal {
     }
 
     pub(super) fn take_records(&mut self, now: Instant, records: Vec<Record>) {
-        let join = self.join;
         let leads = match &mut self.part {
             Part::Lead { twin: Twin::Tail { .. }, .. } => true,
             Part::Follow { joining: Some(named), .. } => {
@@ -132,9 +131,13 @@ impl Journal {
             self.store(Write::Forget(gone), false);
         }
         if !keep.is_empty() {
-            self.store(Write::Records(keep), true);
+            let has_log = keep.iter().any(|record| record.class == Class::Log);
+            let ticket = self.store(Write::Records(keep), true);
+            if has_log {
+                self.pace.note(ticket);
+            }
         }
-        self.outputs.push_back(Output::Send(Frame::More { join }));
+        self.ask_for_more(now);
     }
 
     pub(super) fn take_tail_done(&mut self, now: Instant) {
@@ -236,6 +239,7 @@ impl Journal {
     pub(super) fn forget_read(&mut self) {
         self.read += 1;
         self.asked = None;
+        self.pace.forget();
     }
 
     /// A read that is not answered is asked for again.
