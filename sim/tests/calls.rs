@@ -36,9 +36,11 @@ fn each_of_thousands_of_calls_has_one_record_on_both_machines() {
 
 /// Runs of the first two millions in which something was wrong: a call that the twin closed, one that was given up and
 /// went on, a proof that had grown old at one server or at both in turn, late copies of INVITE and CANCEL, an address
-/// that was taken away, a refusal that was said again and again to who had heard an answer.
-const ONCE_BROKEN: [u64; 15] =
-    [140, 164, 374, 438, 773, 1036, 1053, 1109, 1414, 1611, 1650, 1802, 1963, 2166, 2214];
+/// that was taken away, a refusal that was said again and again to who had heard an answer, an answer given by who
+/// took over in the middle of a catch-up, without the record (383, 1445).
+const ONCE_BROKEN: [u64; 17] = [
+    140, 164, 374, 383, 438, 773, 1036, 1053, 1109, 1414, 1445, 1611, 1650, 1802, 1963, 2166, 2214,
+];
 
 #[test]
 fn runs_that_once_broke_a_promise_keep_it() {
