@@ -28,7 +28,8 @@ fn first_configuration(state: &Path) {
     drop(tables);
     // What came to the tables of the log itself since.
     let connection = Connection::open(&path).unwrap();
-    let sql = "DROP TABLE passed; DROP TABLE staged; DROP TABLE damaged_row; DELETE FROM state WHERE name = 'own'";
+    let sql = "DROP TABLE passed; DROP TABLE staged; DROP TABLE damaged_row;
+        DELETE FROM state WHERE name = 'own'";
     connection.execute_batch(sql).unwrap();
 }
 
