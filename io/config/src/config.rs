@@ -437,13 +437,17 @@ impl Config {
         self.handle_messages(now, core::iter::once(bytes));
     }
 
-    /// Messages of the twin; changes that come together are written together.
+    /// Messages of the twin; changes that come together are written together. What is no change waits until all
+    /// before it is done: what a comparison or a copy asks means nothing before the greeting was answered.
     pub fn handle_messages<'a>(&mut self, now: Instant, all: impl IntoIterator<Item = &'a [u8]>) {
         for bytes in all {
             match Message::decode(bytes) {
                 Some(message) => {
                     if matches!(message, Message::Check(Check::Digests { .. })) {
                         self.check_later(now);
+                    }
+                    if !matches!(message, Message::Ops(_)) {
+                        self.exchange(now);
                     }
                     self.exchange.sync_mut().handle_message(message);
                 }

@@ -6,6 +6,7 @@
 mod common;
 
 use common::{Side as _, exchange, exchange_at, link, link_at, memory};
+use common::{deliver_at_once, exchange_at_once, link_one};
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use tandem_config::{
@@ -263,6 +264,35 @@ fn rows_are_compared_after_each_catch_up_and_every_hour_and_put_right() {
     wait(&mut a, &mut b, hour + Duration::from_secs(2));
     assert_same(&a, &b);
     assert_eq!(a.count(|fact| matches!(fact, Fact::Mended { .. })), 2);
+}
+
+/// One of them is busy when the link comes up: its greeting and all that follows on the other one's go together.
+#[test]
+fn rows_are_compared_also_where_a_greeting_and_the_comparison_come_together() {
+    for late in [Seat::Master, Seat::Standby] {
+        let (mut a, mut b) = pair();
+        a.user("anna", "10");
+        exchange(&mut a, &mut b);
+        let now = Instant::ZERO + Duration::from_secs(10);
+        link_at(&mut a, &mut b, now, false);
+        a.damage();
+        let (early, busy) = if late == Seat::Master { (&mut b, &mut a) } else { (&mut a, &mut b) };
+        link_one(early, now, true);
+        busy.config.handle_link(now, true);
+        deliver_at_once(early, busy, now);
+        exchange_at_once(busy, early, now);
+        for second in 1..5 {
+            let now = now + Duration::from_secs(second);
+            for side in [&mut *early, &mut *busy] {
+                side.config.handle_timeout(now);
+                side.drain();
+            }
+            exchange_at_once(early, busy, now);
+        }
+        let is_mended = |fact: &Fact| matches!(fact, Fact::Mended { .. });
+        assert_eq!((a.count(is_mended), b.count(is_mended)), (1, 1), "{late:?}");
+        assert_same(&a, &b);
+    }
 }
 
 #[test]

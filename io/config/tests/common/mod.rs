@@ -49,7 +49,7 @@ pub fn link_at(one: &mut impl Side, other: &mut impl Side, now: Instant, up: boo
     exchange_at(one, other, now);
 }
 
-fn link_one(side: &mut impl Side, now: Instant, up: bool) {
+pub fn link_one(side: &mut impl Side, now: Instant, up: bool) {
     side.drain();
     side.line().clear();
     side.config().handle_link(now, up);
@@ -67,6 +67,20 @@ pub fn exchange_at(one: &mut impl Side, other: &mut impl Side, now: Instant) -> 
         count += deliver(one, other, now) + deliver(other, one, now);
     }
     count
+}
+
+/// As [`exchange_at`], where everything that one of them has sent is taken at once.
+pub fn exchange_at_once(one: &mut impl Side, other: &mut impl Side, now: Instant) {
+    while !one.line().is_empty() || !other.line().is_empty() {
+        deliver_at_once(one, other, now);
+        deliver_at_once(other, one, now);
+    }
+}
+
+pub fn deliver_at_once(from: &mut impl Side, to: &mut impl Side, now: Instant) {
+    let messages = core::mem::take(from.line());
+    to.config().handle_messages(now, messages.iter().map(Vec::as_slice));
+    to.drain();
 }
 
 fn deliver(from: &mut impl Side, to: &mut impl Side, now: Instant) -> usize {
