@@ -97,8 +97,7 @@ impl Tidy {
     ) -> rusqlite::Result<()> {
         let mut here = self.connection();
         for connection in [Some(&*writer), here.as_ref()].into_iter().flatten() {
-            // The last one to be closed would copy what nobody has read again.
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            leave_log(connection)?;
         }
         *here = None;
         // In its place until the next try; nothing is written while there is doubt.
@@ -111,6 +110,22 @@ impl Tidy {
         self.doubt.store(false, Ordering::SeqCst);
         Ok(())
     }
+}
+
+impl Drop for Tidy {
+    /// The last one to be closed: what is in doubt is left in the log, for the next start to read and write anew.
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection().as_ref().filter(|_| self.is_in_doubt()) {
+            // It can be refused only where there is no such option.
+            let _ = leave_log(connection);
+        }
+    }
+}
+
+/// Closing this connection leaves the log as it is. Otherwise SQLite would, when it is the last one, bring over what
+/// nobody has read again, and delete the log.
+fn leave_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(|_| ())
 }
 
 fn beside(path: &Path) -> rusqlite::Result<Connection> {

@@ -7,9 +7,12 @@ mod common;
 use std::path::PathBuf;
 
 use common::{Ground, entry, ground, hot, log, record, stamp, table};
+use rusqlite::Connection;
 use tandem_faultfs::{Error, Failure, Files, Moment, On};
 use tandem_journal::{Class, Known, Write};
-use tandem_store::{OpenError, Reader, Sabotage, Settings, Stepped, StoreEvent, WallClock};
+use tandem_store::{
+    FILE_NAME, OpenError, Reader, Sabotage, Settings, Stepped, StoreEvent, WallClock,
+};
 use tandem_types::Seat;
 
 /// Every third entry is one that must be on the disk: with a table and a log record.
@@ -349,6 +352,32 @@ fn a_full_disk_keeps_what_it_has_and_takes_the_rest_when_there_is_room() {
     assert_eq!((script.promised.last().unwrap().1, script.gaps), (last, 0));
     drop(script);
     assert_eq!(look(&ground).unwrap().0, Found { there: last, known: last });
+}
+
+/// A part of the log was brought over without a sync because somebody read; then a sync fails, and the store ends.
+#[test]
+fn who_ends_after_a_checkpoint_whose_sync_failed_leaves_the_log_for_the_next_start() {
+    for (seed, error) in (0..8).flat_map(|seed| [(seed, Error::Io), (seed, Error::IoAndForgotten)])
+    {
+        let ground = ground("journal-ends", Files::default());
+        ground.disk.seed(seed);
+        let mut script = Script::new(&ground, None);
+        (0..3).for_each(|_| script.write(DURABLE));
+        let reader = Connection::open(ground.folder.join(FILE_NAME)).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM log_record").unwrap();
+        (0..3).for_each(|_| script.write(DURABLE));
+        script.store.checkpoint("PASSIVE");
+        drop(reader);
+        ground.disk.fail(Failure { on: On::Sync, after: 1, times: 1, error });
+        script.store.checkpoint("PASSIVE");
+        assert_eq!(ground.disk.heal(), 0, "the failure came to pass");
+        let last = script.last;
+        drop(script);
+        assert_eq!(ground.disk.open(), 0, "everything is closed");
+        let cut = common::ground("journal-ends-cut", ground.disk.moment().power_cut(seed));
+        let found = look(&cut).map(|(found, _store)| found);
+        assert_eq!(found, Ok(Found { there: last, known: last }), "{error:?} {seed}");
+    }
 }
 
 #[test]

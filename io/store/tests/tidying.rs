@@ -61,26 +61,32 @@ fn after_a_power_cut_at_any_step_of_a_checkpoint_everything_is_there() {
     assert!(moments.len() > 100, "{}", moments.len());
 }
 
-/// A part of the log is brought over without a sync; then a sync fails, and the next one does not.
+/// Twenty commits, of which a part was brought over without a sync when the sync of a checkpoint fails, and the
+/// next one would not.
+fn doubted(ground: &Ground, after: u64, error: Error) -> Tables {
+    let mut tables = stepped(ground);
+    insert(&mut tables, 0..10);
+    let reader = Connection::open(ground.0.folder().join(FILE)).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM item").unwrap();
+    insert(&mut tables, 10..20);
+    tables.checkpoint("PASSIVE");
+    drop(reader);
+    ground.0.fail(Failure { on: On::Sync, after, times: 1, error });
+    tables.checkpoint("PASSIVE");
+    assert_eq!(ground.0.heal(), 0, "the failure came to pass");
+    tables
+}
+
+const FAILURES: [(Error, u64); 4] =
+    [(Error::Io, 0), (Error::Io, 1), (Error::IoAndForgotten, 0), (Error::IoAndForgotten, 1)];
+
 #[test]
 fn after_a_checkpoint_whose_sync_failed_everything_is_written_to_the_file_once_more() {
-    let mut doubted = 0;
-    for (error, after) in
-        [(Error::Io, 0), (Error::Io, 1), (Error::IoAndForgotten, 0), (Error::IoAndForgotten, 1)]
-    {
+    for (error, after) in FAILURES {
         for seed in 0..8 {
             let ground = disk("tidying-fails", Files::default());
             ground.0.seed(seed);
-            let mut tables = stepped(&ground);
-            insert(&mut tables, 0..10);
-            let reader = Connection::open(ground.0.folder().join(FILE)).unwrap();
-            reader.execute_batch("BEGIN; SELECT count(*) FROM item").unwrap();
-            insert(&mut tables, 10..20);
-            tables.checkpoint("PASSIVE");
-            drop(reader);
-            ground.0.fail(Failure { on: On::Sync, after, times: 1, error });
-            tables.checkpoint("PASSIVE");
-            doubted += usize::from(ground.0.heal() == 0);
+            let mut tables = doubted(&ground, after, error);
             // The log is begun anew, if it may be.
             insert(&mut tables, 20..22);
             tables.checkpoint("RESTART");
@@ -91,7 +97,37 @@ fn after_a_checkpoint_whose_sync_failed_everything_is_written_to_the_file_once_m
             assert_eq!(print(&open(&cut.0).unwrap()), shown, "{error:?} {after} {seed}");
         }
     }
-    assert_eq!(doubted, 32, "every failure came to pass");
+}
+
+#[test]
+fn who_ends_after_a_checkpoint_whose_sync_failed_leaves_the_log_for_the_next_start() {
+    let again = |it| [(it, None), (it, Some(0)), (it, Some(1))];
+    for ((error, after), again) in FAILURES.into_iter().flat_map(again) {
+        for seed in 0..8 {
+            let ground = disk("tidying-ends", Files::default());
+            ground.0.seed(seed);
+            let mut tables = doubted(&ground, after, error);
+            let shown = print(&tables);
+            if let Some(after) = again {
+                // What is written once more fails as well.
+                ground.0.fail(Failure { on: On::Sync, after, times: 1, error });
+                tables.begin().unwrap_err();
+                assert_eq!(ground.0.heal(), 0, "the failure came to pass");
+            }
+            drop(tables);
+            assert_eq!(ground.0.open(), 0, "everything is closed");
+            let case = format!("{error:?} {after} {again:?} {seed}");
+            let after_a_cut = || {
+                let cut = disk("tidying-ends-cut", ground.0.moment().power_cut(seed));
+                open(&cut.0).map(|found| print(&found)).map_err(|error| error.to_string())
+            };
+            assert_eq!(after_a_cut(), Ok(shown.clone()), "{case}");
+            // Without a power cut too, and then it is durable.
+            let found = open(&ground.0).map(|found| print(&found));
+            assert_eq!(found.map_err(|error| error.to_string()), Ok(shown.clone()), "{case}");
+            assert_eq!(after_a_cut(), Ok(shown.clone()), "{case}");
+        }
+    }
 }
 
 #[test]
