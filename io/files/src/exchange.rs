@@ -589,6 +589,8 @@ impl Exchange {
         if !matches!(getting.step, Step::Asked) {
             return;
         }
+        // How long it is its chunks say. A row may say something else; the name is compared in the end.
+        getting.bytes = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
         if !is_sound(&chunks, getting.bytes) {
             return self.doubt(now, content);
         }

@@ -61,7 +61,7 @@ impl Folder {
         };
         // One that was cut off is made anew.
         let chunks: Vec<Chunk> = postcard::from_bytes(&list).unwrap_or_default();
-        if chunks.is_empty() || !is_sound(&chunks, bytes) {
+        if !is_sound(&chunks, bytes) {
             self.check_room(bytes)?;
             return Ok(None);
         }

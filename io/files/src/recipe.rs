@@ -49,7 +49,7 @@ pub const CHUNKS_MAX: usize = 65_536;
 pub(crate) fn is_sound(chunks: &[Chunk], bytes: u64) -> bool {
     let each = chunks.iter().all(|chunk| (1..=CHUNK_BYTES_MAX).contains(&chunk.bytes));
     let sum: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
-    each && chunks.len() <= CHUNKS_MAX && sum == bytes && bytes <= FILE_BYTES_MAX
+    each && (1..=CHUNKS_MAX).contains(&chunks.len()) && sum == bytes && bytes <= FILE_BYTES_MAX
 }
 
 /// A content as it is told to the twin.

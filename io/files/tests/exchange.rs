@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use tandem_files::{
-    CHUNK_BYTES_MAX, Chunk, ContentId, DROPS_MAX, Exchange, ExchangeOutput as Output, Lacking,
-    Message, Named, ROWS_MAX, RowId, WINDOW_BYTES,
+    CHUNK_BYTES_MAX, CHUNKS_MAX, Chunk, ContentId, DROPS_MAX, Exchange, ExchangeOutput as Output,
+    Lacking, Message, Named, ROWS_MAX, RowId, WINDOW_BYTES,
 };
 use tandem_types::Instant;
 
@@ -119,9 +119,12 @@ fn chunks_that_cannot_be_those_of_the_content_are_not_begun() {
     for (bytes, chunks, is_sound) in [
         (most, vec![chunk(CHUNK_BYTES_MAX)], true),
         (most + 1, vec![chunk(CHUNK_BYTES_MAX + 1)], false),
-        (10, vec![chunk(9)], false),
+        // What a row says of its length may be wrong.
+        (10, vec![chunk(9)], true),
         (10, vec![chunk(10), chunk(0)], false),
         (10, vec![], false),
+        (0, vec![], false),
+        (10, vec![chunk(1); CHUNKS_MAX + 1], false),
     ] {
         let mut exchange = asking(content, bytes);
         exchange.handle_message(NOW, Message::Recipe { content, chunks });

@@ -161,6 +161,27 @@ fn garbage_is_noticed_at_every_place_and_fetched_again() {
 }
 
 #[test]
+fn a_row_that_says_another_length_gets_its_content_all_the_same() {
+    let (short, long) = (noise(4, 500), noise(5, LONG));
+    for lie in [0, 1, 100_000] {
+        let mut pair = Pair::new("lie");
+        pair.link(true);
+        for (number, bytes) in [&short, &long].into_iter().enumerate() {
+            let named = |bytes: &[u8], length: u64| {
+                let (class, name) = ("fax".to_owned(), number.to_string());
+                Some(Named { class, name, content: ContentId::of(bytes), bytes: length })
+            };
+            let id = pair.add(0, "fax", &number.to_string(), bytes).unwrap();
+            pair.write(0, id, named(bytes, lie));
+        }
+        pair.settle();
+        assert_eq!(pair.judge(&known(&[&short, &long])), Ok(4), "{lie}");
+        let garbage = |fact: &Fact| matches!(fact, Fact::Exchange(ExchangeFact::Garbage { .. }));
+        assert!(!pair.sides[1].facts.iter().any(garbage), "{:?}", pair.sides[1].facts);
+    }
+}
+
+#[test]
 fn a_damaged_file_is_set_aside_and_fetched_from_the_twin() {
     let long = noise(7, LONG);
     let content = ContentId::of(&long);
