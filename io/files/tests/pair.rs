@@ -182,6 +182,26 @@ fn a_row_that_says_another_length_gets_its_content_all_the_same() {
 }
 
 #[test]
+fn a_file_that_two_find_damaged_is_told_once() {
+    let mut pair = Pair::new("twice");
+    let long = noise(6, LONG);
+    pair.link(true);
+    pair.add(0, "firmware", "long", &long).unwrap();
+    pair.settle();
+    let content = ContentId::of(&long);
+    pair.sides[0].flip(content);
+    let now = pair.now;
+    for _ in 0..2 {
+        pair.sides[0].files.handle_doubt(now, content);
+        pair.sides[0].drain(true);
+    }
+    let damaged = |fact: &&Fact| matches!(fact, Fact::Damaged { .. });
+    assert_eq!(pair.sides[0].facts.iter().filter(damaged).count(), 1);
+    pair.settle();
+    assert_eq!(pair.judge(&known(&[&long])), Ok(2));
+}
+
+#[test]
 fn a_damaged_file_is_set_aside_and_fetched_from_the_twin() {
     let long = noise(7, LONG);
     let content = ContentId::of(&long);
