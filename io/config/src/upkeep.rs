@@ -2,7 +2,7 @@
 
 use tandem_dialplan::Edit;
 use tandem_oplog::{CLOCK_PAUSE, CheckEnd, FAR_MILLIS, Fact, Skew, WaitsFor};
-use tandem_store::tables::{KEEP, SHORTEN_OPS};
+use tandem_store::tables::{KEEP, RowPlace, SHORTEN_OPS};
 use tandem_types::{Duration, Instant};
 
 use crate::asks::{Told, TwinCheck, Verified, faults};
@@ -21,8 +21,14 @@ const CHECK_TRIES: u32 = 30;
 /// Who asked for a comparison hears after this time what there is.
 pub const VERIFY_WAIT: Duration = Duration::from_secs(20);
 
-/// Rows that cannot be read are looked for so long after the last time at the earliest: it takes the whole log.
+/// Rows that cannot be read are put right so long after the last time at the earliest: it takes the whole log.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Rows that cannot be read are looked for this often, among so many of them at a time (some milliseconds): edits wait
+/// meanwhile.
+const FIND_PAUSE: Duration = Duration::from_secs(3_600);
+const FIND_ROWS: usize = 2_000;
+const FIND_NEXT: Duration = Duration::from_millis(100);
 
 /// The log is looked at this often; while there is more to delete, at once after the next pause.
 const SHORTEN_PAUSE: Duration = Duration::from_secs(3_600);
@@ -46,6 +52,9 @@ pub(crate) struct Upkeep {
     unreadable: u64,
     /// Some of them may have been put right.
     pub(crate) recounts: bool,
+    /// When they are looked for, and where that goes on.
+    find_at: Option<Instant>,
+    found_to: Option<RowPlace>,
     /// What was told of them last.
     told_damaged: Option<Damaged>,
     shorten_at: Option<Instant>,
@@ -59,7 +68,8 @@ impl Config {
     /// Before, nothing is done that needs it.
     pub fn handle_wall(&mut self, now: Instant, wall_millis: u64) {
         if self.upkeep.wall.is_none() {
-            self.upkeep.shorten_at = Some(now + SHORTEN_NEXT);
+            let at = Some(now + SHORTEN_NEXT);
+            (self.upkeep.shorten_at, self.upkeep.find_at) = (at, at);
         }
         self.upkeep.wall = Some((now, wall_millis));
     }
@@ -124,8 +134,8 @@ impl Config {
     /// When [`Config::keep_up`] has something to do.
     pub(crate) fn upkeep_timeout(&self) -> Option<Instant> {
         let verifying = self.upkeep.verifying.first().map(|(until, _)| *until);
-        let Upkeep { clock_at, check_at, shorten_at, .. } = &self.upkeep;
-        [*clock_at, *check_at, *shorten_at, verifying].into_iter().flatten().min()
+        let Upkeep { clock_at, check_at, find_at, shorten_at, .. } = &self.upkeep;
+        [*clock_at, *check_at, *find_at, *shorten_at, verifying].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -143,8 +153,10 @@ impl Config {
                 self.check_again(now);
             }
         }
-        if is_due(self.upkeep.shorten_at) {
+        if is_due(self.upkeep.find_at) {
             self.find_unreadable(now);
+        }
+        if is_due(self.upkeep.shorten_at) {
             self.shorten(now);
         }
         let late = self.upkeep.verifying.first().is_some_and(|(until, _)| *until <= now);
@@ -238,10 +250,13 @@ impl Config {
 
     /// Damage that no change and no comparison has met yet is looked for; without a twin nobody else does.
     fn find_unreadable(&mut self, now: Instant) {
-        let is_early = self.upkeep.unreadable_at.is_some_and(|at| now < at + UNREADABLE_PAUSE);
-        if !is_early && let Err(error) = self.tables.find_unreadable() {
-            self.fail(error.to_string());
+        let after = self.upkeep.found_to.take();
+        match self.tables.find_unreadable(after.as_ref(), FIND_ROWS) {
+            Ok(place) => self.upkeep.found_to = place,
+            Err(error) => self.fail(error.to_string()),
         }
+        let goes_on = self.upkeep.found_to.is_some();
+        self.upkeep.find_at = Some(now + if goes_on { FIND_NEXT } else { FIND_PAUSE });
     }
 
     /// Somebody wants to know whether all is well.

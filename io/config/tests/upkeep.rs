@@ -413,6 +413,52 @@ fn alone_with_a_row_that_cannot_be_read_edits_go_on() {
     assert_eq!(alone.damaged, Some(Damaged { rows: 1, waits_for }));
 }
 
+/// It takes all rows; the log is shortened every second.
+#[test]
+fn damage_is_looked_for_once_an_hour_also_while_the_log_is_shortened() {
+    let mut alone = Side::new(Seat::Master);
+    for number in 0..1_200 {
+        alone.put("anna", &format!("anna {number}"), "21");
+    }
+    alone.config.handle_wall(Instant::ZERO, START_MILLIS + 401 * DAY_MILLIS);
+    let tick = |alone: &mut Side, now: u64| {
+        alone.config.handle_timeout(Instant::ZERO + Duration::from_secs(now));
+        alone.drain();
+        alone.config.tables().logged().unwrap()
+    };
+    assert_eq!(tick(&mut alone, 1), 700);
+    alone.damage();
+    assert_eq!((tick(&mut alone, 2), tick(&mut alone, 3)), (200, 0));
+    assert_eq!(alone.damaged, None, "it is not looked for now");
+    tick(&mut alone, 3_601);
+    assert_eq!(alone.damaged, Some(Damaged { rows: 1, waits_for: WaitsFor::Twin }));
+}
+
+/// Edits come in between.
+#[test]
+fn among_many_rows_damage_is_looked_for_a_part_at_a_time() {
+    let mut alone = Side::new(Seat::Master);
+    alone.user("anna", "21");
+    // Rows of a newer server, which no table here has; the last one is damaged.
+    let rows = "INSERT INTO row_version (tab, key, undecided, body)
+        WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+        SELECT 999, CAST(printf('%04d', n) AS BLOB), 0, CASE n WHEN 5000 THEN x'01' ELSE body END
+        FROM n, (SELECT body FROM row_version WHERE tab = 1)";
+    assert_eq!(alone.config.tables().reader().execute(rows, []).unwrap(), 5_000);
+    alone.config.handle_wall(Instant::ZERO, START_MILLIS);
+    let mut parts = 0;
+    while alone.facts.is_empty() {
+        let due = alone.config.next_timeout().unwrap();
+        assert!(due < Instant::ZERO + Duration::from_secs(2), "it goes on soon");
+        alone.config.handle_timeout(due);
+        alone.drain();
+        parts += 1;
+    }
+    // The log here says that nobody wrote it.
+    assert!(matches!(alone.facts[..], [Fact::Mended { rows: 1, .. }]), "{:?}", alone.facts);
+    assert_eq!(parts, 3);
+}
+
 #[test]
 fn whoever_asks_hears_whether_all_is_well() {
     let mut alone = Side::new(Seat::Master);

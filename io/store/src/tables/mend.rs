@@ -17,6 +17,10 @@ pub(super) struct Put {
     pub(super) unreadable: BTreeSet<TableId>,
 }
 
+/// A row, for whoever goes on after it: table and key, as the file has them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RowPlace(i64, Vec<u8>);
+
 impl Tables {
     /// Compares the tables with what is kept of their rows, and writes what is different.
     pub(super) fn mend_tables(&mut self) -> rusqlite::Result<Put> {
@@ -67,14 +71,33 @@ impl Tables {
         Ok((put.touched, put.facts, unreadable.len() as u64))
     }
 
-    /// Looks for rows of which what is kept cannot be read, so that [`Tables::met_unreadable`] says it.
+    /// Looks for rows of which what is kept cannot be read, so that [`Tables::met_unreadable`] says it: among so many
+    /// rows after a place, or from the beginning. The place to go on after; `None` at the end.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn find_unreadable(&mut self) -> rusqlite::Result<()> {
-        self.met_unreadable |= self.count_unreadable()? > 0;
-        Ok(())
+    pub fn find_unreadable(
+        &mut self,
+        after: Option<&RowPlace>,
+        rows: usize,
+    ) -> rusqlite::Result<Option<RowPlace>> {
+        let mut some = self.connection.prepare_cached(
+            "SELECT tab, key, body FROM row_version WHERE (tab, key) > (?, ?) ORDER BY tab, key LIMIT ?",
+        )?;
+        let (tab, key) = after.map_or((i64::MIN, &[][..]), |RowPlace(tab, key)| (*tab, key));
+        let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+        let mut found = some.query(params![tab, key, limit])?;
+        let (mut count, mut last) = (0, None);
+        while let Some(row) = found.next()? {
+            count += 1;
+            let body = row.get_ref(2)?.as_blob().unwrap_or_default();
+            self.met_unreadable |= Row::decode(body).is_none();
+            if count == rows {
+                last = Some(RowPlace(row.get(0)?, row.get(1)?));
+            }
+        }
+        Ok(last)
     }
 
     /// How many rows there are of which what is kept cannot be read.

@@ -57,6 +57,7 @@ pub use file::Setup;
 pub(crate) use file::is_older;
 pub use join::JoinError;
 pub use log::{Logged, Page};
+pub use mend::RowPlace;
 pub use rename::RenameError;
 pub use shorten::{KEEP, Keep, PASSED_MAX, SHORTEN_OPS};
 pub use sql::set;
