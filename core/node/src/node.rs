@@ -95,15 +95,20 @@ impl Node {
         let mut seed = [0; 32];
         dice.fill(&mut seed);
         let name = format!("{SERVER_NAME}@{}", config.realm);
+        let nonce_key = NonceKey::new(config.nonce_key);
+        let stack = tandem_stack::Config {
+            tag_secret: Some(nonce_key.tag_secret()),
+            ..tandem_stack::Config::new(name)
+        };
         Self {
-            stack: Stack::new(tandem_stack::Config::new(name), Dice::from_seed(seed)),
+            stack: Stack::new(stack, Dice::from_seed(seed)),
             registrar: Registrar::new(tandem_registrar::Config {
                 bindings_per_aor_max: config.devices_per_user_max,
                 ..tandem_registrar::Config::default()
             }),
             directory: Directory::new(),
             calls: Calls::default(),
-            nonce_key: NonceKey::new(config.nonce_key),
+            nonce_key,
             nonce_counts: NonceCounts::default(),
             blocks: Blocks::default(),
             strays: BTreeMap::new(),

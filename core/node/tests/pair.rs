@@ -194,6 +194,20 @@ fn a_phone_that_is_logged_in_is_reached_through_the_survivor_without_a_new_login
 }
 
 #[test]
+fn a_copy_of_a_login_that_comes_to_the_twin_hears_the_same_answer() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    let register = request(Method::Register, "sip:example.com", ANNA, "anna", "anna", "r");
+    let contact = format!("<sip:anna@{ANNA}>");
+    let register = bench.prove(ANNA, "anna", register.with(HeaderName::Contact, contact));
+    let heard = bench.response(ANNA, 200);
+    bench.kill_active();
+    bench.send(ANNA, register);
+    let again = bench.response(ANNA, 200);
+    assert_eq!(again.headers.get(&HeaderName::To), heard.headers.get(&HeaderName::To));
+}
+
+#[test]
 fn a_hold_passes_through_and_its_acknowledgement_too() {
     let mut bench = Bench::new();
     let (invite, got) = bench.ring();

@@ -22,6 +22,9 @@ pub struct Config {
     /// The name of the pair, the same on both servers: it marks our Via branches, so that a
     /// request that comes back is known (RFC 3261 §8.2.2.2).
     pub server_name: String,
+    /// What To tags are made of, a secret: the same on both servers, so that a copy of a request that comes to each of
+    /// them hears one answer, not two (RFC 3261 §8.2.7). `None`: one of this server alone.
+    pub tag_secret: Option<u64>,
     /// What a message may hold.
     pub limits: Limits,
     /// Server transactions for one source: an IPv4 address or an IPv6 /64. Beyond: 503.
@@ -39,6 +42,7 @@ impl Config {
     pub fn new(server_name: impl Into<String>) -> Self {
         Self {
             server_name: server_name.into(),
+            tag_secret: None,
             limits: Limits::default(),
             per_source: MAX_PER_SOURCE,
             servers: MAX_SERVERS,

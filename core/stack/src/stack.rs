@@ -106,7 +106,8 @@ pub(crate) enum Subject {
 impl Stack {
     /// Without any transaction.
     pub fn new(config: Config, mut dice: Dice) -> Self {
-        let tag_secret = dice.next_u64();
+        let drawn = dice.next_u64();
+        let tag_secret = config.tag_secret.unwrap_or(drawn);
         let branch_prefix = crate::matching::branch_prefix(&config.server_name);
         Self {
             config,

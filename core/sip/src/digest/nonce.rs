@@ -121,6 +121,12 @@ impl NonceKey {
         hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
 
+    /// What To tags are made of, the same on both servers. It tells nothing of this key.
+    pub fn tag_secret(&self) -> u64 {
+        let hash = self.hash(b"the secret that To tags are made of", &[]);
+        hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
+    }
+
     /// `title` is longer than anything that a nonce is made of, so that no hash tells of a nonce.
     fn hash(&self, title: &[u8], parts: &[&[u8]]) -> [u8; 32] {
         // HMAC takes keys of any length.
