@@ -1,16 +1,19 @@
 //! Reading the twin's records: on becoming active all of them; while active, those that only the
 //! twin had.
 
-use tandem_call::{Ending, Input, Outcome};
+use std::collections::BTreeSet;
+
+use tandem_call::{Cdr, Ending, Input, Outcome};
 use tandem_journal::{Class, Record};
 use tandem_registrar::{Aor, AorCheckpoint};
-use tandem_stack::Checkpoint;
+use tandem_stack::{Checkpoint, TransactionId};
 use tandem_types::{Duration, Flow, Instant};
 
+use crate::calls::CallKey;
 use crate::live::{Live, LiveRecord};
 use crate::node::Node;
 use crate::ports::Output;
-use crate::record::{self, BINDING, CALL, TRANSACTION};
+use crate::record::{self, BINDING, CALL, CallEvents, TRANSACTION};
 
 /// Q.850 cause of a call whose server went away before anybody answered: temporary failure.
 const STRAY_CAUSE: u8 = 41;
@@ -51,12 +54,16 @@ impl Node {
                 None => unreadable += 1,
             }
         }
-        let mut transactions = Vec::new();
+        let transactions: BTreeSet<TransactionId> = found
+            .iter()
+            .filter_map(|(read, _)| match read {
+                Read::Transaction(saved) => Some(saved.id()),
+                Read::Call(..) | Read::Binding(..) => None,
+            })
+            .collect();
+        let mut unheard = Vec::new();
         for (read, age) in found {
-            if let Read::Transaction(saved) = &read {
-                transactions.push(saved.id());
-            }
-            self.restore(now, read, age);
+            unheard.extend(self.restore(now, read, age, &transactions));
         }
         for id in transactions {
             self.calls.tie_loose(id);
@@ -66,10 +73,22 @@ impl Node {
             self.calls.untie(&id);
             self.change(Class::Hot, record::transaction_key(&id), None);
         }
+        for key in unheard {
+            let ending = Ending::Failover;
+            self.tell(now, &key, Input::Closed { status: 480, cause: STRAY_CAUSE, ending });
+        }
         unreadable
     }
 
-    fn restore(&mut self, now: Instant, read: Read, age: Duration) {
+    /// Restores what was read; `transactions`: all there are. A call that cannot go on is named, to be ended once all
+    /// is restored.
+    fn restore(
+        &mut self,
+        now: Instant,
+        read: Read,
+        age: Duration,
+        transactions: &BTreeSet<TransactionId>,
+    ) -> Option<CallKey> {
         match read {
             Read::Call(key, mut saved) => {
                 self.rehome_ties(&mut saved.ties);
@@ -77,6 +96,10 @@ impl Node {
                 self.note_taken_over(now, &mut live);
                 #[cfg(feature = "sabotage")]
                 self.close_too_early(now, &key, &live);
+                let rings = !live.call.is_over() && live.call.answered_by().is_none();
+                if rings && !transactions.contains(&live.ties.invite.into()) {
+                    return Some(self.set_aside(now, &key, live));
+                }
                 self.calls.restore(key, live);
             }
             Read::Transaction(mut saved) => {
@@ -86,6 +109,20 @@ impl Node {
             }
             Read::Binding(user, saved) => self.registrar.restore(now, user, saved, age),
         }
+        None
+    }
+
+    /// A call that rings and whose caller cannot be answered: it came over without his INVITE, because the twin went
+    /// away amid an entry or amid a catch-up. Its record is closed as that of a stray, and its number is left to the
+    /// INVITE, which the caller repeats; under another one its devices are told that it is over.
+    fn set_aside(&mut self, now: Instant, key: &str, mut live: Live) -> CallKey {
+        let events = live.ties.events(live.call.trail().clone());
+        self.close_stray(now, key, live.call.cdr().clone(), &events);
+        self.change(Class::Hot, record::call_key(key), None);
+        live.recorded = true;
+        let aside = self.dice.hex(16);
+        self.calls.restore(aside.clone(), live);
+        aside
     }
 
     /// Breaks a rule, where a test says so.
@@ -186,7 +223,8 @@ impl Node {
             self.calls.restore(key.to_owned(), live);
             self.calls.touch(key);
         } else {
-            self.close_stray(now, key, saved);
+            let (cdr, trail) = saved.call.into_cdr();
+            self.close_stray(now, key, cdr, &saved.ties.events(trail));
         }
     }
 
@@ -217,13 +255,11 @@ impl Node {
         self.tell(now, &key, Input::Closed { status, cause, ending });
     }
 
-    fn close_stray(&mut self, now: Instant, key: &str, saved: LiveRecord) {
-        let (mut cdr, trail) = saved.call.into_cdr();
-        let events = saved.ties.events(trail);
+    fn close_stray(&mut self, now: Instant, key: &str, mut cdr: Cdr, events: &CallEvents) {
         cdr.close(self.wall(now), Outcome::Failed, Ending::Failover, STRAY_CAUSE);
         // Not noted as closed: where its caller still repeats the INVITE, that goes on with the
         // number and the record of this call.
         self.change(Class::Log, record::cdr_key(key), Some(record::encode(&cdr)));
-        self.change(Class::Log, record::events_key(key), Some(record::encode(&events)));
+        self.change(Class::Log, record::events_key(key), Some(record::encode(events)));
     }
 }

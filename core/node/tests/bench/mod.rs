@@ -334,6 +334,14 @@ impl Bench {
         self.servers[who].records.extend(all);
     }
 
+    /// Takes the records whose keys begin so from the disk of a server that is off. How many there were.
+    pub(crate) fn forget_records(&mut self, who: usize, prefix: &str) -> usize {
+        let records = &mut self.servers[who].records;
+        let before = records.len();
+        records.retain(|key, _| !key.starts_with(prefix.as_bytes()));
+        before - records.len()
+    }
+
     /// The keys of hot records on the disk of one server.
     pub(crate) fn hot_keys(&self, who: usize) -> Vec<String> {
         let hot = self.servers[who].records.iter().filter(|(_, r)| r.class == Class::Hot);
