@@ -602,7 +602,7 @@ impl World {
         }
         for delay in self.network.carry(&[out]).into_iter().flatten() {
             let (from, bytes) = (flow.local, bytes.clone());
-            self.oracle.reaches_phone(speaker, &bytes);
+            self.oracle.reaches_phone(self.now, speaker, &bytes);
             self.plan(delay, Event::SipToPhone { at: phone, from, bytes });
         }
     }

@@ -84,14 +84,9 @@ impl Owed {
         if !says("") || ["100", "401", "407", "503"].into_iter().any(says) {
             return;
         }
+        let Some(call) = caller_hears(bytes) else { return };
         let text = String::from_utf8_lossy(bytes);
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-        let answers = |method: &str| field("CSeq: ").is_some_and(|cseq| cseq.ends_with(method));
-        // A phone calls in the name of its call; devices are called in the server's own.
-        let (nonce, number) =
-            field("Call-ID: ").and_then(|id| id.split_once('-')).unwrap_or_default();
-        let call = number.parse::<u32>().ok().filter(|_| nonce.len() == CALLERS_NONCE);
-        let Some(call) = call else { return };
+        let answers = |method: &str| field(&text, "CSeq: ").is_some_and(|it| it.ends_with(method));
         let said = match self.of(call) {
             before if answers("INVITE") => {
                 // Once it is answered, further INVITEs put it on hold.
@@ -112,6 +107,18 @@ impl Owed {
     }
 }
 
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name))
+}
+
+/// In which call this message is for the caller, if it is: a phone calls in the name of its call; devices are called in
+/// the server's own.
+pub(crate) fn caller_hears(bytes: &[u8]) -> Option<u32> {
+    let text = String::from_utf8_lossy(bytes);
+    let (nonce, number) = field(&text, "Call-ID: ")?.split_once('-')?;
+    number.parse::<u32>().ok().filter(|_| nonce.len() == CALLERS_NONCE)
+}
+
 /// When the servers of both machines ended.
 #[derive(Debug, Default)]
 pub(crate) struct Deaths(Vec<(Instant, usize)>);
@@ -120,6 +127,12 @@ impl Deaths {
     /// The server of machine `at` is gone.
     pub(crate) fn note(&mut self, now: Instant, at: usize) {
         self.0.push((now, at));
+    }
+
+    /// Whether the server of machine `at` ended within [`AT_ONCE`] from then.
+    pub(crate) fn soon_after(&self, when: Instant, at: usize) -> bool {
+        let soon = when..when + AT_ONCE;
+        self.0.iter().any(|(died, machine)| *machine == at && soon.contains(died))
     }
 
     /// The shortest time between the deaths of one and the other since then.
@@ -247,5 +260,7 @@ mod tests {
         assert_eq!(deaths.nearest(at(0)), Some(Duration::from_millis(250)));
         assert_eq!(deaths.nearest(at(200)), Some(Duration::from_millis(900)));
         assert_eq!(deaths.nearest(at(9_500)), None);
+        assert!(deaths.soon_after(at(100), 1) && !deaths.soon_after(at(40), 1));
+        assert!(!deaths.soon_after(at(401), 1) && !deaths.soon_after(at(9_700), 1));
     }
 }

@@ -20,7 +20,7 @@ use tandem_journal::Known;
 use tandem_node::{Blockable, Fact, Request};
 use tandem_types::{Duration, Epoch, Instant, Role, Stamp};
 
-use crate::ledger::{Deaths, Ledger, Owed};
+use crate::ledger::{Deaths, Ledger, Owed, caller_hears};
 use crate::phone::{Config, News};
 
 /// What was seen, to prove that something was.
@@ -142,6 +142,8 @@ pub(crate) struct Call {
     /// Devices that were promised to be found when it began.
     pub(crate) reachable: BTreeSet<usize>,
     pub(crate) trying: bool,
+    /// When a server that was alone said 100 to it last, and which.
+    tried: Option<(Instant, usize)>,
     pub(crate) rang: bool,
     pub(crate) gave_up: bool,
     pub(crate) began: Instant,
@@ -293,6 +295,7 @@ impl Oracle {
             to: to.to_owned(),
             reachable,
             trying: false,
+            tried: None,
             rang: false,
             gave_up: false,
             began: now,
@@ -468,13 +471,26 @@ impl Oracle {
     }
 
     /// What an active server said is on its way to a phone: a promise rests on it.
-    pub(crate) fn reaches_phone(&mut self, speaker: Speaker, bytes: &[u8]) {
+    pub(crate) fn reaches_phone(&mut self, now: Instant, speaker: Speaker, bytes: &[u8]) {
         let says = |status: &str| bytes.starts_with(format!("SIP/2.0 {status}").as_bytes());
+        if !speaker.protected
+            && says("100")
+            && let Some(call) = caller_hears(bytes).and_then(|call| self.calls.get_mut(&call))
+        {
+            call.tried = Some((now, speaker.at));
+        }
         // Whoever is refused for good stands in a record.
         let promises = !["1", "401", "407", "503"].into_iter().any(says) || says("18");
         if speaker.role == Role::Active && !speaker.protected && promises {
             self.sole[speaker.at] = Some(speaker.tip);
         }
+    }
+
+    /// Whether all that the caller ever heard was 100, said by a server that was alone and died then: nobody else
+    /// knows of this call, and 100 promises nothing.
+    pub(crate) fn died_trying(&self, call: &Call) -> bool {
+        let mute = !call.rang && matches!(call.outcome, None | Some(Outcome::Nothing));
+        mute && call.tried.is_some_and(|(when, at)| self.deaths.soon_after(when, at))
     }
 
     /// The twin of this machine has everything.

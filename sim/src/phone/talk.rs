@@ -228,6 +228,7 @@ impl Phone {
             talk.cancelled = true;
         }
         let Some(client) = self.clients.get_mut(&(branch.clone(), false)) else { return };
+        client.give_up(now);
         let invite = client.request.clone();
         let mut request = Request::new(Method::Cancel, invite.uri.clone());
         for name in [

@@ -55,6 +55,11 @@ pub(super) struct Server {
 }
 
 impl Client {
+    /// An INVITE that is cancelled is over, answered or not, after 64*T1 (RFC 3261 §9.1).
+    pub(super) fn give_up(&mut self, now: Instant) {
+        self.end = self.end.min(now + T1 * 64);
+    }
+
     pub(super) fn next_timeout(&self) -> Instant {
         self.repeat.map_or(self.end, |repeat| repeat.min(self.end))
     }
