@@ -59,16 +59,21 @@ pub trait Spool: Send {
     fn known(&mut self) -> Result<Known, String>;
 
     /// The next log records that `known` does not cover, in the order of stamp and key; with where to go on,
-    /// or `None` when there are no more.
+    /// or `None` when there are no more. What is damaged is left out: see [`Spool::doubt`].
     ///
     /// # Errors
     ///
-    /// It cannot be read.
+    /// It cannot be read, or damage was met of which nobody has heard.
     fn read(
         &mut self,
         known: &Known,
         after: &Cursor,
     ) -> Result<(Vec<Record>, Option<Cursor>), String>;
+
+    /// Takes from `known` what was left out by [`Spool::read`] because it is damaged: who has it whole is to bring it.
+    fn doubt(&self, known: &mut Known) {
+        let _ = known;
+    }
 
     /// How many log records `known` does not cover.
     ///
@@ -295,6 +300,7 @@ impl Worker {
             round: 0,
             shipped: None,
             counted: None,
+            unreadable: None,
         };
         let thread = std::thread::Builder::new().name("postgres".to_owned());
         let (life, over) = oneshot::channel();
@@ -342,15 +348,25 @@ struct Work {
     line: Line,
     standing: Arc<Mutex<Standing>>,
     round: u64,
-    /// Every record up to here is there, as far as it has said.
+    /// Every record up to here is there, as far as it has said, or is damaged here.
     shipped: Option<Known>,
     /// When the waiting records were counted last.
     counted: Option<Instant>,
+    /// Why the journal could not be read last, as it was told.
+    unreadable: Option<String>,
 }
 
 impl Work {
     fn tell(&self, report: Report) {
         (self.report)(&self.line, report);
+    }
+
+    /// Tells why the journal cannot be read, once.
+    fn unreadable(&mut self, what: String) {
+        if self.unreadable.as_ref() != Some(&what) {
+            self.unreadable = Some(what.clone());
+            self.tell(Report::Spool(what));
+        }
     }
 
     async fn run(&mut self) {
@@ -407,7 +423,7 @@ impl Work {
         let Some(shipped) = &self.shipped else { return };
         match self.spool.count(shipped) {
             Ok(waiting) => lock(&self.standing).waiting = Some(waiting),
-            Err(what) => self.tell(Report::Spool(what)),
+            Err(what) => self.unreadable(what),
         }
     }
 
@@ -458,7 +474,7 @@ struct Life {
     compared: Instant,
     /// Something was lacking there in the last answer: there may be more.
     pushed: bool,
-    /// It has taken records, or none waits. One with a full disk answers, and would be live and away in turn.
+    /// It has taken records, or none can be sent. One with a full disk answers, and would be live and away in turn.
     is_proven: bool,
     is_live: bool,
     /// Where in the journal the sending is, and up to where it will be when all is sent.
@@ -549,7 +565,7 @@ impl Life {
         match work.spool.known() {
             Ok(known) if known.iter().all(|stamp| shipped.covers(stamp)) => {}
             Ok(known) => self.sending = Some((known, Cursor(None))),
-            Err(what) => work.tell(Report::Spool(what)),
+            Err(what) => work.unreadable(what),
         }
     }
 
@@ -561,11 +577,16 @@ impl Life {
         let (records, next) = match work.spool.read(shipped, &after) {
             Ok(read) => read,
             Err(what) => {
-                work.tell(Report::Spool(what));
+                work.unreadable(what);
+                // That says nothing of the database: edits go on.
+                self.is_proven = true;
                 return Ok(());
             }
         };
-        let whole = next.is_none().then_some(&known);
+        work.unreadable = None;
+        let mut sure = known.clone();
+        work.spool.doubt(&mut sure);
+        let whole = next.is_none().then_some(&sure);
         if !records.is_empty() || after != Cursor(None) {
             self.database.put(&records, whole, work.spool.wall_micros()).await?;
             self.is_proven = true;
@@ -581,9 +602,10 @@ impl Life {
             None => {
                 let shipped = work.shipped.get_or_insert_with(Known::new);
                 shipped.merge(&known);
-                work.spool.sent(shipped);
                 let mut standing = lock(&work.standing);
-                (standing.waiting, standing.shipped) = (Some(0), shipped.clone());
+                standing.waiting = Some(0);
+                standing.shipped.merge(&sure);
+                work.spool.sent(&standing.shipped);
             }
         }
         if self.is_live { Ok(()) } else { self.look(work).await }

@@ -9,6 +9,7 @@ mod server;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -48,7 +49,20 @@ impl Authority for Asks {
 
 /// A journal in memory.
 #[derive(Clone, Default)]
-struct Journal(Arc<Mutex<Vec<Record>>>);
+struct Journal(Arc<Mutex<Vec<Record>>>, Arc<Disk>);
+
+/// How its disk is.
+#[derive(Default)]
+struct Disk {
+    /// Nothing is read.
+    fails: AtomicBool,
+    /// The call of this number is damaged.
+    damaged: AtomicU64,
+    /// That was told.
+    told: AtomicBool,
+    /// How often it was read.
+    reads: AtomicU64,
+}
 
 impl Journal {
     fn write(&self, call: &str, seq: u64) {
@@ -70,7 +84,18 @@ impl Spool for Journal {
         known: &Known,
         after: &Cursor,
     ) -> Result<(Vec<Record>, Option<Cursor>), String> {
-        let all = self.0.lock().unwrap();
+        let disk = &self.1;
+        disk.reads.fetch_add(1, Ordering::SeqCst);
+        if disk.fails.load(Ordering::SeqCst) {
+            return Err("a bad sector".to_owned());
+        }
+        let mut all = self.0.lock().unwrap().clone();
+        let damaged = stamp(1, disk.damaged.load(Ordering::SeqCst));
+        let before = all.len();
+        all.retain(|record| record.stamp != damaged);
+        if all.len() < before && !disk.told.swap(true, Ordering::SeqCst) {
+            return Err("a record is damaged".to_owned());
+        }
         let place = |record: &Record| Some((record.stamp, record.key.clone()));
         let mut lacking: Vec<Record> =
             all.iter().filter(|one| !known.covers(one.stamp)).cloned().collect();
@@ -79,6 +104,12 @@ impl Spool for Journal {
         let next = (lacking.len() > 100).then(|| Cursor(place(&lacking[99])));
         lacking.truncate(100);
         Ok((lacking, next))
+    }
+
+    fn doubt(&self, known: &mut Known) {
+        if self.1.told.load(Ordering::SeqCst) {
+            known.doubt(stamp(1, self.1.damaged.load(Ordering::SeqCst)));
+        }
     }
 
     fn count(&mut self, known: &Known) -> Result<u64, String> {
@@ -100,6 +131,7 @@ struct Side {
     started: Instant,
     next: u64,
     gone: Vec<String>,
+    unread: Vec<String>,
     lives: u64,
 }
 
@@ -117,7 +149,8 @@ impl Side {
         let worker = Worker::start(access(address), setup(), spool, report).unwrap();
         config.obey(Box::new(Asks(worker.line())));
         let started = Instant::now();
-        Self { config, journal, worker, reports, started, next: 0, gone: Vec::new(), lives: 0 }
+        let (gone, unread) = (Vec::new(), Vec::new());
+        Self { config, journal, worker, reports, started, next: 0, gone, unread, lives: 0 }
     }
 
     fn now(&self) -> Time {
@@ -146,7 +179,7 @@ impl Side {
             }
             Report::Gone(why) => self.gone.push(why.to_string()),
             Report::Live(_) => self.lives += 1,
-            Report::Spool(what) => panic!("{what}"),
+            Report::Spool(what) => self.unread.push(what),
         }
     }
 
@@ -331,6 +364,47 @@ fn while_its_disk_is_full_records_wait_and_it_is_told_once() {
     side.edit(3).unwrap();
     assert_eq!((side.gone.len(), side.lives), (1, 2), "{:?}", side.gone);
     assert_eq!(authors(&address), ["edit 1", "edit 3"]);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_told_once_and_holds_up_no_edit() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut side = Side::new(&address, Seat::Master);
+    side.journal.1.fails.store(true, Ordering::SeqCst);
+    side.journal.write("1", 1);
+    side.live();
+    side.edit(1).unwrap();
+    side.until("it tries again and again", |side| side.journal.1.reads.load(Ordering::SeqCst) >= 4);
+    assert_eq!(side.unread, ["a bad sector"]);
+    assert!(!side.worker.line().standing().shipped.covers(stamp(1, 1)), "it may not be deleted");
+    side.journal.1.fails.store(false, Ordering::SeqCst);
+    side.shipped(1);
+    assert_eq!((calls(&address).len(), side.unread.len()), (1, 1));
+}
+
+#[test]
+fn what_is_damaged_here_is_told_and_left_to_whoever_has_it_whole() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut side = Side::new(&address, Seat::Master);
+    side.live();
+    side.journal.1.damaged.store(2, Ordering::SeqCst);
+    (1..=3).for_each(|seq| side.journal.write(&seq.to_string(), seq));
+    side.until("the others are there", |_| calls(&address).len() == 2);
+    side.shipped(1);
+    assert_eq!(side.unread, ["a record is damaged"]);
+    // Also after it: what comes next says nothing of what was left out.
+    side.journal.write("4", 4);
+    side.until("so is the next", |_| calls(&address).len() == 3);
+    assert!(!side.worker.line().standing().shipped.covers(stamp(1, 2)), "it may not be deleted");
+    let known = "SELECT seq::text FROM tandem.known";
+    assert_eq!(block_on(say(&address, known)), [[Some("1".to_owned())]]);
+    // The other machine has it.
+    let mut other = Side::new(&address, Seat::Standby);
+    (1..=4).for_each(|seq| other.journal.write(&seq.to_string(), seq));
+    other.shipped(4);
+    assert_eq!(calls(&address).len(), 4);
 }
 
 #[test]
