@@ -130,6 +130,36 @@ fn who_ends_after_a_checkpoint_whose_sync_failed_leaves_the_log_for_the_next_sta
     }
 }
 
+/// A process was killed at any step, and the next one finds a disk that fails.
+#[test]
+fn a_start_whose_sync_fails_leaves_what_is_there_to_the_next_one() {
+    let ground = disk("tidying-start", Files::default());
+    let mut tables = open(&ground.0).unwrap();
+    ground.0.record();
+    let mut states = vec![(0, print(&tables))];
+    for id in 0..3 {
+        insert(&mut tables, id..id + 1);
+        states.push((ground.0.now(), print(&tables)));
+    }
+    let (mut refused, mut wrong) = (0, Vec::new());
+    for (at, moment) in ground.0.moments().iter().enumerate() {
+        let promised = states.iter().rposition(|(from, _)| *from <= at).unwrap();
+        for (error, after) in FAILURES {
+            let first = disk("tidying-start-first", moment.killed(at as u64));
+            first.0.fail(Failure { on: On::Sync, after, times: 1, error });
+            refused += usize::from(open(&first.0).is_err());
+            first.0.heal();
+            let found = open(&first.0).map(|found| print(&found)).map_err(|it| it.to_string());
+            // The change that was being made may be there.
+            let mut may = states.iter().skip(promised).take(2);
+            if !may.any(|(_, state)| found.as_ref() == Ok(state)) {
+                wrong.push(format!("{at} {error:?} {after}: {:?}", found.err()));
+            }
+        }
+    }
+    assert!(wrong.is_empty() && refused > 100, "{refused}: {wrong:#?}");
+}
+
 #[test]
 fn where_a_failed_sync_took_what_was_believed_nothing_is_written_any_more() {
     let ground = disk("tidying-lost", Files::default());
