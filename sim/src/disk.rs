@@ -12,10 +12,13 @@
 //! Invariant: what was reported stored after a write with `sync` is there after any crash, and what
 //! the disk calls *known* is there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tandem_journal::{Class, Cursor, Known, Record, Write};
+use tandem_node::CDR_PREFIX;
 use tandem_types::{Dice, Duration, Stamp};
+
+use crate::judge::CALL_PREFIX;
 
 /// A record as it lies on disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -108,6 +111,8 @@ pub(crate) struct Disk {
     /// How to take back what was written since the last sync.
     undo: Vec<(Vec<u8>, Class, Option<Kept>)>,
     undo_known: Option<Known>,
+    /// Calls and closed calls that were safe on it at some time, by number.
+    safe: BTreeSet<String>,
     queue: VecDeque<Item>,
     working: Vec<Item>,
     /// The last ticket of the batch in work, once that is written, and whether it is to be synced.
@@ -131,6 +136,7 @@ impl Disk {
             known: Known::new(),
             undo: Vec::new(),
             undo_known: None,
+            safe: BTreeSet::new(),
             queue: VecDeque::new(),
             working: Vec::new(),
             written: None,
@@ -311,8 +317,23 @@ impl Disk {
         !self.working.is_empty() || self.written.is_some()
     }
 
+    /// The numbers of all calls that were safe here at some time: what a sync had brought to the disk.
+    pub(crate) fn safe_calls(&self) -> &BTreeSet<String> {
+        &self.safe
+    }
+
     fn sync(&mut self) {
-        self.undo.clear();
+        for (key, class, _) in self.undo.drain(..) {
+            let (map, prefix) = match class {
+                Class::Log => (&self.logs, CDR_PREFIX),
+                Class::Hot | Class::Table => (&self.records, CALL_PREFIX),
+            };
+            if let Some(number) = key.strip_prefix(prefix)
+                && map.get(&key).is_some_and(|kept| kept.body.is_some())
+            {
+                self.safe.insert(String::from_utf8_lossy(number).into_owned());
+            }
+        }
         self.undo_known = None;
     }
 
@@ -478,6 +499,21 @@ mod tests {
         let (records, known) = disk.load(0);
         assert_eq!(records.len(), 1);
         assert_eq!(known.latest().map(|stamp| stamp.seq), Some(Seq(1)));
+    }
+
+    #[test]
+    fn a_call_is_safe_from_the_sync_on_and_is_remembered_as_such() {
+        let mut disk = Disk::new(Dice::from_number(1));
+        disk.write(entry(1, Class::Hot, "call/a"), 0, false, 1);
+        disk.write(entry(2, Class::Table, "user/a"), 0, false, 2);
+        run(&mut disk);
+        assert!(disk.safe_calls().is_empty());
+        disk.write(entry(3, Class::Log, "cdr/b"), 0, true, 3);
+        run(&mut disk);
+        disk.write(entry(4, Class::Hot, "call/c"), 0, false, 4);
+        run(&mut disk);
+        disk.power_off();
+        assert_eq!(disk.safe_calls().iter().collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]

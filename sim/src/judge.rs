@@ -16,7 +16,7 @@ use crate::world::World;
 const HEALING_MAX: Duration = Duration::from_secs(20);
 
 /// A call under way on disk.
-const CALL_PREFIX: &[u8] = b"call/";
+pub(crate) const CALL_PREFIX: &[u8] = b"call/";
 
 /// A device that was cancelled and never says so keeps its call on disk for 64*T1, twice where the
 /// server changes.

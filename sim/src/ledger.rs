@@ -6,10 +6,10 @@
 //!
 //! A record may be missing for one of two reasons only. The caller had heard no more than that it rings, and the
 //! server that said so was alone, shown as unprotected, and died before its disk had it, for which it waits 20 ms. Or
-//! the servers of both machines died within [`AT_ONCE`]. Such records are counted apart, by what their callers
+//! the servers of both machines died within [`AT_ONCE`]. Neither excuses a call that was safe on a disk. Such records are counted apart, by what their callers
 //! had heard; the test limits how many. A final answer whose record is lost in any other way breaks a promise.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_call::{Cdr, Ending};
 use tandem_node::{CDR_PREFIX, read_cdr};
@@ -192,11 +192,28 @@ impl World {
                 found.push(format!("call {number} has {} records: {most:?}", most.len()));
             }
         }
+        found.extend(self.gone_from_disk());
         self.oracle.seen.ledger = ledger;
         self.say(|| format!("records are gone with both servers: {alone:?}"));
         for what in found {
             self.oracle.broken(self.now, &what);
         }
+    }
+
+    /// Calls that were safe on a disk at some time, under way or closed, and have no record on one of the machines:
+    /// nothing excuses that.
+    fn gone_from_disk(&self) -> Vec<String> {
+        let disks = [0, 1].map(|at| &self.machines[at].disk);
+        let safe: BTreeSet<&String> = disks.iter().flat_map(|disk| disk.safe_calls()).collect();
+        let key = |number: &str| [CDR_PREFIX, number.as_bytes()].concat();
+        let gone = |number: &&&String| {
+            // What is set aside has its record under the number that it had before.
+            !number.contains('~')
+                && !disks.iter().all(|disk| disk.logs().contains_key(&key(number)))
+        };
+        let gone = safe.iter().filter(gone);
+        gone.map(|number| format!("the call {number} was safe on a disk and has no record"))
+            .collect()
     }
 
     /// The closed records on the disk of a machine.

@@ -120,7 +120,7 @@ impl Node {
         self.close_stray(now, key, live.call.cdr().clone(), &events);
         self.change(Class::Hot, record::call_key(key), None);
         live.recorded = true;
-        let aside = self.dice.hex(16);
+        let aside = format!("{key}~{}", self.dice.hex(4));
         self.calls.restore(aside.clone(), live);
         aside
     }
