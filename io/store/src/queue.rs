@@ -165,7 +165,8 @@ impl Queue {
             state.drop_until((self.bytes_max / 4 * 3).saturating_sub(bytes));
         }
         if state.bytes + bytes > self.bytes_max {
-            state.gaps += 1;
+            // What is not said is not known; nothing is missing for it.
+            state.gaps += u64::from(!matches!(write, Write::Learn(_)));
             state.lacks |= is_durable(&write);
             return Err(IsFirst(!core::mem::replace(&mut state.refusing, true)));
         }

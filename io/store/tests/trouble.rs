@@ -343,6 +343,36 @@ fn what_was_dropped_of_hot_writes_is_known_again_when_somebody_says_so() {
     assert!(reader.known().unwrap().covers(stamp(1, Seat::Master, last + 1)));
 }
 
+/// It says what is known and holds nothing itself: what comes after it is learned all the same.
+#[test]
+fn a_word_about_what_is_known_that_found_no_room_is_no_loss() {
+    let folder = folder("word");
+    let room = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));
+    // Just these find room.
+    let (last, body) = (4, "x".repeat(9_000));
+    let queue_bytes_max = 4 * (2 * 96 + "0001".len() + body.len());
+    let pages_max = Some(room.clone());
+    let (store, _, mut wait) =
+        open(&folder, Settings { pages_max, queue_bytes_max, ..Settings::default() });
+    let durable = |ticket: u64| {
+        let op = log(&format!("{ticket:04}"), &body);
+        store.write(entry(1, Seat::Master, ticket, vec![op]), true, ticket)
+    };
+    durable(1).unwrap();
+    assert!(matches!(wait.next(), StoreEvent::Failing { ticket: 1, .. }));
+    assert!((2..=last).all(|ticket| durable(ticket).is_ok()));
+    let mut known = Known::new();
+    known.learn(stamp(1, Seat::Standby, 7));
+    assert_eq!(store.write(Write::Learn(known.clone()), true, last + 1), Err(Refused));
+    room.store(1_000, std::sync::atomic::Ordering::Relaxed);
+    wait.stored(last);
+    durable(last + 2).unwrap();
+    wait.stored(last + 2);
+    let found = store.reader().unwrap().known().unwrap();
+    assert!(found.covers(stamp(1, Seat::Master, last + 2)), "{found:?}");
+    assert!(!found.covers(stamp(1, Seat::Standby, 7)), "nobody heard it");
+}
+
 #[test]
 fn a_store_that_is_dropped_while_the_disk_is_full_ends() {
     let folder = folder("drop");
