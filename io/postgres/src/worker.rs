@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tandem_journal::{Cursor, Known, Record};
 use tandem_oplog::{Chain, OpId, PART_BYTES, Seen};
+use tandem_types::{Seq, Stamp};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -419,9 +420,14 @@ impl Work {
     }
 
     fn count(&mut self) {
+        if let Some(shipped) = self.shipped.clone() {
+            self.count_beyond(&shipped);
+        }
+    }
+
+    fn count_beyond(&mut self, sent: &Known) {
         self.counted = Some(Instant::now());
-        let Some(shipped) = &self.shipped else { return };
-        match self.spool.count(shipped) {
+        match self.spool.count(sent) {
             Ok(waiting) => lock(&self.standing).waiting = Some(waiting),
             Err(what) => self.unreadable(what),
         }
@@ -593,10 +599,8 @@ impl Life {
         }
         match next {
             Some(next) => {
-                let sent = u64::try_from(records.len()).unwrap_or(u64::MAX);
-                let mut standing = lock(&work.standing);
-                standing.waiting = standing.waiting.map(|waiting| waiting.saturating_sub(sent));
-                drop(standing);
+                // Anew: of a long queue only the beginning is counted, and less these it would be none too soon.
+                work.count_beyond(&until(shipped, &known, &next));
                 self.sending = Some((known, next));
             }
             None => {
@@ -610,4 +614,15 @@ impl Life {
         }
         if self.is_live { Ok(()) } else { self.look(work).await }
     }
+}
+
+/// What is there when `known` is sent up to this place. Records go in the order of their stamps; of the entry at the
+/// place some may still lack.
+fn until(shipped: &Known, known: &Known, place: &Cursor) -> Known {
+    let mut there = shipped.clone();
+    if let Some((last, _)) = &place.0 {
+        known.iter().filter(|end| end.epoch < last.epoch).for_each(|end| there.learn(end));
+        there.learn(Stamp { seq: Seq(last.seq.0.saturating_sub(1)), ..*last });
+    }
+    there
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, MIDNIGHT, access, block_on, connect, record, say, setup, stamp};
@@ -62,7 +62,13 @@ struct Disk {
     told: AtomicBool,
     /// How often it was read.
     reads: AtomicU64,
+    /// Each time: how many waited, and how many that was said to be.
+    seen: Mutex<Vec<(u64, u64)>>,
+    line: OnceLock<Line>,
 }
+
+/// So many are counted, at most.
+const COUNT_MAX: u64 = 150;
 
 impl Journal {
     fn write(&self, call: &str, seq: u64) {
@@ -101,6 +107,9 @@ impl Spool for Journal {
             all.iter().filter(|one| !known.covers(one.stamp)).cloned().collect();
         lacking.sort_by_key(place);
         lacking.retain(|one| place(one) > after.0);
+        if let Some(waiting) = disk.line.get().and_then(|line| line.standing().waiting) {
+            disk.seen.lock().unwrap().push((lacking.len() as u64, waiting));
+        }
         let next = (lacking.len() > 100).then(|| Cursor(place(&lacking[99])));
         lacking.truncate(100);
         Ok((lacking, next))
@@ -114,7 +123,8 @@ impl Spool for Journal {
 
     fn count(&mut self, known: &Known) -> Result<u64, String> {
         let all = self.0.lock().unwrap();
-        Ok(all.iter().filter(|one| !known.covers(one.stamp)).count() as u64)
+        let count = all.iter().filter(|one| !known.covers(one.stamp)).count() as u64;
+        Ok(count.min(COUNT_MAX))
     }
 
     fn wall_micros(&self) -> i64 {
@@ -381,6 +391,25 @@ fn a_journal_that_cannot_be_read_is_told_once_and_holds_up_no_edit() {
     side.journal.1.fails.store(false, Ordering::SeqCst);
     side.shipped(1);
     assert_eq!((calls(&address).len(), side.unread.len()), (1, 1));
+}
+
+#[test]
+fn how_many_wait_is_true_while_they_are_sent_also_of_more_than_are_counted() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut side = Side::new(&address, Seat::Master);
+    (1..=250).for_each(|seq| side.journal.write(&seq.to_string(), seq));
+    assert!(side.journal.1.line.set(side.worker.line()).is_ok());
+    side.shipped(250);
+    let seen = side.journal.1.seen.lock().unwrap().clone();
+    let middle: Vec<_> = seen.into_iter().filter(|(waiting, _)| *waiting < 500).collect();
+    assert!(middle.len() >= 4, "{middle:?}");
+    // The two records of the entry that was sent last count still.
+    assert!(
+        middle.iter().all(|(waiting, said)| *said == (waiting + 2).min(COUNT_MAX)),
+        "{middle:?}"
+    );
+    assert_eq!(side.worker.line().standing().waiting, Some(0));
 }
 
 #[test]
