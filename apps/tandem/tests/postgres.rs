@@ -484,6 +484,26 @@ fn a_record_that_only_the_database_has_is_named_unless_it_is_old() {
 }
 
 #[test]
+fn a_damaged_record_is_named_and_nobody_says_that_it_is_in_the_database() {
+    let (server, pair, to) = moved(&["a"]);
+    let to = to.each_ref().map(String::as_str);
+    let state = pair.master.state();
+    write_calls(&state, 2, &["b", "c"]);
+    let file = rusqlite::Connection::open(state.join("journal.db")).unwrap();
+    let sql = "UPDATE log_record SET body = x'00' WHERE key = CAST('cdr/b' AS BLOB)";
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+    drop(file);
+    let said = pair.master.refused(1, &to);
+    assert!(said.contains("cdr/b: damaged on this disk, and not sent"), "{said}");
+    // Of the second reign, which is 4 there; its first entry wrote it.
+    let claimed = "SELECT count(*) FROM tandem.known WHERE reign = 4 AND seq >= 1";
+    assert_eq!(server.query(claimed), ["0"]);
+    // It is mended.
+    write_calls(&state, 2, &["b", "c"]);
+    assert!(pair.master.prints(&to).contains("6 records: equal on both sides"));
+}
+
+#[test]
 fn a_machine_alone_that_lost_its_configuration_gets_it_from_the_database() {
     let server = Server::new();
     let address = Server::address(&[&server]);

@@ -25,7 +25,7 @@ use tandem_postgres::{
     Worker,
 };
 use tandem_store::{Elsewhere, Reader, Retention, WallClock};
-use tandem_types::{Duration, Instant};
+use tandem_types::{Duration, Instant, Stamp};
 
 use super::settings::SettingsLine;
 use crate::config::Config;
@@ -33,6 +33,9 @@ use crate::logging::Time;
 
 /// Records that are counted at most while they wait; a longer queue is "at least".
 pub(crate) const COUNT_MAX: u64 = 100_000;
+
+/// Damaged records that are named at once.
+const DAMAGED_NAMED: usize = 10;
 
 /// What is asked about the database.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -263,12 +266,15 @@ pub(crate) struct Journal {
     folder: PathBuf,
     reader: Option<Reader>,
     elsewhere: Elsewhere,
+    /// What was met that is not as it was written: its name and stamp.
+    damaged: BTreeMap<String, Option<Stamp>>,
 }
 
 impl Journal {
     /// In this folder; opened when something is read.
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), reader: None, elsewhere: Elsewhere::default() }
+        let (folder, elsewhere) = (folder.to_owned(), Elsewhere::default());
+        Self { folder, reader: None, elsewhere, damaged: BTreeMap::new() }
     }
 
     /// How long records are kept here.
@@ -302,7 +308,35 @@ impl Spool for Journal {
         known: &Known,
         after: &Cursor,
     ) -> Result<(Vec<Record>, Option<Cursor>), String> {
-        self.with(|reader| reader.lacking(known, after))
+        let (page, met) = self.with(|reader| {
+            let page = reader.lacking(known, after)?;
+            Ok((page, reader.take_damaged()))
+        })?;
+        let mut news: Vec<String> = Vec::new();
+        for one in met {
+            let name = String::from_utf8_lossy(&one.key).into_owned();
+            if self.damaged.insert(name.clone(), one.stamp).is_none() {
+                news.push(name);
+            }
+        }
+        if news.is_empty() {
+            return Ok(page);
+        }
+        let more = news.len().saturating_sub(DAMAGED_NAMED);
+        news.truncate(DAMAGED_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let news = news.join(", ");
+        Err(format!("{news}{more}: damaged on this disk, and not sent; look with `tandem verify`"))
+    }
+
+    fn doubt(&self, known: &mut Known) {
+        for stamp in self.damaged.values() {
+            match stamp {
+                Some(stamp) => known.doubt(*stamp),
+                // Whichever it was.
+                None => known.doubt_all(None),
+            }
+        }
     }
 
     fn count(&mut self, known: &Known) -> Result<u64, String> {
@@ -315,5 +349,43 @@ impl Spool for Journal {
 
     fn wall_micros(&self) -> i64 {
         i64::try_from(clock::wall_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tandem_journal::{Class, Entry, Op, Write};
+    use tandem_store::{Settings, Store};
+    use tandem_types::{Epoch, Seat, Seq};
+
+    use super::*;
+    use crate::demo::place::Folder;
+
+    #[test]
+    fn what_is_damaged_is_named_once_left_out_and_not_vouched_for() {
+        let folder = Folder::new(None).unwrap();
+        let stamp = |seq| Stamp { epoch: Epoch { number: 1, seat: Seat::Master }, seq: Seq(seq) };
+        let (store, _) = Store::open(folder.path(), Settings::default(), |_| {}).unwrap();
+        for seq in 1..=3 {
+            let key = format!("cdr/{seq}").into_bytes();
+            let ops = vec![Op { class: Class::Log, key, body: Some(vec![1]) }];
+            store.write(Write::Entry(Entry { stamp: stamp(seq), ops }), true, seq).unwrap();
+        }
+        // It writes what waits.
+        drop(store);
+        let file = rusqlite::Connection::open(folder.path().join("journal.db")).unwrap();
+        let ruin = "UPDATE log_record SET body = x'02' WHERE seq = 2";
+        assert_eq!(file.execute(ruin, []).unwrap(), 1);
+        let mut journal = Journal::new(folder.path());
+        let mut read = || journal.read(&Known::new(), &Cursor(None));
+        let why = read().unwrap_err();
+        assert!(why.starts_with("cdr/2: damaged on this disk"), "{why}");
+        let (records, next) = read().unwrap();
+        let stamps: Vec<Stamp> = records.iter().map(|record| record.stamp).collect();
+        assert_eq!((stamps, next), (vec![stamp(1), stamp(3)], None));
+        let mut known = journal.known().unwrap();
+        assert!(known.covers(stamp(3)));
+        journal.doubt(&mut known);
+        assert!(known.covers(stamp(1)) && !known.covers(stamp(2)));
     }
 }
