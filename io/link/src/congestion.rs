@@ -2,6 +2,10 @@
 //!
 //! Where packets get lost for other reasons than a full queue, Cubic comes down to two packets. Then one lost
 //! acknowledgement stops everything, also what shows that something is lost, until a time-out that doubles.
+//!
+//! The price: RFC 9002 §7.6.2 wants two packets after persistent congestion, and here it is the floor. Where nothing is
+//! acknowledged no more than that leaves, but for two probes at each time-out (§6.2.4); where little is, it is the floor each
+//! round trip. On a line of 10 Mbit/s that is a queue of 52 ms. The limits of the peer (RFC 9000 §4) hold as ever.
 
 use std::any::Any;
 use std::sync::Arc;
