@@ -189,11 +189,12 @@ fn look(
     let Some(seen) = position.as_ref().map(|position| position.0.clone()) else {
         return each(Vec::new(), position.insert(Position(known))).map_err(Trouble::Output);
     };
+    let Some(read_before) = read_before(&seen, &known) else { return Ok(()) };
     let kept = Kept::of(&reader)?;
     let mut cursor = Cursor::default();
     let mut records: Vec<Record> = Vec::new();
     loop {
-        let (page, next) = reader.lacking(&seen, &cursor)?;
+        let (page, next) = reader.lacking(&read_before, &cursor)?;
         let is_record = |it: &Record| it.key.starts_with(CDR_PREFIX) && it.body.is_some();
         records.extend(page.into_iter().filter(|it| is_record(it) && known.covers(it.stamp)));
         let end = next.as_ref().and_then(|next| next.0.as_ref()).map(|(stamp, _)| *stamp);
@@ -212,6 +213,21 @@ fn look(
             None => return Ok(()),
         }
     }
+}
+
+/// What is not read for what `known` has beyond `seen`; `None`: nothing is. After damage a file may hold much that it
+/// does not claim to know: of such a reign nothing is read again and again.
+fn read_before(seen: &Known, known: &Known) -> Option<Known> {
+    let mut all = seen.clone();
+    let mut has_more = false;
+    for stamp in known.iter() {
+        if stamp.seq == Seq::ZERO || seen.covers(stamp) {
+            all.learn(Stamp { seq: Seq(u64::MAX), ..stamp });
+        } else {
+            has_more = true;
+        }
+    }
+    has_more.then_some(all)
 }
 
 /// What is seen when, beyond `seen`, everything `known` is, up to the entry `end`.
@@ -261,6 +277,20 @@ mod tests {
         assert_eq!(at("1m8"), "1m7,2s3");
         assert_eq!(at("2s99"), "1m9,2s40", "beyond what is known");
         assert_eq!(Position(up_to(&seen, &known, None)).to_string(), "1m9,2s40,3m5");
+    }
+
+    #[test]
+    fn only_reigns_of_which_more_is_known_are_read() {
+        let position = |text: &str| text.parse::<Position>().unwrap().0;
+        let stamp = |text: &str| position(text).latest().unwrap();
+        let seen = position("1m7,2s3");
+        for nothing in ["1m7,2s3", "1m7", "1m5,2s3,3m0", "start"] {
+            assert_eq!(read_before(&seen, &position(nothing)), None, "{nothing}");
+        }
+        // What the file holds beyond the seventh of the first reign it does not claim to know.
+        let read = read_before(&seen, &position("1m7,2s4,3m0")).unwrap();
+        assert!(read.covers(stamp("1m999999")) && read.covers(stamp("3m1")));
+        assert!(read.covers(stamp("2s3")) && !read.covers(stamp("2s4")));
     }
 
     #[test]
