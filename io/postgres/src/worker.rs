@@ -569,7 +569,7 @@ impl Life {
     fn find(&mut self, work: &mut Work) {
         let (None, Some(shipped)) = (&self.sending, &work.shipped) else { return };
         match work.spool.known() {
-            Ok(known) if known.iter().all(|stamp| shipped.covers(stamp)) => {}
+            Ok(known) if known.iter().all(|stamp| shipped.covers(stamp)) => work.unreadable = None,
             Ok(known) => self.sending = Some((known, Cursor(None))),
             Err(what) => work.unreadable(what),
         }
