@@ -430,6 +430,9 @@ impl Node {
         if self.inherited.is_complete(now) {
             // What was restored repeats what may be lost with a dead server; nothing is lost here.
             while self.stack.poll_transmit().is_some() {}
+        } else {
+            // Said again may be what had been said by the dead server alone, or what no disk has yet.
+            self.promises(Promise::Final);
         }
         self.journal.set_serving(now, true);
         self.parting = Parting::No;
@@ -538,6 +541,10 @@ impl Node {
                 part.push(op);
             }
             seq = self.journal.append(now, part);
+        }
+        if seq == Seq::ZERO && self.outbox.promises() {
+            // What is said first in a reign rests on an entry too: the store writes that after all that came before.
+            seq = self.journal.append(now, Vec::new());
         }
         self.outbox.hold(now, seq);
     }

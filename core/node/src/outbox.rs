@@ -109,6 +109,11 @@ impl Outbox {
         !self.staged.is_empty()
     }
 
+    /// Whether anything of that may be relied on: it promises more than [`Promise::Passing`].
+    pub(crate) fn promises(&self) -> bool {
+        self.staged.iter().any(|(_, promise)| *promise != Promise::Passing)
+    }
+
     /// What is staged rests on the entry `seq`, and is held until that is committed.
     pub(crate) fn hold(&mut self, since: Instant, seq: Seq) {
         for (parcel, promise) in core::mem::take(&mut self.staged) {

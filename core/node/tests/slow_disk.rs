@@ -115,6 +115,21 @@ fn with_a_twin_an_answer_does_not_wait_for_the_disk_and_a_record_for_a_quarter_o
 }
 
 #[test]
+fn what_is_said_again_after_a_takeover_waits_for_the_disk_as_it_did_before() {
+    let mut bench = Bench::new();
+    let (_, got) = bench.ring();
+    // The twin has it in memory; its disk has not.
+    bench.send(BEN, bench::answer(&got, 486));
+    bench.response(ANNA, 486);
+    bench.disk_frozen = true;
+    bench.kill_active();
+    bench.wait(millis(200));
+    assert!(bench.silent(ANNA), "{:?}", bench.all(ANNA));
+    bench.thaw();
+    bench.response(ANNA, 486);
+}
+
+#[test]
 fn what_waits_for_the_disk_is_not_repeated_before_it_was_said() {
     let (mut bench, invite, got) = ringing_alone();
     bench.send(BEN, ok(&got));
