@@ -450,6 +450,7 @@ impl Work {
             pushed: false,
             is_proven: false,
             is_live: false,
+            has_walked: false,
             sending: None,
         };
         life.ask(self, Vec::new()).await?;
@@ -483,6 +484,8 @@ struct Life {
     /// It has taken records, or none can be sent. One with a full disk answers, and would be live and away in turn.
     is_proven: bool,
     is_live: bool,
+    /// Everything in the journal was read once, also what it does not claim to know.
+    has_walked: bool,
     /// Where in the journal the sending is, and up to where it will be when all is sent.
     sending: Option<(Known, Cursor)>,
 }
@@ -569,7 +572,9 @@ impl Life {
     fn find(&mut self, work: &mut Work) {
         let (None, Some(shipped)) = (&self.sending, &work.shipped) else { return };
         match work.spool.known() {
-            Ok(known) if known.iter().all(|stamp| shipped.covers(stamp)) => work.unreadable = None,
+            Ok(known) if self.has_walked && known.iter().all(|stamp| shipped.covers(stamp)) => {
+                work.unreadable = None;
+            }
             Ok(known) => self.sending = Some((known, Cursor(None))),
             Err(what) => work.unreadable(what),
         }
@@ -580,7 +585,8 @@ impl Life {
         let (Some((known, after)), Some(shipped)) = (self.sending.take(), &work.shipped) else {
             return Ok(());
         };
-        let (records, next) = match work.spool.read(shipped, &after) {
+        let read_before = if self.has_walked { unread(shipped, &known) } else { shipped.clone() };
+        let (records, next) = match work.spool.read(&read_before, &after) {
             Ok(read) => read,
             Err(what) => {
                 work.unreadable(what);
@@ -604,6 +610,7 @@ impl Life {
                 self.sending = Some((known, next));
             }
             None => {
+                self.has_walked = true;
                 let shipped = work.shipped.get_or_insert_with(Known::new);
                 shipped.merge(&known);
                 let mut standing = lock(&work.standing);
@@ -614,6 +621,16 @@ impl Life {
         }
         if self.is_live { Ok(()) } else { self.look(work).await }
     }
+}
+
+/// What is not read for what `known` has beyond `shipped`. After damage a journal may hold much that it does not claim
+/// to know: of such a reign nothing is sent again and again.
+fn unread(shipped: &Known, known: &Known) -> Known {
+    let mut all = shipped.clone();
+    for stamp in known.iter().filter(|stamp| shipped.covers(*stamp)) {
+        all.learn(Stamp { seq: Seq(u64::MAX), ..stamp });
+    }
+    all
 }
 
 /// What is there when `known` is sent up to this place. Records go in the order of their stamps; of the entry at the

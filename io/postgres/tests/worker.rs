@@ -60,6 +60,8 @@ struct Disk {
     damaged: AtomicU64,
     /// That was told.
     told: AtomicBool,
+    /// From this entry on it does not claim to know anything.
+    doubt: AtomicU64,
     /// How often it was read.
     reads: AtomicU64,
     /// Each time: how many waited, and how many that was said to be.
@@ -72,9 +74,13 @@ const COUNT_MAX: u64 = 150;
 
 impl Journal {
     fn write(&self, call: &str, seq: u64) {
+        self.write_in(1, call, seq);
+    }
+
+    fn write_in(&self, reign: u32, call: &str, seq: u64) {
         let mut all = self.0.lock().unwrap();
-        all.push(record(&format!("cdr/{call}"), 1, seq, call));
-        all.push(record(&format!("cev/{call}"), 1, seq, "[]"));
+        all.push(record(&format!("cdr/{call}"), reign, seq, call));
+        all.push(record(&format!("cev/{call}"), reign, seq, "[]"));
     }
 }
 
@@ -82,6 +88,10 @@ impl Spool for Journal {
     fn known(&mut self) -> Result<Known, String> {
         let mut known = Known::new();
         self.0.lock().unwrap().iter().for_each(|record| known.learn(record.stamp));
+        match self.1.doubt.load(Ordering::SeqCst) {
+            0 => {}
+            from => known.doubt(stamp(1, from)),
+        }
         Ok(known)
     }
 
@@ -410,6 +420,27 @@ fn how_many_wait_is_true_while_they_are_sent_also_of_more_than_are_counted() {
         "{middle:?}"
     );
     assert_eq!(side.worker.line().standing().waiting, Some(0));
+}
+
+#[test]
+fn what_the_journal_does_not_claim_to_know_is_sent_once_and_not_with_every_record() {
+    let server = Server::new();
+    let address = Server::address(&[&server]);
+    let mut side = Side::new(&address, Seat::Master);
+    assert!(side.journal.1.line.set(side.worker.line()).is_ok());
+    side.journal.1.doubt.store(2, Ordering::SeqCst);
+    (1..=3).for_each(|seq| side.journal.write(&seq.to_string(), seq));
+    side.live();
+    side.until("all are there", |_| calls(&address).len() == 3);
+    side.shipped(1);
+    side.journal.1.seen.lock().unwrap().clear();
+    side.journal.write_in(2, "4", 1);
+    side.until("so is the next", |_| calls(&address).len() == 4);
+    let seen = side.journal.1.seen.lock().unwrap().clone();
+    assert!(seen.iter().all(|(records, _)| *records == 2) && !seen.is_empty(), "{seen:?}");
+    // When it is sure again it says so.
+    side.journal.1.doubt.store(0, Ordering::SeqCst);
+    side.shipped(3);
 }
 
 #[test]
