@@ -102,6 +102,8 @@ enum Phase {
     Memory(Option<Vec<u8>>),
     /// Log records after this one.
     Log(Cursor),
+    /// All is sent. What only the twin had is not settled here yet ([`Journal::settle_tail`]).
+    Sent,
 }
 
 /// What this server does with the journal.
@@ -121,6 +123,8 @@ enum Part {
     /// Appends entries of its own.
     Lead {
         twin: Twin,
+        /// What the twin knows whose tail was taken, until that is settled: then it is known here too.
+        tail: Option<Known>,
         /// Last entry appended.
         appended: Seq,
         /// Last entry the twin has in memory.
@@ -220,6 +224,7 @@ impl Journal {
         self.epoch = epoch;
         self.part = Part::Lead {
             twin: Twin::Absent,
+            tail: None,
             appended: Seq::ZERO,
             acked: Seq::ZERO,
             synced: Seq::ZERO,

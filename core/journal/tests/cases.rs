@@ -4,7 +4,7 @@
 
 use tandem_journal::{
     CHUNK_RECORDS_MAX, Class, Cursor, FETCH_WAIT, Frame, Journal, Known, MORE_WAIT, Op, Output,
-    Record, UNSTORED_MAX,
+    Record, UNSTORED_MAX, Write,
 };
 use tandem_types::{Duration, Epoch, Instant, Role, Seat, Seq, Stamp};
 
@@ -55,6 +55,7 @@ fn join(journal: &mut Journal, join: u32) {
     let known = Known::new();
     journal.handle_frame(NOW, Frame::Join { epoch: FIRST, join, known });
     journal.handle_frame(NOW, Frame::TailDone { join });
+    journal.settle_tail();
 }
 
 fn read_of(said: &[String]) -> u64 {
@@ -81,6 +82,39 @@ fn an_answer_of_the_disk_to_an_earlier_catch_up_does_not_end_this_one() {
     let second = said(&mut journal);
     journal.handle_fetched(read_of(&second), Vec::new(), None);
     assert_eq!(said(&mut journal), ["caught up"]);
+}
+
+#[test]
+fn what_only_the_twin_had_is_settled_before_it_is_known_here_and_before_the_twin_hears_that_this_was_all()
+ {
+    let mut journal = active(0);
+    let epoch = Epoch { number: 0, seat: Seat::Standby };
+    let stamp = Stamp { epoch, seq: Seq(7) };
+    let mut known = Known::new();
+    known.learn(stamp);
+    journal.handle_frame(NOW, Frame::Join { epoch: FIRST, join: 1, known: known.clone() });
+    let (class, body, age) = (Class::Hot, Some(vec![1]), Duration::ZERO);
+    let stray = Record { class, key: b"call/1".to_vec(), stamp, age, body };
+    let records = vec![stray.clone()];
+    journal.handle_frame(NOW, Frame::Records { join: 1, records });
+    assert!(drain(&mut journal).contains(&Output::Stray(stray)));
+    journal.handle_frame(NOW, Frame::TailDone { join: 1 });
+    let read = read_of(&said(&mut journal));
+    journal.handle_fetched(read, Vec::new(), None);
+    assert!(journal.has_tail());
+    assert_eq!(said(&mut journal), [""; 0], "not caught up");
+    journal.append(NOW, hot(1));
+    drain(&mut journal);
+    journal.settle_tail();
+    let (mut learns, mut tells) = (false, false);
+    for output in drain(&mut journal) {
+        match output {
+            Output::Store { write: Write::Learn(known), .. } => learns = known.covers(stamp),
+            Output::Send(Frame::CaughtUp { known, .. }) => tells = known.covers(stamp),
+            _ => {}
+        }
+    }
+    assert!(learns && tells && !journal.has_tail());
 }
 
 /// The answer to a call, and its record.

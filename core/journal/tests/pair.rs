@@ -166,6 +166,11 @@ impl World {
             while let Some(output) = self.sides[who].journal.poll_output() {
                 self.take(who, output);
             }
+            // What comes of strays is decided a while later.
+            let journal = &mut self.sides[who].journal;
+            if journal.has_tail() && self.dice.chance(40) {
+                journal.settle_tail();
+            }
         }
         let journal = &self.sides[self.active].journal;
         let (hot, durable) = (journal.hot_committed(), journal.durable_committed());

@@ -169,7 +169,10 @@ impl Node {
                     self.hand_over(now);
                 }
             }
-            Input::LinkUp => self.journal.handle_link_up(now),
+            Input::LinkUp => {
+                self.look_again();
+                self.journal.handle_link_up(now);
+            }
             Input::LinkDown => {
                 self.journal.handle_link_down();
                 self.break_off(now);
@@ -562,8 +565,12 @@ impl Node {
         if !core::mem::take(&mut self.unsettled) {
             return;
         }
-        if self.role == Role::Active && !self.may_wait(now) {
+        let settles_tail = self.journal.has_tail() && self.strays.is_empty();
+        if self.role == Role::Active && (settles_tail || !self.may_wait(now)) {
             self.write(now);
+        }
+        if settles_tail {
+            self.journal.settle_tail();
         }
         while let Some(output) = self.journal.poll_output() {
             self.journal_said(now, output);

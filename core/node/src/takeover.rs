@@ -204,6 +204,12 @@ impl Node {
         }
     }
 
+    /// Asks again for what the store may not have been able to read.
+    pub(crate) fn look_again(&mut self) {
+        let keys = self.strays.keys().cloned();
+        self.outputs.extend(keys.map(|key| Output::Look { key }));
+    }
+
     /// The disk fails: it is not waited for.
     pub(crate) fn adopt_unlooked(&mut self, now: Instant, disk_works: bool) {
         while !disk_works && let Some((key, _)) = self.strays.first_key_value() {

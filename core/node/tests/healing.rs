@@ -180,6 +180,59 @@ fn a_call_that_only_the_loser_has_goes_on_and_leaves_nothing() {
 }
 
 #[test]
+fn a_call_that_only_the_loser_has_survives_the_death_of_a_winner_who_has_not_decided_on_it() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(ANNA, "anna");
+    bench.log_in(BEN, "ben");
+    bench.part();
+    bench.active = 1;
+    let (invite, got) = bench.ring_as(7);
+    let (to, target) = bench.answer(&invite, &got);
+    // The winner's disk is slow to say whether the record of that call is closed there.
+    bench.looks_frozen = true;
+    bench.meet();
+    bench.heal(0, false);
+    assert_eq!(bench.servers[0].node.status(bench.now).calls, 0);
+    bench.switch_off(0);
+    bench.looks_frozen = false;
+    bench.switch_on(0, Duration::ZERO);
+    bench.crown(0);
+    bench.wait(Duration::from_millis(200));
+    assert_eq!(bench.servers[0].node.status(bench.now).calls, 1);
+    bench.sent.clear();
+    bench.send(ANNA, in_dialog(&invite, Method::Bye, &to, &target, 4));
+    bench.response(ANNA, 200);
+    assert_eq!(bench.cdrs(0), bench.cdrs(1));
+    assert_eq!(bench.cdrs(0).len(), 1);
+}
+
+#[test]
+fn what_a_store_could_not_look_up_is_asked_again_when_the_link_is_back() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(ANNA, "anna");
+    bench.log_in(BEN, "ben");
+    bench.part();
+    bench.active = 1;
+    let (invite, got) = bench.ring_as(7);
+    bench.answer(&invite, &got);
+    bench.looks_frozen = true;
+    bench.meet();
+    bench.heal(0, false);
+    bench.looks_frozen = false;
+    assert!(!bench.servers[0].node.status(bench.now).in_sync, "the twin would drop the call");
+    for who in 0..2 {
+        bench.input(who, Input::LinkDown);
+    }
+    bench.meet();
+    let status = bench.servers[0].node.status(bench.now);
+    assert_eq!((status.calls, status.in_sync), (1, true));
+}
+
+#[test]
 fn a_later_reign_of_the_same_server_interrupts_nothing() {
     let mut bench = Bench::new();
     let (invite, got) = bench.ring();

@@ -13,6 +13,9 @@
 //! Invariant: a hot record is not sent before the log records of the entry that wrote it, unless they are on the
 //! disk here. Whoever takes over in the middle gives answers by what it has, and records are what they promise.
 //!
+//! Invariant: what only the passive had is in the journal here before this server claims to know it, and before the
+//! passive, which drops what was not named, is told that this was all.
+//!
 //! Invariant: an answer to a question of an earlier catch-up is never taken for one of this.
 
 use std::collections::BTreeSet;
@@ -141,14 +144,32 @@ impl Journal {
     }
 
     pub(super) fn take_tail_done(&mut self, now: Instant) {
-        let Part::Lead { twin, .. } = &mut self.part else { return };
+        let Part::Lead { twin, tail, .. } = &mut self.part else { return };
         let Twin::Tail { known } = twin else { return };
         let known = core::mem::take(known);
         let phase = Phase::Fresh(self.fresh.lacking(now, &known));
-        *twin = Twin::CatchingUp { known: known.clone(), phase };
+        *tail = Some(known.clone());
+        *twin = Twin::CatchingUp { known, phase };
+        self.send_chunk(now);
+    }
+
+    /// Whether the tail of the twin was taken and is not settled.
+    pub fn has_tail(&self) -> bool {
+        matches!(self.part, Part::Lead { tail: Some(_), .. })
+    }
+
+    /// Every [`Output::Stray`] so far was decided on, and what came of it was appended: from now on this server knows
+    /// what its twin knew. Earlier, who is killed here claims to know what nobody has, and the twin is told that
+    /// it is gone.
+    pub fn settle_tail(&mut self) {
+        let Part::Lead { twin, tail, .. } = &mut self.part else { return };
+        let Some(known) = tail.take() else { return };
+        let is_sent = matches!(twin, Twin::CatchingUp { phase: Phase::Sent, .. });
         self.known.merge(&known);
         self.store(Write::Learn(known), true);
-        self.send_chunk(now);
+        if is_sent {
+            self.complete();
+        }
     }
 
     /// Sends the next part of a catch-up or of our tail.
@@ -192,6 +213,9 @@ impl Journal {
     fn complete(&mut self) {
         let join = self.join;
         match &mut self.part {
+            Part::Lead { twin: Twin::CatchingUp { phase, .. }, tail: Some(_), .. } => {
+                *phase = Phase::Sent;
+            }
             Part::Lead { twin, .. } => {
                 // The twin acknowledges what it was sent meanwhile; then it is in sync.
                 *twin = Twin::Lagging;

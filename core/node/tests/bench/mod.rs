@@ -47,6 +47,8 @@ pub(crate) struct Bench {
     /// Writes of the active server are not reported done.
     pub(crate) disk_frozen: bool,
     unreported: Option<(usize, u64)>,
+    /// No store answers whether it has a record.
+    pub(crate) looks_frozen: bool,
     /// Changes of the configuration wait here.
     pub(crate) edits_frozen: bool,
     pub(crate) edits: Vec<(usize, u64)>,
@@ -91,6 +93,7 @@ impl Bench {
             link_frozen: false,
             disk_frozen: false,
             unreported: None,
+            looks_frozen: false,
             edits_frozen: false,
             edits: Vec::new(),
             on_tcp: false,
@@ -281,6 +284,7 @@ impl Bench {
                 let records = wanted.collect();
                 self.servers[who].node.handle(now, Input::Fetched { read, records, next: None });
             }
+            Output::Look { .. } if self.looks_frozen => {}
             Output::Look { key } => {
                 let found = self.servers[who].records.contains_key(&key);
                 self.servers[who].node.handle(now, Input::Looked { key, found });
