@@ -361,6 +361,11 @@ impl Call {
         }
     }
 
+    /// Whether the caller has acknowledged an answer: he does not repeat his INVITE any more.
+    pub fn is_acknowledged(&self) -> bool {
+        matches!(self.state, State::Answered { acked: true, .. })
+    }
+
     /// Whether the call is over.
     pub fn is_over(&self) -> bool {
         self.state == State::Ended

@@ -203,7 +203,8 @@ impl Node {
     /// Made of the INVITE itself: where a server takes it and dies before it says a word, the caller
     /// repeats it to the twin, and what the two have on record is one call. Its mark makes it unlike any
     /// other. So where the twin closed the call while we were apart, and its caller goes on
-    /// asking: who has heard how a call ended does not repeat its INVITE.
+    /// asking: who has heard how a call ended does not repeat its INVITE. Nor does who has heard an answer: a call with
+    /// that number which nobody acknowledged makes room.
     fn call_number(&mut self, now: Instant, flow: Flow, request: &Request) -> String {
         let mark = self.mark(flow, request).to_be_bytes();
         let fields = [HeaderName::CallId, HeaderName::From];
@@ -211,9 +212,19 @@ impl Node {
         let parts: Vec<&[u8]> = core::iter::once(&mark[..]).chain(fields).collect();
         let number = self.nonce_key.name(&parts);
         let goes_on = self.calls.is_closed_by_twin(now, &number);
-        let is_taken =
-            self.calls.get(&number).is_some() || (self.calls.is_closed(&number) && !goes_on);
-        if is_taken { self.dice.hex(16) } else { number }
+        let is_free = match self.calls.get(&number) {
+            Some(live) if live.call.is_over() => goes_on,
+            Some(live) => !live.call.is_acknowledged(),
+            None => goes_on || !self.calls.is_closed(&number),
+        };
+        if !is_free {
+            return self.dice.hex(16);
+        }
+        if let Some(live) = self.calls.take(&number) {
+            let aside = self.set_aside(&number, live);
+            self.end_aside(now, &aside);
+        }
+        number
     }
 
     /// What tells requests apart, on both servers alike: the proof of identity. Who is asked for a newer one, be it

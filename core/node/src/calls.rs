@@ -193,9 +193,9 @@ impl Calls {
         self.timers.first().filter(|(due, _)| *due <= now).map(|(_, key)| key.clone())
     }
 
-    /// Forgets a call and every way to it but those of requests still under way.
-    pub(crate) fn remove(&mut self, now: Instant, key: &str) {
-        let Some(live) = self.live.remove(key) else { return };
+    /// Takes a call out, to be put back under another number: the ways to it are found again there.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Live> {
+        let live = self.live.remove(key)?;
         self.waning.remove(key);
         if let Some(count) = self.callers.get_mut(&live.ties.caller) {
             *count -= 1;
@@ -203,12 +203,18 @@ impl Calls {
                 self.callers.remove(&live.ties.caller);
             }
         }
-        // They may have been lost with a server that had the call before us.
-        self.fresh.push(live.ties.invite.into());
-        self.fresh.extend(live.ties.ports.values().map(|port| TransactionId::from(port.invite)));
         if let Some(due) = self.due.remove(key) {
             self.timers.remove(&(due, key.to_owned()));
         }
+        Some(live)
+    }
+
+    /// Forgets a call and every way to it but those of requests still under way.
+    pub(crate) fn remove(&mut self, now: Instant, key: &str) {
+        let Some(live) = self.take(key) else { return };
+        // They may have been lost with a server that had the call before us.
+        self.fresh.push(live.ties.invite.into());
+        self.fresh.extend(live.ties.ports.values().map(|port| TransactionId::from(port.invite)));
         for port in live.ties.ports.values() {
             for dialog in [&port.near, &port.far].into_iter().flatten() {
                 let name = dialog.id.clone();

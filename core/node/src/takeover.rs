@@ -74,8 +74,7 @@ impl Node {
             self.change(Class::Hot, record::transaction_key(&id), None);
         }
         for key in unheard {
-            let ending = Ending::Failover;
-            self.tell(now, &key, Input::Closed { status: 480, cause: STRAY_CAUSE, ending });
+            self.end_aside(now, &key);
         }
         unreadable
     }
@@ -98,7 +97,11 @@ impl Node {
                 self.close_too_early(now, &key, &live);
                 let rings = !live.call.is_over() && live.call.answered_by().is_none();
                 if rings && !transactions.contains(&live.ties.invite.into()) {
-                    return Some(self.set_aside(now, &key, live));
+                    // It came over without his INVITE: the twin went away amid an entry or amid a catch-up.
+                    let events = live.ties.events(live.call.trail().clone());
+                    self.close_stray(now, &key, live.call.cdr().clone(), &events);
+                    self.change(Class::Hot, record::call_key(&key), None);
+                    return Some(self.set_aside(&key, live));
                 }
                 self.calls.restore(key, live);
             }
@@ -112,17 +115,19 @@ impl Node {
         None
     }
 
-    /// A call that rings and whose caller cannot be answered: it came over without his INVITE, because the twin went
-    /// away amid an entry or amid a catch-up. Its record is closed as that of a stray, and its number is left to the
-    /// INVITE, which the caller repeats; under another one its devices are told that it is over.
-    fn set_aside(&mut self, now: Instant, key: &str, mut live: Live) -> CallKey {
-        let events = live.ties.events(live.call.trail().clone());
-        self.close_stray(now, key, live.call.cdr().clone(), &events);
-        self.change(Class::Hot, record::call_key(key), None);
+    /// A call whose caller cannot be answered, because the transaction of his INVITE is gone, leaves its number and its
+    /// record to the INVITE, which he repeats. Under another number its devices are told that it is over.
+    pub(crate) fn set_aside(&mut self, key: &str, mut live: Live) -> CallKey {
         live.recorded = true;
         let aside = format!("{key}~{}", self.dice.hex(4));
         self.calls.restore(aside.clone(), live);
         aside
+    }
+
+    /// Tells the devices of a call that was set aside.
+    pub(crate) fn end_aside(&mut self, now: Instant, key: &str) {
+        let ending = Ending::Failover;
+        self.tell(now, key, Input::Closed { status: 480, cause: STRAY_CAUSE, ending });
     }
 
     /// Breaks a rule, where a test says so.

@@ -8,12 +8,18 @@ mod bench;
 use bench::{ANNA, BEN, Bench, answer, in_dialog, ok};
 use tandem_call::{Ending, Outcome};
 use tandem_node::Holdings;
-use tandem_sip::{HeaderName, Method, Request};
+use tandem_sip::{HeaderName, Message, Method, Request, Response};
 use tandem_types::Duration;
+
+fn ringing(got: &Request) -> Response {
+    let mut ringing = answer(got, 180);
+    ringing.headers.push(HeaderName::Contact, format!("<sip:ben@{BEN}>"));
+    ringing
+}
 
 /// Anna's INVITE is taken and Ben's phone has it; the machines go away, and the standby serves, which has all but
 /// Anna's transaction. Her INVITE, and the one that Ben's phone got.
-fn taken_in_part(bench: &mut Bench, rings: bool) -> (Request, Request) {
+fn taken_in_part(bench: &mut Bench, says: Option<fn(&Request) -> Response>) -> (Request, Request) {
     bench.add_user("anna", "10");
     bench.add_user("ben", "20");
     bench.log_in(BEN, "ben");
@@ -21,9 +27,8 @@ fn taken_in_part(bench: &mut Bench, rings: bool) -> (Request, Request) {
     let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
     let invite = bench.prove(ANNA, "anna", invite);
     let got = bench.request(BEN, &Method::Invite);
-    if rings {
-        let contact = format!("<sip:ben@{BEN}>");
-        bench.send(BEN, answer(&got, 180).with(HeaderName::Contact, contact));
+    if let Some(says) = says {
+        bench.send(BEN, says(&got));
     }
     bench.wait(Duration::from_millis(100));
     bench.switch_off(0);
@@ -38,7 +43,7 @@ fn taken_in_part(bench: &mut Bench, rings: bool) -> (Request, Request) {
 #[test]
 fn a_caller_who_repeats_it_goes_on_with_the_number_and_the_record_of_the_call() {
     let mut bench = Bench::new();
-    let (invite, got) = taken_in_part(&mut bench, false);
+    let (invite, got) = taken_in_part(&mut bench, None);
     let closed = bench.cdrs(1);
     assert_eq!((closed.len(), closed[0].ending), (1, Some(Ending::Failover)));
     // Ben's phone got the first INVITE, has not answered, and does so late.
@@ -67,7 +72,7 @@ fn a_caller_who_repeats_it_goes_on_with_the_number_and_the_record_of_the_call() 
 #[test]
 fn a_phone_that_rings_for_a_caller_who_cannot_be_answered_is_cancelled() {
     let mut bench = Bench::new();
-    let (_, got) = taken_in_part(&mut bench, true);
+    let (_, got) = taken_in_part(&mut bench, Some(ringing));
     let cancel = bench.request(BEN, &Method::Cancel);
     bench.send(BEN, answer(&cancel, 200));
     bench.send(BEN, answer(&got, 487));
@@ -77,4 +82,31 @@ fn a_phone_that_rings_for_a_caller_who_cannot_be_answered_is_cancelled() {
     let cdrs = bench.cdrs(1);
     assert_eq!((cdrs.len(), cdrs[0].ending), (1, Some(Ending::Failover)));
     assert_eq!(bench.hot_keys(1), ["aor/ben"]);
+}
+
+#[test]
+fn a_caller_who_repeats_it_after_it_was_answered_begins_the_same_call_again() {
+    let mut bench = Bench::new();
+    let (invite, got) = taken_in_part(&mut bench, Some(ok));
+    bench.sent.clear();
+    bench.send(ANNA, invite.clone());
+    let said = bench.all(BEN);
+    assert!(said.contains("ACK") && said.contains("BYE") && said.contains("INVITE"), "{said}");
+    bench.sent.clear();
+    bench.wait(Duration::from_millis(600));
+    let again = loop {
+        match bench.next(BEN) {
+            Message::Request(request) if request.method == Method::Invite => break request,
+            Message::Request(request) => bench.send(BEN, answer(&request, 200)),
+            Message::Response(_) => {}
+        }
+    };
+    assert_eq!(again.headers.call_id(), got.headers.call_id(), "the number of the call");
+    bench.sent.clear();
+    bench.send(BEN, answer(&again, 486));
+    bench.response(ANNA, 486);
+    bench.wait(Duration::from_secs(100));
+    let cdrs = bench.cdrs(1);
+    assert_eq!((cdrs.len(), cdrs[0].sip_status), (1, 486), "{cdrs:#?}");
+    assert_eq!(bench.servers[1].node.holdings(), Holdings::default());
 }
