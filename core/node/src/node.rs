@@ -7,7 +7,7 @@ use tandem_journal::{Class, Frame, Journal, Known, Op, Record};
 use tandem_registrar::Registrar;
 use tandem_sip::digest::{NonceCounts, NonceKey};
 use tandem_sip::{Carrier, Limits, Message, Method};
-use tandem_stack::{Stack, TransactionId};
+use tandem_stack::{ServerId, Stack, TransactionId};
 use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role, Seq};
 
 use crate::block::Blocks;
@@ -58,6 +58,8 @@ pub struct Node {
     write_at: Option<Instant>,
     /// What the answer to the input at hand promises.
     pub(crate) promise: Promise,
+    /// A request whose answer promises nothing, of the input at hand.
+    pub(crate) unpromised: Option<ServerId>,
     /// The last entry on which something rests that left before the disk had it, until it has.
     unsafe_at: Option<Seq>,
     unsettled: bool,
@@ -125,6 +127,7 @@ impl Node {
             ops: Vec::new(),
             write_at: None,
             promise: Promise::default(),
+            unpromised: None,
             unsafe_at: None,
             unsettled: false,
             asides: BTreeMap::new(),
@@ -519,11 +522,14 @@ impl Node {
             };
             // A request of ours promises nobody that something is on record: a BYE need not wait
             // for the disk.
-            let is_request = matches!(transmit.transaction, Some(TransactionId::Client(_)));
-            let promise = if is_request { Promise::Passing } else { self.promise };
+            let promise = match transmit.transaction {
+                Some(TransactionId::Client(_)) => Promise::Passing,
+                Some(TransactionId::Server(id)) if self.unpromised == Some(id) => Promise::Nothing,
+                Some(TransactionId::Server(_)) | None => self.promise,
+            };
             self.outbox.stage(promise, parcel);
         }
-        self.promise = Promise::default();
+        (self.promise, self.unpromised) = (Promise::default(), None);
     }
 
     /// What results from the input at hand.

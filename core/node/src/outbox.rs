@@ -33,6 +33,9 @@ pub(crate) enum Parcel {
 /// What whoever hears a message may rely on, and so what it waits for.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Promise {
+    /// Only that a server is here (OPTIONS): it waits for nothing. A twin that asks whether anybody serves takes over
+    /// where no answer comes in time, and a disk may be slow.
+    Nothing,
     /// What goes on (a phone rings, a request of ours): the twin's memory or the disk, or 20 ms.
     #[default]
     Passing,
@@ -43,7 +46,7 @@ pub(crate) enum Promise {
 }
 
 impl Promise {
-    const ALL: [Self; 3] = [Self::Passing, Self::Final, Self::Durable];
+    const ALL: [Self; 4] = [Self::Nothing, Self::Passing, Self::Final, Self::Durable];
 }
 
 /// A message waits for a disk no longer than this: below the half second after which a phone repeats a
@@ -61,6 +64,7 @@ pub(crate) struct Marks {
 impl Marks {
     const fn of(&self, promise: Promise) -> Seq {
         match promise {
+            Promise::Nothing => Seq(u64::MAX),
             Promise::Passing => self.passing,
             Promise::Final => self.finals,
             Promise::Durable => self.durable,
@@ -90,7 +94,7 @@ pub(crate) struct Outbox {
     /// What rests on changes that are not in the journal yet.
     staged: Vec<(Parcel, Promise)>,
     /// By promise.
-    held: [VecDeque<Held>; 3],
+    held: [VecDeque<Held>; 4],
     /// How many messages of a transaction wait.
     waiting: BTreeMap<TransactionId, usize>,
 }
@@ -111,7 +115,7 @@ impl Outbox {
 
     /// Whether anything of that may be relied on: it promises more than [`Promise::Passing`].
     pub(crate) fn promises(&self) -> bool {
-        self.staged.iter().any(|(_, promise)| *promise != Promise::Passing)
+        self.staged.iter().any(|(_, promise)| *promise > Promise::Passing)
     }
 
     /// What is staged rests on the entry `seq`, and is held until that is committed.
@@ -144,7 +148,7 @@ impl Outbox {
             let Some(first) = self.held[promise as usize].front() else { continue };
             let safe = first.seq <= marks.of(promise);
             // The journal itself lets go of what waits for the twin only.
-            let overdue = promise != Promise::Passing && first.since + DISK_WAIT <= now;
+            let overdue = promise > Promise::Passing && first.since + DISK_WAIT <= now;
             if !(safe || overdue) {
                 continue;
             }
@@ -159,7 +163,7 @@ impl Outbox {
 
     /// When something has waited for the disk long enough.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let [_, finals, durable] = &self.held;
+        let [_, _, finals, durable] = &self.held;
         let first = [finals, durable].into_iter().filter_map(VecDeque::front);
         first.map(|held| held.since + DISK_WAIT).min()
     }
@@ -181,7 +185,7 @@ impl Outbox {
             for held in core::mem::take(queue) {
                 match held.parcel {
                     Parcel::Message { flow, bytes, .. } => {
-                        messages.push((promise != Promise::Passing, flow, bytes));
+                        messages.push((promise > Promise::Passing, flow, bytes));
                     }
                     Parcel::Answer { .. } | Parcel::Aside { .. } => queue.push_back(held),
                 }

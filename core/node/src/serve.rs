@@ -72,6 +72,7 @@ impl Node {
         response.headers.push(HeaderName::Accept, "application/sdp");
         response.headers.push(HeaderName::Supported, "100rel, timer, precondition");
         response.headers.push(HeaderName::Server, talk::PRODUCT);
+        self.unpromised = Some(id);
         self.answer(now, &id, response);
     }
 

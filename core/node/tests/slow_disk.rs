@@ -78,6 +78,18 @@ fn that_a_phone_rings_is_told_after_20_ms_whatever_the_disk_does() {
 }
 
 #[test]
+fn whether_anybody_serves_is_answered_at_once_whatever_the_disk_does() {
+    let (mut bench, _, got) = ringing_alone();
+    bench.send(BEN, ok(&got));
+    let options = request(Method::Options, "sip:example.com", ANNA, "keeper", "anybody", "o");
+    bench.send(ANNA, options);
+    bench.response(ANNA, 200);
+    assert!(bench.silent(ANNA), "the answer to the call waits for the disk");
+    bench.thaw();
+    bench.response(ANNA, 200);
+}
+
+#[test]
 fn a_disk_that_hangs_holds_an_answer_for_a_quarter_of_a_second_and_that_is_told_once() {
     let (mut bench, invite, got) = ringing_alone();
     bench.send(BEN, ok(&got));
