@@ -330,6 +330,11 @@ impl Journal {
         }
     }
 
+    /// Whether the twin takes every entry of ours, be it late: it is in sync, or has been.
+    pub fn is_followed(&self) -> bool {
+        matches!(self.part, Part::Lead { twin: Twin::InSync | Twin::Lagging, .. })
+    }
+
     /// When the peer's server was last heard, its role, its epoch and whether it serves.
     pub fn heard(&self) -> Option<(Instant, Role, Epoch, bool)> {
         self.heard

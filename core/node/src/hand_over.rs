@@ -128,8 +128,9 @@ impl Node {
             Parting::Telling { .. } => return,
             Parting::No | Parting::Passing { .. } => {}
         }
-        if !self.is_serving() || !self.journal.is_linked() || !self.journal.in_sync() {
-            // Ordered by force, or not serving anyway: there is nobody to hand over to.
+        if !self.is_serving() || !self.journal.is_linked() || !self.journal.is_followed() {
+            // Ordered by force, or not serving anyway: there is nobody to hand over to. A twin that is late may be handed
+            // over to: what it says to have taken comes after everything else on the link.
             return self.end(now, self.epoch());
         }
         self.write(now);

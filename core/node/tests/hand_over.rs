@@ -34,6 +34,26 @@ fn an_answer_that_waits_to_leave_is_said_by_the_twin() {
 }
 
 #[test]
+fn a_twin_that_has_just_become_late_takes_everything_all_the_same() {
+    let mut bench = Bench::new();
+    let (_, got) = bench.ring();
+    bench.link_frozen = true;
+    bench.send(BEN, ok(&got));
+    bench.wait(Duration::from_millis(25));
+    assert!(!bench.servers[0].node.status(bench.now).in_sync);
+    bench.sent.clear();
+    order(&mut bench);
+    assert!(bench.servers[0].node.status(bench.now).serving, "nothing is given up for that");
+    bench.link_frozen = false;
+    bench.run();
+    assert!(!bench.servers[0].node.status(bench.now).serving, "the twin has taken everything");
+    bench.crown(1);
+    assert_eq!(bench.servers[1].node.status(bench.now).calls, 1);
+    bench.send(ANNA, bench::request(Method::Options, "sip:example.com", ANNA, "anna", "x", "o"));
+    bench.response(ANNA, 200);
+}
+
+#[test]
 fn a_request_that_comes_during_the_switch_is_served_by_the_twin() {
     let mut bench = Bench::new();
     let (invite, got) = bench.ring();
