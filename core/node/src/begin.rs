@@ -66,6 +66,20 @@ impl Node {
                 (false, None)
             }
         };
+        self.challenge(now, id, flow, request, stale, mark);
+        None
+    }
+
+    /// Asks who it is, or for a newer proof of it; with the mark of the request, where it begins a call.
+    fn challenge(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Request,
+        stale: bool,
+        mark: Option<u64>,
+    ) {
         let (status, name) = if request.method == Method::Register {
             (401, HeaderName::WwwAuthenticate)
         } else {
@@ -85,7 +99,6 @@ impl Node {
             response.headers.push(name.clone(), challenge.to_bytes());
         }
         self.answer(now, &id, response);
-        None
     }
 
     fn wall_seconds(&self, now: Instant) -> u64 {
@@ -151,7 +164,7 @@ impl Node {
             self.reply(now, id, &request, 513);
             return;
         }
-        let key = self.call_number(now, flow, &request);
+        let Some(key) = self.call_number(now, id, flow, &request) else { return };
         let dialled = talk::dialled(&request);
         let plan = self.directory.route(&caller, &dialled);
         let cdr =
@@ -204,27 +217,46 @@ impl Node {
     /// repeats it to the twin, and what the two have on record is one call. Its mark makes it unlike any
     /// other. So where the twin closed the call while we were apart, and its caller goes on
     /// asking: who has heard how a call ended does not repeat its INVITE. Nor does who has heard an answer: a call with
-    /// that number which nobody acknowledged makes room.
-    fn call_number(&mut self, now: Instant, flow: Flow, request: &Request) -> String {
-        let mark = self.mark(flow, request).to_be_bytes();
+    /// that number which nobody acknowledged makes room. `None`: it is a copy that comes late, of an INVITE whose
+    /// sender was asked for a newer proof and is further on; it was answered as that was.
+    fn call_number(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        flow: Flow,
+        request: &Request,
+    ) -> Option<String> {
+        let mark = self.mark(flow, request);
+        let marked = mark.to_be_bytes();
         let fields = [HeaderName::CallId, HeaderName::From];
         let fields = fields.iter().filter_map(|name| request.headers.get(name));
-        let parts: Vec<&[u8]> = core::iter::once(&mark[..]).chain(fields).collect();
+        let parts: Vec<&[u8]> = core::iter::once(&marked[..]).chain(fields).collect();
         let number = self.nonce_key.name(&parts);
         let goes_on = self.calls.is_closed_by_twin(now, &number);
+        let cseq = |request: &Request| request.headers.cseq().map_or(0, |(cseq, _)| cseq);
+        let ties = self.calls.get(&number).map(|live| &live.ties);
+        if ties.is_some_and(|ties| cseq(request) < cseq(&ties.request)) {
+            self.challenge(now, id, flow, request, true, Some(mark));
+            return None;
+        }
         let is_free = match self.calls.get(&number) {
             Some(live) if live.call.is_over() => goes_on,
             Some(live) => !live.call.is_acknowledged(),
             None => goes_on || !self.calls.is_closed(&number),
         };
         if !is_free {
-            return self.dice.hex(16);
+            return Some(self.dice.hex(16));
         }
         if let Some(live) = self.calls.take(&number) {
+            // Whose INVITE had another number was asked for a newer proof meanwhile.
+            let (old, flow) = (live.ties.request.clone(), live.ties.flow);
+            if cseq(&old) < cseq(request) {
+                self.challenge(now, live.ties.invite, flow, &old, true, Some(mark));
+            }
             let aside = self.set_aside(&number, live);
             self.end_aside(now, &aside);
         }
-        number
+        Some(number)
     }
 
     /// What tells requests apart, on both servers alike: the proof of identity. Who is asked for a newer one, be it

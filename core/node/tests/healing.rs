@@ -545,6 +545,34 @@ fn a_caller_whom_both_servers_ask_in_turn_for_a_newer_proof_begins_one_call() {
 }
 
 #[test]
+fn a_late_copy_of_an_invite_whose_caller_was_asked_for_a_newer_proof_is_no_news_to_his_call() {
+    let mut bench = Bench::new();
+    bench.add_user("anna", "10");
+    bench.add_user("ben", "20");
+    bench.log_in(BEN, "ben");
+    bench.input(1, Input::Wall(1_700_003_600_000_000));
+    bench.part();
+    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    bench.active = 0;
+    bench.send(ANNA, invite.clone());
+    // For the standby her proof is too old, and what it asks her for is none to the master.
+    bench.active = 1;
+    let late = bench.prove_again(ANNA, "anna", invite);
+    bench.active = 0;
+    let invite = bench.prove_again(ANNA, "anna", late.clone());
+    bench.prove_again(ANNA, "anna", invite);
+    bench.response(ANNA, 100);
+    let got = bench.request(BEN, &Method::Invite);
+    bench.send(ANNA, late);
+    bench.response(ANNA, 407);
+    assert!(bench.silent(BEN), "{}", bench.all(BEN));
+    bench.send(BEN, answer(&got, 486));
+    bench.response(ANNA, 486);
+    assert_eq!((bench.cdrs(0).len(), bench.cdrs(0)[0].sip_status), (1, 486));
+}
+
+#[test]
 fn a_caller_who_was_answered_by_a_server_that_is_gone_is_not_refused_again_and_again_by_its_twin() {
     let mut bench = Bench::new();
     let (invite, got) = bench.ring();
