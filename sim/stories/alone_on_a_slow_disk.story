@@ -33,8 +33,8 @@ users anna ben
     master keeper: claiming -> active
     standby keeper: cold -> passive
     master server: serves: 1 calls and 2 logins
-    ben: is acknowledged (call 1)
     master server: protected
+    ben: is acknowledged (call 1)
 8.000s expect protected
 8.000s expect anna talks
 8.000s expect ben talks

@@ -69,13 +69,13 @@ users anna ben
     anna: hangs up (call 2)
     master server: call record: Answered
     ben: is hung up (call 2)
+    anna: has hung up: 200 (call 2)
     master keeper: active -> yielding
     master server: serves no more
     standby keeper: passive -> claiming
     standby keeper: claiming -> active
     master keeper: yielding -> passive
     standby server: serves: 0 calls and 2 logins
-    anna: has hung up: 200 (call 2)
     standby server: protected
 13.500s expect active standby
 14.000s lock master for 5s
