@@ -460,6 +460,26 @@ fn aside(server: &Server) -> i64 {
 }
 
 #[test]
+fn what_lost_against_a_write_that_is_gone_from_the_log_does_not_come_back_with_a_row_written_anew()
+{
+    for asks in 0..2 {
+        let mut world = old_pair();
+        world.link(false);
+        // The clock of one is ahead: its write wins, and is the first to go from its log.
+        world.servers[1].write(50_000, "UPDATE item SET one = 77 WHERE id = 3");
+        world.servers[0].write(9_500, "UPDATE item SET one = 66 WHERE id = 3");
+        world.settle();
+        let newest = Keep { millis: u64::MAX, ops: 1, both_millis: 1, alone_millis: 1 };
+        assert!(world.servers[1].tables.shorten(99_000, None, &newest).unwrap() > 0);
+        assert_eq!(rows(&world.servers[1].tables)[3][1], 77);
+        world.servers.iter_mut().for_each(make_unreadable);
+        world.check(asks).unwrap();
+        world.assert_equal("written anew");
+        assert_eq!(rows(&world.servers[0].tables)[3][1], 77, "{asks} asks");
+    }
+}
+
+#[test]
 fn a_row_that_neither_server_can_read_is_written_anew_from_whose_table_can_be_read() {
     for (asks, lacking) in [(0, &[][..]), (0, &[0]), (0, &[1]), (1, &[0]), (0, &[0, 1])] {
         let what = format!("{asks} asks, no table: {lacking:?}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 use tandem_oplog::{
-    BUCKETS, BucketDigest, Change, Check, CheckEnd, Claim, Decision, Fact, Grade, Mended,
+    BUCKETS, BucketDigest, Change, Check, CheckEnd, Claim, Decision, Fact, Grade, Hlc, Mended,
     PART_BYTES, Row, Seen, TableId, decide,
 };
 
@@ -308,6 +308,9 @@ pub(super) struct FromLog {
     pub(super) rows: Rows,
     pub(super) is_whole: bool,
     pub(super) floors: Seen,
+    /// The newest stamp of what is not in it any more; `None`: nothing is lacking, or a version that did not note it
+    /// shortened it.
+    pub(super) gone: Option<Hlc>,
 }
 
 impl FromLog {

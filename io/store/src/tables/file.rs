@@ -147,7 +147,7 @@ fn broken(path: &Path, what: &str) -> OpenError {
     OpenError::Broken { path: PathBuf::from(path), what: what.to_owned() }
 }
 
-fn state(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+pub(super) fn state(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     let mut statement = connection.prepare_cached("SELECT value FROM state WHERE name = ?")?;
     statement.query_row([name], |row| row.get(0)).optional()
 }
@@ -157,6 +157,14 @@ pub(super) fn set_state(connection: &Connection, name: &str, value: i64) -> rusq
         connection.prepare_cached("REPLACE INTO state (name, value) VALUES (?, ?)")?;
     statement.execute((name, value)).map(|_| ())
 }
+
+/// Ops up to this stamp may be gone from the log.
+pub(super) fn note_gone(connection: &Connection, hlc: i64) -> rusqlite::Result<()> {
+    if state(connection, GONE)? < Some(hlc) { set_state(connection, GONE, hlc) } else { Ok(()) }
+}
+
+/// The newest stamp of an op that is gone from the log.
+pub(super) const GONE: &str = "gone";
 
 /// Brings the file up to date, in one transaction.
 fn migrate(connection: &Connection, path: &Path, setup: &Setup) -> Result<(), OpenError> {

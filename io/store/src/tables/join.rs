@@ -13,7 +13,7 @@ use tandem_oplog::{
 };
 
 use super::batch::{Kept, kept_row, number_of, origin_of};
-use super::file::{last_position, set_state};
+use super::file::{last_position, note_gone, set_state};
 use super::sql::key_of;
 use super::{Batch, Tables, Touched};
 
@@ -300,6 +300,8 @@ impl<'a, 'b> Join<'a, 'b> {
         heads.clock.saw(self.header.latest);
         let latest = heads.clock.last().to_bits();
         set_state(&self.batch.tables.connection, "hlc", latest)?;
+        // What the other server's log has lost is not told op by op.
+        note_gone(&self.batch.tables.connection, latest)?;
         Ok(())
     }
 }

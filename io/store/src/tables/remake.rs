@@ -39,7 +39,8 @@ impl Tables {
     }
 
     /// A row as it is to be written anew: each column as the table has it. What the log has is newer, because
-    /// changes of the other server that came since the damage are in no table. `None` where a column is in neither.
+    /// changes of the other server that came since the damage are in no table; but not what may have lost against a
+    /// write that is gone from the log. `None` where a column is in neither.
     pub(super) fn written_anew(
         &self,
         row: &Mended,
@@ -55,8 +56,11 @@ impl Tables {
         let logged = log.rows.get(&(row.table, row.key.clone()));
         let columns = table.changing().map(|column| {
             let before = found.next().flatten();
-            let logged = logged.and_then(|row| row.value(column.id)).cloned();
-            let value = logged.or_else(|| before.clone())?;
+            let logged = logged.and_then(|row| row.cell(column.id)?.winner());
+            let won = logged.filter(|version| log.gone < Some(version.hlc));
+            let value = won.map(|version| version.value.clone());
+            let value = value.or_else(|| before.clone());
+            let value = value.or_else(|| logged.map(|version| version.value.clone()))?;
             Some(Written { column: column.id, before, value })
         });
         let columns: Option<Vec<Written>> = columns.collect();

@@ -14,7 +14,7 @@ use tandem_oplog::{Chain, OpId, Origin, Seen};
 
 use super::Tables;
 use super::batch::origin_of;
-use super::file::{last_position, set_state};
+use super::file::{last_position, note_gone, set_state};
 
 /// Ops that are deleted in one transaction, at most.
 pub const SHORTEN_OPS: usize = 500;
@@ -45,8 +45,8 @@ pub const KEEP: Keep = Keep {
     alone_millis: 90 * DAY_MILLIS,
 };
 
-/// Position, origin, number and chain of an op.
-type Due = (i64, i64, i64, [u8; 16]);
+/// Position, origin, number, chain and stamp of an op.
+type Due = (i64, i64, i64, [u8; 16], i64);
 
 impl Tables {
     /// Deletes the oldest ops that need not be kept, [`SHORTEN_OPS`] at most: how many that were. `there` is
@@ -72,7 +72,7 @@ impl Tables {
             let mut forget = transaction
                 .prepare_cached("DELETE FROM passed WHERE origin = ? AND number <= ?")?;
             let max = i64::try_from(PASSED_MAX).unwrap_or(i64::MAX);
-            for (_, origin, number, chain) in &due {
+            for (_, origin, number, chain, _) in &due {
                 pass.execute(params![origin, number, chain])?;
                 forget.execute([*origin, number - max])?;
             }
@@ -82,6 +82,9 @@ impl Tables {
         }
         // The stamps that are gone with them must not be given again.
         set_state(&transaction, "hlc", self.heads.clock.last().to_bits())?;
+        if let Some(newest) = due.iter().map(|(.., hlc)| *hlc).max() {
+            note_gone(&transaction, newest)?;
+        }
         transaction.commit()?;
         Ok(due.len())
     }
@@ -95,7 +98,7 @@ impl Tables {
     ) -> rusqlite::Result<Vec<Due>> {
         let end = last_position(&self.connection)?;
         let mut oldest = self.connection.prepare_cached(
-            "SELECT position, origin, number, came, chain FROM op_log ORDER BY position LIMIT ?",
+            "SELECT position, origin, number, came, chain, hlc FROM op_log ORDER BY position LIMIT ?",
         )?;
         let mut rows = oldest.query([i64::try_from(SHORTEN_OPS).unwrap_or(i64::MAX)])?;
         let mut due = Vec::new();
@@ -115,7 +118,7 @@ impl Tables {
             if age <= least || (age <= keep.millis && newer < keep.ops) {
                 break;
             }
-            due.push((position, origin, number, row.get(4)?));
+            due.push((position, origin, number, row.get(4)?, row.get(5)?));
         }
         Ok(due)
     }

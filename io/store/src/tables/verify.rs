@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rusqlite::{OptionalExtension as _, params_from_iter};
-use tandem_oplog::{Chain, Op, Origin, Row, Seen, TableId, Value};
+use tandem_oplog::{Chain, Hlc, Op, Origin, Row, Seen, TableId, Value};
 
 use super::Tables;
 use super::check::FromLog;
+use super::file::{GONE, state};
 use super::sql::{Sql, key_bytes, key_of, value_of};
 use crate::file::{OpenError, examine};
 use crate::suspect::mark;
@@ -118,7 +119,8 @@ impl Tables {
             }
         }
         let floors: Seen = floors.iter().map(|(id, _)| *id).collect();
-        Ok(FromLog { rows, is_whole, floors })
+        let gone = state(&self.connection, GONE)?.filter(|_| !is_whole).and_then(Hlc::from_bits);
+        Ok(FromLog { rows, is_whole, floors, gone })
     }
 
     /// What is kept of the rows, and the tables.
