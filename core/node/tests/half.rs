@@ -20,12 +20,8 @@ fn ringing(got: &Request) -> Response {
 /// Anna's INVITE is taken and Ben's phone has it; the machines go away, and the standby serves, which has all but
 /// Anna's transaction. Her INVITE, and the one that Ben's phone got.
 fn taken_in_part(bench: &mut Bench, says: Option<fn(&Request) -> Response>) -> (Request, Request) {
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
-    bench.log_in(BEN, "ben");
-    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
-    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
-    let invite = bench.prove(ANNA, "anna", invite);
+    bench.add_users();
+    let invite = bench.prove(ANNA, "anna", bench::invite());
     let got = bench.request(BEN, &Method::Invite);
     if let Some(says) = says {
         bench.send(BEN, says(&got));

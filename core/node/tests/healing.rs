@@ -7,10 +7,19 @@ mod bench;
 
 use bench::{ANNA, BEN, Bench, answer, in_dialog, ok};
 use tandem_node::Input;
-use tandem_sip::{HeaderName, Message, Method};
+use tandem_sip::{HeaderName, Message, Method, Request, Uri};
 use tandem_types::{Duration, Epoch, Role, Seat};
 
 impl Bench {
+    /// The two are apart, and so are their clocks: what the master takes for a fresh proof is old for the standby.
+    fn with_clocks_apart() -> Self {
+        let mut bench = Self::new();
+        bench.add_users();
+        bench.input(1, Input::Wall(1_700_003_600_000_000));
+        bench.part();
+        bench
+    }
+
     /// The link is cut and the standby becomes active too.
     fn part(&mut self) {
         for who in 0..2 {
@@ -149,17 +158,21 @@ fn a_stray_call_of_a_machine_whose_clock_is_ahead_ends_no_earlier_than_it_began(
     assert!(cdr.end >= Some(cdr.start) && cdr.end >= cdr.delivered, "{cdr:?}");
 }
 
-#[test]
-fn a_call_that_only_the_loser_has_goes_on_and_leaves_nothing() {
+/// The two are apart, and Anna and Ben talk through the standby, which is to lose. Her INVITE, and the dialog.
+fn talking_at_the_loser() -> (Bench, Request, (Vec<u8>, Uri)) {
     let mut bench = Bench::new();
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
+    bench.add_users();
     bench.log_in(ANNA, "anna");
-    bench.log_in(BEN, "ben");
     bench.part();
     bench.active = 1;
     let (invite, got) = bench.ring_as(7);
-    let (to, target) = bench.answer(&invite, &got);
+    let dialog = bench.answer(&invite, &got);
+    (bench, invite, dialog)
+}
+
+#[test]
+fn a_call_that_only_the_loser_has_goes_on_and_leaves_nothing() {
+    let (mut bench, invite, (to, target)) = talking_at_the_loser();
     bench.send(ANNA, in_dialog(&invite, Method::Info, &to, &target, 3));
     bench.meet();
     bench.heal(0, false);
@@ -181,15 +194,7 @@ fn a_call_that_only_the_loser_has_goes_on_and_leaves_nothing() {
 
 #[test]
 fn a_call_that_only_the_loser_has_survives_the_death_of_a_winner_who_has_not_decided_on_it() {
-    let mut bench = Bench::new();
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
-    bench.log_in(ANNA, "anna");
-    bench.log_in(BEN, "ben");
-    bench.part();
-    bench.active = 1;
-    let (invite, got) = bench.ring_as(7);
-    let (to, target) = bench.answer(&invite, &got);
+    let (mut bench, invite, (to, target)) = talking_at_the_loser();
     // The winner's disk is slow to say whether the record of that call is closed there.
     bench.looks_frozen = true;
     bench.meet();
@@ -210,15 +215,7 @@ fn a_call_that_only_the_loser_has_survives_the_death_of_a_winner_who_has_not_dec
 
 #[test]
 fn what_a_store_could_not_look_up_is_asked_again_when_the_link_is_back() {
-    let mut bench = Bench::new();
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
-    bench.log_in(ANNA, "anna");
-    bench.log_in(BEN, "ben");
-    bench.part();
-    bench.active = 1;
-    let (invite, got) = bench.ring_as(7);
-    bench.answer(&invite, &got);
+    let (mut bench, ..) = talking_at_the_loser();
     bench.looks_frozen = true;
     bench.meet();
     bench.heal(0, false);
@@ -317,13 +314,9 @@ fn a_call_that_ended_at_the_winner_stays_ended_also_when_the_winner_was_restarte
 /// the twin, which has nothing of it.
 fn taken_twice(before_return: impl Fn(&mut Bench, &tandem_sip::Request)) -> Bench {
     let mut bench = Bench::new();
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
-    bench.log_in(BEN, "ben");
+    bench.add_users();
     bench.switch_off(1);
-    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
-    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
-    let invite = bench.prove(ANNA, "anna", invite);
+    let invite = bench.prove(ANNA, "anna", bench::invite());
     bench.switch_off(0);
     bench.switch_on(1, Duration::ZERO);
     bench.crown(1);
@@ -357,15 +350,11 @@ fn an_invite_taken_by_a_server_that_gave_up_its_role_is_taken_by_whoever_serves_
     // By the other one, or by the same one in its next reign; before or after it was closed.
     for (winner, next) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let mut bench = Bench::new();
-        bench.add_user("anna", "10");
-        bench.add_user("ben", "20");
-        bench.log_in(BEN, "ben");
+        bench.add_users();
         bench.part();
         let loser = 1 - winner;
         bench.active = loser;
-        let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
-        let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
-        let invite = bench.prove(ANNA, "anna", invite);
+        let invite = bench.prove(ANNA, "anna", bench::invite());
         bench.meet();
         bench.heal(winner, true);
         if next != winner {
@@ -387,9 +376,7 @@ fn an_invite_like_an_earlier_one_with_a_new_proof_is_another_call() {
     let mut bench = Bench::new();
     bench.add_user("anna", "10");
     for _ in 0..2 {
-        let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
-        let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
-        bench.prove(ANNA, "anna", invite);
+        bench.prove(ANNA, "anna", bench::invite());
         bench.response(ANNA, 404);
         bench.wait(Duration::from_secs(40));
         bench.sent.clear();
@@ -487,17 +474,10 @@ fn a_call_that_was_answered_at_the_winner_and_hung_up_at_the_loser_has_a_record_
 
 #[test]
 fn a_caller_who_must_prove_himself_anew_to_the_twin_goes_on_with_the_same_call() {
-    let mut bench = Bench::new();
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
-    bench.log_in(BEN, "ben");
     // The clocks are far apart: what the master takes for a fresh proof is old for the standby.
-    bench.input(1, Input::Wall(1_700_003_600_000_000));
-    bench.part();
+    let mut bench = Bench::with_clocks_apart();
     bench.active = 0;
-    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
-    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
-    let invite = bench.prove(ANNA, "anna", invite);
+    let invite = bench.prove(ANNA, "anna", bench::invite());
     // Nothing of what the master says arrives. Anna repeats her INVITE, which reaches the standby.
     bench.sent.clear();
     bench.active = 1;
@@ -516,14 +496,8 @@ fn a_caller_who_must_prove_himself_anew_to_the_twin_goes_on_with_the_same_call()
 
 #[test]
 fn a_caller_whom_both_servers_ask_in_turn_for_a_newer_proof_begins_one_call() {
-    let mut bench = Bench::new();
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
-    bench.log_in(BEN, "ben");
-    bench.input(1, Input::Wall(1_700_003_600_000_000));
-    bench.part();
-    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
-    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    let mut bench = Bench::with_clocks_apart();
+    let invite = bench::invite();
     bench.active = 0;
     bench.send(ANNA, invite.clone());
     // Her proof reaches the standby, which asks for a newer one and takes the call. Nothing more of it arrives.
@@ -546,14 +520,8 @@ fn a_caller_whom_both_servers_ask_in_turn_for_a_newer_proof_begins_one_call() {
 
 #[test]
 fn a_late_copy_of_an_invite_whose_caller_was_asked_for_a_newer_proof_is_no_news_to_his_call() {
-    let mut bench = Bench::new();
-    bench.add_user("anna", "10");
-    bench.add_user("ben", "20");
-    bench.log_in(BEN, "ben");
-    bench.input(1, Input::Wall(1_700_003_600_000_000));
-    bench.part();
-    let invite = bench::request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
-    let invite = invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"));
+    let mut bench = Bench::with_clocks_apart();
+    let invite = bench::invite();
     bench.active = 0;
     bench.send(ANNA, invite.clone());
     // For the standby her proof is too old, and what it asks her for is none to the master.

@@ -462,6 +462,13 @@ impl Bench {
         request
     }
 
+    /// Anna and Ben have numbers; Ben's phone is logged in.
+    pub(crate) fn add_users(&mut self) {
+        self.add_user("anna", "10");
+        self.add_user("ben", "20");
+        self.log_in(BEN, "ben");
+    }
+
     pub(crate) fn log_in(&mut self, phone: &str, user: &str) {
         self.log_in_as(phone, user, 0);
     }
@@ -625,6 +632,12 @@ pub(crate) fn request(
         .with(HeaderName::To, format!("<sip:{to}@example.com>"))
         .with(HeaderName::CallId, format!("{id}-{from}"))
         .with(HeaderName::CSeq, cseq)
+}
+
+/// Anna's INVITE to Ben, without a proof and without a body.
+pub(crate) fn invite() -> Request {
+    let invite = request(Method::Invite, "sip:20@example.com", ANNA, "anna", "20", "c");
+    invite.with(HeaderName::Contact, format!("<sip:anna@{ANNA}>"))
 }
 
 /// A request of the caller in the dialog that `invite` and the To of its answer made.
