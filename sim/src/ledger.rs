@@ -6,8 +6,8 @@
 //!
 //! A record may be missing for one of two reasons only. The caller had heard no more than that it rings, and the
 //! server that said so was alone, shown as unprotected, and died before its disk had it, for which it waits 20 ms. Or
-//! the servers of both machines died within [`AT_ONCE`]. Neither excuses a call that was safe on a disk. Such records are counted apart, by what their callers
-//! had heard; the test limits how many. A final answer whose record is lost in any other way breaks a promise.
+//! the servers of both machines died within [`AT_ONCE`]. Neither excuses a call that was safe on a disk. Such records
+//! are counted apart, by what their callers had heard; the test limits how many. A final answer whose record is lost in any other way breaks a promise.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -248,7 +248,7 @@ impl Node {
             return Some(self.dice.hex(16));
         }
         if let Some(live) = self.calls.take(&number) {
-            // Whose INVITE had another number was asked for a newer proof meanwhile.
+            // A caller whose CSeq went on was asked for a newer proof meanwhile: so his old INVITE is, too.
             let (old, flow) = (live.ties.request.clone(), live.ties.flow);
             if cseq(&old) < cseq(request) {
                 self.challenge(now, live.ties.invite, flow, &old, true, Some(mark));
