@@ -9,6 +9,7 @@ use tandem_registrar::Aor;
 use tandem_sip::digest::Ha1;
 use tandem_types::{Duration, Instant, Role};
 
+use crate::asked::NO_TWIN;
 use crate::hand_over::Handing;
 use crate::node::Node;
 use crate::outbox::Parcel;
@@ -49,17 +50,11 @@ pub const RETENTION_DAYS_MAX: u32 = 36_500;
 /// What has grown too old is looked for this often.
 const RETAIN_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// Requests handed to the other server that are not answered yet, at most.
-const ASIDES_MAX: usize = 64;
-
 const NO_DISK: &str =
     "the disk of the active server cannot be written; nothing is changed until it can";
 
 const SWITCHING: &str =
     "the other server takes over at this moment; nothing is changed, try again in a second";
-
-const NO_TWIN: &str =
-    "this server is passive and cannot reach the active one; try there, or when the link is back";
 
 impl Node {
     pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request, by: String) {
@@ -78,31 +73,15 @@ impl Node {
             self.stage_edit(Parcel::Answer { id, reply });
             return;
         }
-        let changes = request.changes();
-        if self.journal.is_linked() && self.asides.len() < ASIDES_MAX {
-            self.next_aside += 1;
-            self.asides.insert(self.next_aside, id);
-            let ask = Aside::Ask { id: self.next_aside, request };
-            // Behind the question, where the version before does not look.
-            self.journal.send_aside(record::encode_with(&ask, &by));
-            return;
-        }
-        let reply = match request {
-            Request::UserList if !changes => Reply::Users { users: self.users(now) },
-            Request::BlockList { .. } => Reply::Blocks { blocks: self.block_rows(now) },
-            Request::UserList
-            | Request::CallList
-            | Request::UserAdd { .. }
-            | Request::UserSet { .. }
-            | Request::UserRemove { .. }
-            | Request::Block { .. }
-            | Request::Unblock { .. }
-            | Request::EmergencySet { .. }
-            | Request::EmergencyList
-            | Request::RetentionSet { .. }
-            | Request::Retention => Reply::Refused { why: NO_TWIN.to_owned() },
+        let apart = !self.journal.is_linked();
+        let known = if apart && request == Request::UserList {
+            Reply::Users { users: self.users(now) }
+        } else if apart && request == (Request::BlockList { here: false }) {
+            Reply::Blocks { blocks: self.block_rows(now) }
+        } else {
+            return self.ask(now, id, request, by);
         };
-        self.outputs.push_back(Output::Answer { id, reply });
+        self.outputs.push_back(Output::Answer { id, reply: known });
     }
 
     pub(crate) fn aside(&mut self, now: Instant, bytes: &[u8]) {
@@ -122,9 +101,7 @@ impl Node {
                 }
             }
             Aside::Tell { id, reply } => {
-                if let Some(id) = self.asides.remove(&id) {
-                    self.outputs.push_back(Output::Answer { id, reply });
-                }
+                self.outputs.extend(self.questions.answer(now, id, reply));
             }
             Aside::Handing(what) => self.handing(now, what),
         }
@@ -146,16 +123,7 @@ impl Node {
         }
     }
 
-    /// The link is down, or roles changed: nobody will answer what was handed over.
-    pub(crate) fn fail_asides(&mut self) {
-        for (_, id) in core::mem::take(&mut self.asides) {
-            let why = "the active server went away; whether it was done shows there";
-            let reply = Reply::Refused { why: why.to_owned() };
-            self.outputs.push_back(Output::Answer { id, reply });
-        }
-    }
-
-    fn decide(&mut self, now: Instant, request: Request, by: String) -> Reply {
+    pub(crate) fn decide(&mut self, now: Instant, request: Request, by: String) -> Reply {
         if request.changes() && self.is_telling() {
             return Reply::Refused { why: SWITCHING.to_owned() };
         }
@@ -290,7 +258,7 @@ impl Node {
     }
 
     /// An answer: where an edit was ordered for it, it waits until that is safe.
-    fn stage_edit(&mut self, parcel: Parcel) {
+    pub(crate) fn stage_edit(&mut self, parcel: Parcel) {
         match self.edited.take() {
             Some(id) => drop(self.edits.insert(id, parcel)),
             None => self.stage(parcel),

@@ -17,6 +17,7 @@
 
 mod act;
 mod admin;
+mod asked;
 mod begin;
 mod block;
 mod calls;

@@ -10,6 +10,7 @@ use tandem_sip::{Carrier, Limits, Message, Method};
 use tandem_stack::{ServerId, Stack, TransactionId};
 use tandem_types::{Dice, Duration, Epoch, Flow, Instant, Role, Seq};
 
+use crate::asked::Questions;
 use crate::block::Blocks;
 use crate::calls::Calls;
 use crate::facts::Fact;
@@ -63,9 +64,8 @@ pub struct Node {
     /// The last entry on which something rests that left before the disk had it, until it has.
     unsafe_at: Option<Seq>,
     unsettled: bool,
-    /// Requests that we handed to the active server, or that it handed to us.
-    pub(crate) asides: BTreeMap<u64, u64>,
-    pub(crate) next_aside: u64,
+    /// What administrators asked for here while the other server was active.
+    pub(crate) questions: Questions,
     /// Answers that wait for an edit of the configuration.
     pub(crate) edits: BTreeMap<u64, Parcel>,
     pub(crate) next_edit: u64,
@@ -130,8 +130,7 @@ impl Node {
             unpromised: None,
             unsafe_at: None,
             unsettled: false,
-            asides: BTreeMap::new(),
-            next_aside: 0,
+            questions: Questions::default(),
             edits: BTreeMap::new(),
             next_edit: 0,
             edited: None,
@@ -175,11 +174,12 @@ impl Node {
             Input::LinkUp => {
                 self.look_again();
                 self.journal.handle_link_up(now);
+                self.send_questions();
             }
             Input::LinkDown => {
                 self.journal.handle_link_down();
                 self.break_off(now);
-                self.fail_asides();
+                self.lose_questions(now);
             }
             Input::Frame(bytes) => match Frame::decode(&bytes) {
                 #[cfg(feature = "sabotage")]
@@ -219,6 +219,7 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.journal.handle_timeout(now);
         self.part(now);
+        self.end_questions(now);
         if self.role == Role::Active {
             if self.lease <= now && !self.suspended {
                 self.suspended = true;
@@ -246,6 +247,9 @@ impl Node {
         let mut next = self.journal.next_timeout();
         if let Some(parting) = self.parting_timeout() {
             next = next.min(parting);
+        }
+        if let Some(in_vain) = self.questions.next_timeout() {
+            next = next.min(in_vain);
         }
         if self.is_telling() && !self.suspended {
             next = next.min(self.lease);
@@ -429,7 +433,6 @@ impl Node {
         self.epoch = epoch;
         self.phone_heard = None;
         self.suspended = false;
-        self.fail_asides();
         self.inherited.keep(self.journal.epoch());
         self.journal.activate(epoch);
         let unreadable = self.load(now);
@@ -501,6 +504,9 @@ impl Node {
     /// Follows an input through all parts until nothing moves any more.
     fn work(&mut self, now: Instant) {
         self.unsettled = true;
+        if self.is_serving() {
+            self.decide_questions(now);
+        }
         loop {
             if let Some(event) = self.stack.poll_event() {
                 self.serve(now, event);

@@ -30,7 +30,7 @@ pub(crate) struct Server {
     /// The configuration on its disk: every edit, the last of each kind.
     settings: BTreeMap<String, Edit>,
     pub(crate) alive: bool,
-    frames: VecDeque<Vec<u8>>,
+    pub(crate) frames: VecDeque<Vec<u8>>,
     /// Entries of its own that it wrote, and their bytes as they travel.
     pub(crate) entries: (usize, usize),
 }
