@@ -9,7 +9,7 @@ use tandem_registrar::Aor;
 use tandem_sip::digest::Ha1;
 use tandem_types::{Duration, Instant, Role};
 
-use crate::asked::NO_TWIN;
+use crate::asked::{Heard, NO_TWIN};
 use crate::hand_over::Handing;
 use crate::node::Node;
 use crate::outbox::Parcel;
@@ -88,6 +88,13 @@ impl Node {
         let Some((aside, rest)) = record::decode_with(bytes) else { return };
         match aside {
             Aside::Ask { id, request } => {
+                if self.is_serving() && request.changes() {
+                    match self.questions.hear(id) {
+                        Heard::New => {}
+                        Heard::Pending => return,
+                        Heard::Told(reply) => return self.tell_aside(id, reply),
+                    }
+                }
                 let reply = if self.is_serving() {
                     let by: Option<String> = rest.and_then(|rest: String| named(&rest));
                     self.decide(now, request, by.unwrap_or_else(|| NAMELESS.to_owned()))
@@ -109,6 +116,7 @@ impl Node {
 
     /// Answers what the other server handed over.
     pub(crate) fn tell_aside(&mut self, id: u64, reply: Reply) {
+        self.questions.told(id, &reply);
         self.journal.send_aside(record::encode(&Aside::Tell { id, reply }));
     }
 

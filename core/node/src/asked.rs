@@ -1,9 +1,10 @@
 //! What administrators asked for at this server while it was passive, until somebody answers.
 //!
-//! The active server answers over the link. Where it goes away first, the question stays for whoever
-//! serves next: the twin, when the link is back, or this server, when it takes over.
+//! The active server answers over the link. Where the link breaks first, the question stays for whoever serves
+//! when it is back: the twin is asked again, and does nothing twice; or this server takes over, and
+//! decides itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use tandem_types::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::outbox::Parcel;
 use crate::ports::{Output, Reply, Request};
 use crate::record;
 
-/// Questions that are not answered yet, at most.
+/// Questions that are not answered yet, at most. As many answers are kept for a twin that asks again.
 const QUESTIONS_MAX: usize = 64;
 
 /// How long a question waits where nobody is there to answer it: longer than a takeover, shorter
@@ -25,18 +26,10 @@ pub(crate) const NO_TWIN: &str =
 
 const GONE: &str = "the active server went away; whether it was done shows there";
 
-const TOO_MANY: &str = "too many requests wait for the active server; try again in a second";
+const MAYBE_DONE: &str =
+    " (the active server that went away had been asked too, and may have done it)";
 
-/// Who can answer a question.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Place {
-    /// The twin: it has it.
-    Twin,
-    /// Nobody at the moment. It never left here.
-    Here { until: Instant },
-    /// Nobody at the moment. The twin had it, and may have done it.
-    Lost { until: Instant },
-}
+const TOO_MANY: &str = "too many requests wait for the active server; try again in a second";
 
 /// One question.
 #[derive(Debug)]
@@ -45,49 +38,90 @@ struct Question {
     id: u64,
     request: Request,
     by: String,
-    place: Place,
+    /// How often it was sent to the twin.
+    sent: u32,
+    /// Until when it waits for somebody who can answer; `None`: the twin has it.
+    until: Option<Instant>,
 }
 
-/// All of them.
+impl Question {
+    fn wait(&mut self, now: Instant) {
+        self.until = Some(now + PATIENCE);
+    }
+
+    /// Its answer. A refusal may come from what an earlier server did of it.
+    fn answered(&self, mut reply: Reply, asked_before: bool) -> Reply {
+        if let Reply::Refused { why } = &mut reply
+            && asked_before
+            && self.request.changes()
+        {
+            why.push_str(MAYBE_DONE);
+        }
+        reply
+    }
+
+    /// Nobody has come.
+    fn in_vain(&self) -> Output {
+        let why = if self.sent == 0 { NO_TWIN } else { GONE };
+        Output::Answer { id: self.id, reply: Reply::Refused { why: why.to_owned() } }
+    }
+}
+
+/// Our questions to the twin, and our answers to its questions.
 #[derive(Debug, Default)]
 pub(crate) struct Questions {
     waiting: BTreeMap<u64, Question>,
-    next: u64,
+    /// The number of the last one: the twin tells our questions in this life from those in an earlier one.
+    last: Option<u64>,
+    /// What the twin asked us to change lately, and our answer once it was given.
+    heard: VecDeque<(u64, Option<Reply>)>,
 }
 
 impl Questions {
     /// The twin's answer. That it does not serve is none: whoever takes over now answers.
     pub(crate) fn answer(&mut self, now: Instant, number: u64, reply: Reply) -> Option<Output> {
         if matches!(&reply, Reply::Refused { why } if why == NO_TWIN) {
-            self.waiting.get_mut(&number)?.place = Place::Here { until: now + PATIENCE };
+            let question = self.waiting.get_mut(&number)?;
+            question.sent = question.sent.saturating_sub(1);
+            question.wait(now);
             return None;
         }
-        let id = self.waiting.remove(&number)?.id;
-        Some(Output::Answer { id, reply })
+        let question = self.waiting.remove(&number)?;
+        let reply = question.answered(reply, question.sent > 1);
+        Some(Output::Answer { id: question.id, reply })
+    }
+
+    /// The twin asks us to change something. What to tell it where it had asked that before.
+    pub(crate) fn hear(&mut self, number: u64) -> Heard {
+        if let Some((_, told)) = self.heard.iter().find(|(heard, _)| *heard == number) {
+            return told.clone().map_or(Heard::Pending, Heard::Told);
+        }
+        if self.heard.len() >= QUESTIONS_MAX {
+            self.heard.pop_front();
+        }
+        self.heard.push_back((number, None));
+        Heard::New
+    }
+
+    /// We tell the twin the answer.
+    pub(crate) fn told(&mut self, number: u64, reply: &Reply) {
+        let heard = self.heard.iter_mut().find(|(heard, _)| *heard == number);
+        heard.into_iter().for_each(|(_, told)| *told = Some(reply.clone()));
     }
 
     /// When one has waited in vain.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.waiting.values().filter_map(Question::until).min()
+        self.waiting.values().filter_map(|question| question.until).min()
     }
 }
 
-impl Question {
-    const fn until(&self) -> Option<Instant> {
-        match self.place {
-            Place::Twin => None,
-            Place::Here { until } | Place::Lost { until } => Some(until),
-        }
-    }
-
-    /// Nobody has come.
-    fn in_vain(&self) -> Output {
-        let why = match self.place {
-            Place::Here { .. } => NO_TWIN,
-            Place::Twin | Place::Lost { .. } => GONE,
-        };
-        Output::Answer { id: self.id, reply: Reply::Refused { why: why.to_owned() } }
-    }
+/// Whether the twin asked the same before.
+pub(crate) enum Heard {
+    New,
+    /// Yes; it is being done.
+    Pending,
+    /// Yes, and this was told.
+    Told(Reply),
 }
 
 impl Node {
@@ -98,67 +132,49 @@ impl Node {
             self.outputs.push_back(Output::Answer { id, reply });
             return;
         }
-        self.questions.next += 1;
-        let place = Place::Here { until: now + PATIENCE };
-        self.questions.waiting.insert(self.questions.next, Question { id, request, by, place });
+        let last = self.questions.last.unwrap_or_else(|| self.dice.next_u64());
+        let number = last.wrapping_add(1);
+        self.questions.last = Some(number);
+        let mut question = Question { id, request, by, sent: 0, until: None };
+        question.wait(now);
+        self.questions.waiting.insert(number, question);
         if self.journal.is_linked() {
             self.send_questions();
         }
     }
 
-    /// The link is there: what never left goes to the twin. What it had before is not answered any
-    /// more; asked again, it might be done twice.
+    /// The link is there: everything that waits goes to the twin.
     pub(crate) fn send_questions(&mut self) {
         for (number, question) in &mut self.questions.waiting {
-            match question.place {
-                Place::Twin => {}
-                Place::Here { .. } => {
-                    question.place = Place::Twin;
-                    let ask = Aside::Ask { id: *number, request: question.request.clone() };
-                    // Behind the question, where the version before does not look.
-                    self.journal.send_aside(record::encode_with(&ask, &question.by));
-                }
-                Place::Lost { .. } => self.outputs.push_back(question.in_vain()),
+            if question.until.take().is_some() {
+                question.sent = question.sent.saturating_add(1);
+                let ask = Aside::Ask { id: *number, request: question.request.clone() };
+                // Behind the question, where the version before does not look.
+                self.journal.send_aside(record::encode_with(&ask, &question.by));
             }
         }
-        self.questions.waiting.retain(|_, question| question.place == Place::Twin);
     }
 
-    /// The link is gone, and with it the answers of the twin.
+    /// The link is gone, and with it what the twin would have answered.
     pub(crate) fn lose_questions(&mut self, now: Instant) {
-        for question in self.questions.waiting.values_mut() {
-            if question.place == Place::Twin {
-                question.place = Place::Lost { until: now + PATIENCE };
-            }
-        }
+        let with_twin = self.questions.waiting.values_mut().filter(|one| one.until.is_none());
+        with_twin.for_each(|question| question.wait(now));
     }
 
     /// We serve: what the twin has not answered is decided here.
     pub(crate) fn decide_questions(&mut self, now: Instant) {
-        for (_, question) in core::mem::take(&mut self.questions.waiting) {
-            let Question { id, request, by, place } = question;
-            let changes = request.changes();
-            let mut reply = self.decide(now, request, by);
-            if let (Reply::Refused { why }, true) = (&mut reply, changes)
-                && !matches!(place, Place::Here { .. })
-            {
-                why.push_str(
-                    " (the server that was active had this request too, and may have done it)",
-                );
-            }
-            self.stage_edit(Parcel::Answer { id, reply });
+        for question in core::mem::take(&mut self.questions.waiting).into_values() {
+            let reply = self.decide(now, question.request.clone(), question.by.clone());
+            let reply = question.answered(reply, question.sent > 0);
+            self.stage_edit(Parcel::Answer { id: question.id, reply });
         }
     }
 
     /// Nobody came for these.
     pub(crate) fn end_questions(&mut self, now: Instant) {
-        let outputs = &mut self.outputs;
-        self.questions.waiting.retain(|_, question| {
-            let ends = question.until().is_some_and(|until| until <= now);
-            if ends {
-                outputs.push_back(question.in_vain());
-            }
-            !ends
-        });
+        let in_vain = |question: &Question| question.until.is_some_and(|until| until <= now);
+        for (_, question) in self.questions.waiting.extract_if(.., |_, one| in_vain(one)) {
+            self.outputs.push_back(question.in_vain());
+        }
     }
 }
