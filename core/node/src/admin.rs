@@ -7,9 +7,8 @@ use tandem_dialplan::{
 };
 use tandem_registrar::Aor;
 use tandem_sip::digest::Ha1;
-use tandem_types::{Duration, Instant, Role};
+use tandem_types::{Duration, Instant};
 
-use crate::asked::{Heard, NO_TWIN};
 use crate::hand_over::Handing;
 use crate::node::Node;
 use crate::outbox::Parcel;
@@ -53,9 +52,6 @@ const RETAIN_PAUSE: Duration = Duration::from_secs(3_600);
 const NO_DISK: &str =
     "the disk of the active server cannot be written; nothing is changed until it can";
 
-const SWITCHING: &str =
-    "the other server takes over at this moment; nothing is changed, try again in a second";
-
 impl Node {
     pub(crate) fn admin(&mut self, now: Instant, id: u64, request: Request, by: String) {
         if request == (Request::BlockList { here: true }) {
@@ -68,56 +64,38 @@ impl Node {
             self.outputs.push_back(Output::Answer { id, reply });
             return;
         }
-        if self.is_serving() {
+        if self.decides(&request) {
             let reply = self.decide(now, request, by);
             self.stage_edit(Parcel::Answer { id, reply });
             return;
         }
-        let apart = !self.journal.is_linked();
-        let known = if apart && request == Request::UserList {
-            Reply::Users { users: self.users(now) }
-        } else if apart && request == (Request::BlockList { here: false }) {
-            Reply::Blocks { blocks: self.block_rows(now) }
+        match self.known(now, &request).filter(|_| !self.journal.is_linked()) {
+            Some(reply) => self.outputs.push_back(Output::Answer { id, reply }),
+            None => self.ask(now, id, request, by),
+        }
+    }
+
+    /// What a passive server can say by itself.
+    pub(crate) fn known(&self, now: Instant, request: &Request) -> Option<Reply> {
+        if *request == Request::UserList {
+            Some(Reply::Users { users: self.users(now) })
+        } else if *request == (Request::BlockList { here: false }) {
+            Some(Reply::Blocks { blocks: self.block_rows(now) })
         } else {
-            return self.ask(now, id, request, by);
-        };
-        self.outputs.push_back(Output::Answer { id, reply: known });
+            None
+        }
     }
 
     pub(crate) fn aside(&mut self, now: Instant, bytes: &[u8]) {
         let Some((aside, rest)) = record::decode_with(bytes) else { return };
         match aside {
             Aside::Ask { id, request } => {
-                if self.is_serving() && request.changes() {
-                    match self.questions.hear(id) {
-                        Heard::New => {}
-                        Heard::Pending => return,
-                        Heard::Told(reply) => return self.tell_aside(id, reply),
-                    }
-                }
-                let reply = if self.is_serving() {
-                    let by: Option<String> = rest.and_then(|rest: String| named(&rest));
-                    self.decide(now, request, by.unwrap_or_else(|| NAMELESS.to_owned()))
-                } else {
-                    Reply::Refused { why: NO_TWIN.to_owned() }
-                };
-                if self.role() == Role::Active {
-                    self.stage_edit(Parcel::Aside { id, reply });
-                } else {
-                    self.tell_aside(id, reply);
-                }
+                let by: Option<String> = rest.and_then(|rest: String| named(&rest));
+                self.asked(now, id, request, by.unwrap_or_else(|| NAMELESS.to_owned()));
             }
-            Aside::Tell { id, reply } => {
-                self.outputs.extend(self.questions.answer(now, id, reply));
-            }
+            Aside::Tell { id, reply } => self.answered(id, reply),
             Aside::Handing(what) => self.handing(now, what),
         }
-    }
-
-    /// Answers what the other server handed over.
-    pub(crate) fn tell_aside(&mut self, id: u64, reply: Reply) {
-        self.questions.told(id, &reply);
-        self.journal.send_aside(record::encode(&Aside::Tell { id, reply }));
     }
 
     /// The role or the disk is lost while answers wait for their changes to be safe: nobody knows
@@ -132,9 +110,6 @@ impl Node {
     }
 
     pub(crate) fn decide(&mut self, now: Instant, request: Request, by: String) -> Reply {
-        if request.changes() && self.is_telling() {
-            return Reply::Refused { why: SWITCHING.to_owned() };
-        }
         if request.changes() && !self.journal.disk_works() {
             return Reply::Refused { why: NO_DISK.to_owned() };
         }

@@ -179,14 +179,20 @@ impl Node {
             Input::LinkDown => {
                 self.journal.handle_link_down();
                 self.break_off(now);
-                self.lose_questions(now);
+                self.questions.lose();
             }
             Input::Frame(bytes) => match Frame::decode(&bytes) {
                 #[cfg(feature = "sabotage")]
                 Ok(Frame::Entry(entry)) if self.throws_entries_away() => {
                     self.outputs.push_back(Output::Frame(Frame::Ack(entry.stamp).encode()));
                 }
-                Ok(frame) => self.journal.handle_frame(now, frame),
+                Ok(frame) => {
+                    let serves = matches!(frame, Frame::Tick { serving: true, .. });
+                    self.journal.handle_frame(now, frame);
+                    if serves {
+                        self.send_questions();
+                    }
+                }
                 Err(error) => self.fact(Fact::BadFrame { why: error.to_string() }),
             },
             Input::Stored(ticket) => self.journal.handle_stored(ticket),
@@ -336,10 +342,6 @@ impl Node {
         self.outputs.push_back(Output::Fact(fact));
     }
 
-    pub(crate) const fn role(&self) -> Role {
-        self.role
-    }
-
     pub(crate) const fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -440,6 +442,7 @@ impl Node {
             // What was restored repeats what may be lost with a dead server; nothing is lost here.
             while self.stack.poll_transmit().is_some() {}
         } else {
+            self.questions.lose();
             // Said again may be what had been said by the dead server alone, or what no disk has yet.
             self.promises(Promise::Final);
         }
@@ -504,9 +507,9 @@ impl Node {
     /// Follows an input through all parts until nothing moves any more.
     fn work(&mut self, now: Instant) {
         self.unsettled = true;
-        if self.is_serving() {
-            self.decide_questions(now);
-        }
+        let promise = core::mem::take(&mut self.promise);
+        self.decide_questions(now);
+        self.promise = promise;
         loop {
             if let Some(event) = self.stack.poll_event() {
                 self.serve(now, event);

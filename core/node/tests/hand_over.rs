@@ -83,19 +83,48 @@ fn what_still_comes_after_the_switch_is_passed_on_for_a_moment() {
     assert_eq!(bench.serves.last(), Some(&(0, false)), "then the old one lets go");
 }
 
+fn add_carol() -> Request {
+    Request::UserAdd {
+        name: "carol".into(),
+        display: String::new(),
+        numbers: vec!["30".into()],
+        password: None,
+    }
+}
+
 #[test]
-fn nothing_can_be_changed_between_the_two() {
+fn what_is_to_be_changed_between_the_two_is_done_by_the_twin() {
+    for asked_at in 0..2 {
+        let mut bench = Bench::new();
+        bench.link_frozen = true;
+        order(&mut bench);
+        let by = String::from("root");
+        bench.input(asked_at, Input::Admin { id: 9, request: add_carol(), by });
+        bench.link_frozen = false;
+        bench.run();
+        assert!(!bench.servers[0].node.status(bench.now).serving, "the twin has taken everything");
+        assert!(bench.replies.is_empty(), "asked at {asked_at}: {:?}", bench.replies);
+        bench.crown(1);
+        let done = bench.replies.pop();
+        assert!(matches!(done, Some(Reply::Done { password: Some(_) })), "{asked_at}: {done:?}");
+        assert!(bench.replies.is_empty(), "answered once");
+        assert_eq!(bench.authors, ["root"], "done once");
+    }
+}
+
+#[test]
+fn a_change_that_is_being_made_at_the_switch_is_answered_by_whoever_makes_it() {
     let mut bench = Bench::new();
-    bench.link_frozen = true;
+    bench.edits_frozen = true;
+    bench.input(1, Input::Admin { id: 9, request: add_carol(), by: String::from("root") });
     order(&mut bench);
-    let name = String::from("carol");
-    bench.input(
-        0,
-        Input::Admin { id: 9, request: Request::UserRemove { name }, by: String::from("root") },
-    );
-    bench.run();
-    let Some(Reply::Refused { why }) = bench.replies.last() else { panic!("{:?}", bench.replies) };
-    assert!(why.contains("try again"), "{why}");
+    assert!(!bench.servers[0].node.status(bench.now).serving, "the twin has taken everything");
+    bench.crown(1);
+    assert!(bench.replies.is_empty());
+    let Some((0, id)) = bench.edits.pop() else { panic!("ordered there") };
+    assert!(bench.edits.is_empty(), "and not again here");
+    bench.input(0, Input::Edited { id, result: Ok(()) });
+    assert!(matches!(bench.replies.pop(), Some(Reply::Done { password: Some(_) })));
 }
 
 #[test]
