@@ -10,7 +10,7 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use common::machines::{Machine, Pair};
@@ -95,6 +95,53 @@ fn a_user_added_on_the_passive_machine_is_on_both_and_outlives_the_active_server
         (pair.master.users(), pair.standby.users()),
         (vec!["anna".into()], vec!["anna".into()])
     );
+}
+
+/// A command that is under way.
+fn begin(machine: &Machine, arguments: &[&str]) -> Child {
+    let mut command = tandem();
+    command.arg("--config").arg(&machine.config).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What was asked for is done, or was done before and is refused with that reason.
+#[track_caller]
+fn ends_well(what: &str, command: Child) {
+    let output = command.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || error.contains("it may be done"), "{what}: {output:?}");
+}
+
+#[test]
+fn commands_that_meet_a_takeover_are_done() {
+    let (mut pair, [server, _]) = up();
+    let add = |machine: &Machine, name: &str, number: &str| {
+        begin(machine, &["user", "add", name, "--number", number])
+    };
+    // Some are on their way when the server dies, one comes when it is dead, and nobody knows when.
+    let mut commands = Vec::new();
+    let names = ["anna", "ben", "carla", "dora", "emil", "fritz"];
+    for (name, number) in names.into_iter().zip(["10", "11", "12", "13", "14", "15"]) {
+        if name == "dora" {
+            signal(server, "-KILL");
+        }
+        commands.push((name, add(&pair.standby, name, number)));
+    }
+    commands.into_iter().for_each(|(name, command)| ends_well(name, command));
+    pair.standby.wait_role("active");
+    pair.standby.wait_users(&names);
+    pair.wait_together();
+    // A planned switch meets them on both machines.
+    let switch = begin(&pair.master, &["switch"]);
+    let gustav = add(&pair.master, "gustav", "16");
+    let hanna = add(&pair.standby, "hanna", "17");
+    for (what, command) in [("switch", switch), ("gustav", gustav), ("hanna", hanna)] {
+        ends_well(what, command);
+    }
+    pair.master.wait_role("active");
+    for machine in [&pair.master, &pair.standby] {
+        machine.wait_users(&["anna", "ben", "carla", "dora", "emil", "fritz", "gustav", "hanna"]);
+    }
 }
 
 #[test]
