@@ -16,7 +16,7 @@ use tandem_journal::Class;
 use tandem_types::{Duration, Epoch, Seat, Seq, Stamp};
 
 use crate::seal::{EndOf, seal_all};
-use crate::suspect::{clear, mark, suspected};
+use crate::suspect::{Identity, clear, mark_examined, suspected};
 
 /// Name of the file in its folder. SQLite keeps `-wal` and `-shm` beside it.
 pub const FILE_NAME: &str = "journal.db";
@@ -335,6 +335,7 @@ pub(crate) fn check(path: &Path, connection: &mut Connection) -> Result<(), Open
 /// Somebody beside the server found damage: marks the file, unless all of it is right when it is read once more (the
 /// file may have been replaced under whoever read it). Whether it is marked.
 pub(crate) fn mark_unless_right(path: &Path, what: &str) -> bool {
+    let examined = Identity::of(path);
     let opened = connect_reading(path).map_err(|error| OpenError::of_sqlite(path, &error));
     let is_wrong = match opened.and_then(|mut connection| examine_all(path, &mut connection)) {
         Ok(is_right) => !is_right,
@@ -346,10 +347,7 @@ pub(crate) fn mark_unless_right(path: &Path, what: &str) -> bool {
             | OpenError::Newer { .. },
         ) => false,
     };
-    if is_wrong {
-        mark(path, what);
-    }
-    is_wrong
+    is_wrong && mark_examined(path, examined, what)
 }
 
 /// Reads all of a file, however big it is; false where [`CHECK_TIME_MAX`] is not enough for that.
