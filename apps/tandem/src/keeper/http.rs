@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use anyhow::Context as _;
 use tandem_os::clock;
@@ -32,18 +32,19 @@ pub(super) type Shared = Arc<Mutex<Option<Snapshot>>>;
 
 /// Starts the thread. An address that is not free is told and tried again: nobody's telephone may
 /// depend on it.
-pub(super) fn start(address: SocketAddr, shown: Shared, log: Arc<Log>) -> anyhow::Result<()> {
+pub(super) fn start(address: SocketAddr, shown: Shared, log: &Arc<Log>) -> anyhow::Result<()> {
+    // The thread ends with the process; what it held would keep the log from being written to its end.
+    let log = Arc::downgrade(log);
     let thread = std::thread::Builder::new().name(String::from("metrics"));
     let work = move || {
         let listener = listen(address, &log);
-        // It ends with the process.
         Server { listener, shown, open: BTreeMap::new(), last: 0 }.run();
     };
     thread.spawn(work).context("cannot start a thread")?;
     Ok(())
 }
 
-fn listen(address: SocketAddr, log: &Log) -> TcpListener {
+fn listen(address: SocketAddr, log: &Weak<Log>) -> TcpListener {
     let mut told = false;
     loop {
         let listener = TcpListener::bind(address).and_then(|listener| {
@@ -54,7 +55,11 @@ fn listen(address: SocketAddr, log: &Log) -> TcpListener {
             Ok(listener) => return listener,
             Err(error) if !told => {
                 told = true;
-                log.say(&format!("metrics = \"{address}\" cannot be used: {error}; tried again"));
+                if let Some(log) = log.upgrade() {
+                    log.say(&format!(
+                        "metrics = \"{address}\" cannot be used: {error}; tried again"
+                    ));
+                }
             }
             Err(_) => {}
         }

@@ -64,7 +64,7 @@ impl Exhibit {
     ) -> anyhow::Result<Self> {
         let shown = address.map(|address| {
             let shown = Shared::default();
-            http::start(address, Arc::clone(&shown), Arc::clone(log)).map(|()| shown)
+            http::start(address, Arc::clone(&shown), log).map(|()| shown)
         });
         let (next, tally) = (Instant::ZERO, Tally::default());
         Ok(Self { shown: shown.transpose()?, next, tally, state: state.into() })
