@@ -524,6 +524,7 @@ fn a_machine_alone_that_lost_its_configuration_gets_it_from_the_database() {
     pair.master.wait_role("active");
     pair.master.wait_users(&["anna"]);
     assert!(!pair.master.state().join("config.lost").exists());
+    wait_state(&pair.master, "live");
     pair.master.add("ben", "20");
     let users = "SELECT string_agg(name, ' ' ORDER BY name) FROM tandem.logins WHERE deleted = 0";
     assert_eq!(server.query(users), ["anna ben"]);

@@ -98,7 +98,18 @@ impl End {
         Self { lease: lease.unwrap(), seat, number: 0 }
     }
 
+    /// Asks until it is answered: on a busy machine a word may come too late. When the request was sent.
     fn ask(&mut self, reign: u32) -> (Instant, Voted) {
+        let until = clock::now() + DEADLINE;
+        loop {
+            match self.ask_once(reign) {
+                (_, Voted::Unreachable { why, .. }) => assert!(clock::now() < until, "{why}"),
+                answered => return answered,
+            }
+        }
+    }
+
+    fn ask_once(&mut self, reign: u32) -> (Instant, Voted) {
         self.number += 1;
         let (now, epoch) = (clock::now(), Epoch { number: reign, seat: self.seat });
         self.lease.ask(now, Ask { number: self.number, epoch, term: TERM });
@@ -164,13 +175,18 @@ fn a_witness_is_set_up_and_asked_as_the_guide_says() {
     let granted = master.ask_until_granted(1);
     assert!(begun + TERM_MAX < granted + Duration::from_secs(1), "{begun} {granted}");
     service.wait_text("pair: the vote goes to the master, reign 1M");
-    let (_, refused) = End::new(address, 1, Seat::Standby).ask(2);
+    let mut standby = End::new(address, 1, Seat::Standby);
+    // A keeper renews its vote several times a second; here that is done where it counts.
+    master.ask(1);
+    let (_, refused) = standby.ask(2);
     assert!(matches!(refused, Voted::Refused { .. }), "{refused:?}");
+    master.ask(1);
     let status = place.status();
     let names: Vec<_> =
         status["pairs"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
     assert_eq!(names, ["berlin", "pair"]);
     assert_eq!(status["pairs"][1]["holder"], "master");
+    master.ask(1);
     let page = done(&mut place.command(&["status"]));
     assert!(page.contains("berlin  free") && page.contains("pair    master"), "{page}");
 }
@@ -183,7 +199,7 @@ fn a_witness_that_is_killed_and_comes_back_has_forgotten_and_breaks_no_promise()
     let since = master.ask_until_granted(1);
     let text = std::fs::read_to_string(place.file()).unwrap();
     drop(service);
-    let (_, gone) = master.ask(1);
+    let (_, gone) = master.ask_once(1);
     let why = format!("no witness listens at {address}");
     assert_eq!(gone, Voted::Unreachable { number: master.number, why });
     let fixed = text.replace("127.0.0.1:0", &address.to_string());
@@ -230,7 +246,7 @@ fn garbage_and_strangers_get_no_answer_and_disturb_nobody() {
         }
     }
     let mut foreign = End::new(address, 9, Seat::Master);
-    let (_, nobody) = foreign.ask(1);
+    let (_, nobody) = foreign.ask_once(1);
     assert!(matches!(nobody, Voted::Unreachable { .. }), "{nobody:?}");
     End::new(address, 1, Seat::Master).ask_until_granted(1);
     stranger.set_nonblocking(true).unwrap();

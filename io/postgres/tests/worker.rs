@@ -379,6 +379,7 @@ fn while_its_disk_is_full_records_wait_and_it_is_told_once() {
     assert_eq!((side.gone.len(), side.lives), (1, 1), "{:?}", side.gone);
     side.edit(2).unwrap_err();
     server.query("DROP FUNCTION full_disk CASCADE");
+    side.until("it is back", |side| side.lives == 2);
     side.live();
     side.shipped(2);
     side.edit(3).unwrap();
@@ -515,10 +516,11 @@ fn a_standby_that_is_promoted_gets_what_it_had_not_heard_of() {
         side.journal.write(&number.to_string(), number);
     }
     side.shipped(9);
+    let gone = side.gone.len();
     first.kill();
     second.go_on();
     second.promote();
-    side.until("it is gone", |side| !side.gone.is_empty());
+    side.until("it is gone", |side| side.gone.len() > gone);
     side.live();
     side.edit(10).unwrap();
     let address = Server::address(&[&second]);

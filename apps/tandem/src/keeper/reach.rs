@@ -201,6 +201,8 @@ mod tests {
         let phone = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut reacher = reacher();
         reacher.ask(clock::now(), vec![phone.local_addr().unwrap()], None);
+        // The round would end only in years.
+        reacher.round.as_mut().unwrap().until = Instant::from_micros(u64::MAX);
         let mut bytes = [0; 2048];
         let (length, from) = phone.recv_from(&mut bytes).unwrap();
         let text = String::from_utf8(bytes[..length].to_vec()).unwrap();
@@ -208,8 +210,6 @@ mod tests {
         assert_eq!(reacher.result(clock::now()), None);
         phone.send_to(b"SIP/2.0 404 Not Found\r\n\r\n", from).unwrap();
         let all = Reach { gateway: None, phones_asked: 1, phones_answered: 1 };
-        // The round would end only in years.
-        reacher.round.as_mut().unwrap().until = Instant::from_micros(u64::MAX);
         assert_eq!(wait(&mut reacher), all);
         assert_eq!(reacher.next_timeout(), None);
     }

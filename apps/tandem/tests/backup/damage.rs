@@ -47,7 +47,7 @@ fn a_damaged_configuration_of_the_passive_comes_back_from_its_twin() {
 fn a_damaged_configuration_of_the_active_while_both_were_off_comes_back_too() {
     let mut pair = Pair::up();
     pair.master.add("anna", "10");
-    pair.standby.wait_users(&["anna"]);
+    pair.master.wait_twin_has_configuration();
     pair.kill();
     write_calls(&pair.standby.state(), 50, &["one"]);
     ruin(&pair.master, "config.db");

@@ -210,7 +210,7 @@ fn a_machine_makes_its_backup_by_itself_and_says_so() {
     pair.start();
     let until = Instant::now() + DEADLINE;
     let told = |machine: &Machine| {
-        let events = machine.json(&["events", "--json"]);
+        let events = machine.json(&["events", "--json", "--limit", "1000"]);
         let made = events.as_array().unwrap().iter().filter(|event| event["kind"] == "backup_made");
         made.count()
     };

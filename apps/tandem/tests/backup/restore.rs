@@ -130,6 +130,7 @@ fn the_configuration_of_a_day_comes_back_on_both_as_one_change_that_can_be_undon
     let pair = Pair::up();
     pair.master.add("anna", "10");
     pair.master.add("ben", "11");
+    pair.master.wait_twin_has_configuration();
     let made = pair.standby.backup(&pair.folder.0.join("kept"), &[]);
     let made = made.to_str().unwrap();
     pair.master.prints(&["user", "remove", "ben"]);

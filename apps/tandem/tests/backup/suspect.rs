@@ -124,6 +124,7 @@ fn a_passive_whose_call_records_are_damaged_while_it_runs_ends_and_gets_them_fro
     look_for_old_records(&pair.master, "400");
     pair.standby.wait_text("journal.db was found damaged while in use");
     pair.standby.wait_text("stopping: a file of this machine was found damaged");
+    // Many read it while it is put aside; none of them marks the new one.
     pair.standby.wait_calls(&["one", "two"]);
     pair.wait_together();
     assert!(pair.standby.state().join("journal.db.broken-1").exists());

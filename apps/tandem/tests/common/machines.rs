@@ -99,6 +99,15 @@ impl Machine {
         }
     }
 
+    /// Waits until the disk of the other machine has all of the configuration: a change does not wait longer
+    /// than a second for that.
+    pub fn wait_twin_has_configuration(&self) {
+        let until = Instant::now() + DEADLINE;
+        while self.status()["server"]["what"]["config"]["twin_lacks"] != 0 {
+            assert!(Instant::now() < until, "{:#}", self.status());
+        }
+    }
+
     /// Everybody, and what they are called.
     pub fn users(&self) -> Vec<String> {
         let users = self.json(&["user", "list", "--json"]);
