@@ -113,7 +113,9 @@ impl Node {
         if request.changes() && !self.journal.disk_works() {
             return Reply::Refused { why: NO_DISK.to_owned() };
         }
-        self.author = by;
+        if request.changes() {
+            self.author = by;
+        }
         let done = match request {
             Request::UserAdd { name, display, numbers, password } => {
                 self.user_add(&name, &display, &numbers, password)

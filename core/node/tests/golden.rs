@@ -162,6 +162,10 @@ fn who_asks_for_a_change_stands_behind_it_on_either_server() {
         seconds: Some(2),
     };
     bench.input(0, tandem_node::Input::Admin { id: 6, request: block, by: "carla".to_owned() });
+    bench.input(
+        0,
+        tandem_node::Input::Admin { id: 6, request: Request::UserList, by: "eve".to_owned() },
+    );
     bench.wait(Duration::from_secs(3));
     assert_eq!(bench.authors.last().map(String::as_str), Some("the server"));
     let wrong = Request::RetentionSet { days: Some(0) };
