@@ -21,6 +21,12 @@ const QUESTIONS_MAX: usize = 64;
 /// than the patience of a command, so that nothing is done for which nobody waits any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the twin remembers what it was asked: longer than it may be asked again.
+const MEMORY: Duration = Duration::from_secs(7);
+
+/// A twin that says nothing for so long, though the link is up, does not answer any more.
+const SILENCE: Duration = Duration::from_millis(100);
+
 /// Numbers from here on are drawn. A server of the version before counts from one in each life, so
 /// that its numbers do not tell a question from an older one.
 const DRAWN: u64 = 1 << 32;
@@ -94,11 +100,11 @@ impl Questions {
         if self.heard.len() >= QUESTIONS_MAX {
             self.heard.pop_front();
         }
-        self.heard.push_back(Heard { number, until: now + PATIENCE, told: None });
+        self.heard.push_back(Heard { number, until: now + MEMORY, told: None });
         false
     }
 
-    /// The link is gone, or whoever was active, and with it what the twin would have answered.
+    /// The link is gone, or the twin, and with it what it would have answered.
     pub(crate) fn lose(&mut self) {
         self.waiting.values_mut().for_each(|question| question.with_twin = false);
     }
@@ -124,16 +130,16 @@ impl Node {
         let until = now + PATIENCE;
         let question = Question { id, request, by, until, sent: 0, with_twin: false };
         self.questions.waiting.insert(number, question);
-        self.send_questions();
+        self.send_questions(now);
     }
 
     /// The link is there, or the twin serves now: it is asked what nobody else answers.
-    pub(crate) fn send_questions(&mut self) {
+    pub(crate) fn send_questions(&mut self, now: Instant) {
         if !self.journal.is_linked() {
             return;
         }
-        let alone = self.questions.waiting.iter_mut().filter(|(_, question)| !question.with_twin);
-        for (number, question) in alone {
+        let waiting = self.questions.waiting.iter_mut();
+        for (number, question) in waiting.filter(|(_, one)| !one.with_twin && now < one.until) {
             (question.with_twin, question.sent) = (true, question.sent.saturating_add(1));
             let ask = Aside::Ask { id: *number, request: question.request.clone() };
             // Behind the question, where the version before does not look.
@@ -187,6 +193,12 @@ impl Node {
     pub(crate) fn decide_questions(&mut self, now: Instant) {
         if !self.is_serving() || self.is_telling() {
             return;
+        }
+        // Where we come to it late: nobody waits for these any more.
+        self.end_questions(now);
+        // One that was active until now still answers what it was asked, if it lives.
+        if self.journal.heard().is_some_and(|(heard, ..)| heard + SILENCE <= now) {
+            self.questions.lose();
         }
         let ours = self.questions.waiting.extract_if(.., |_, question| !question.with_twin);
         for (_, question) in ours.collect::<Vec<_>>() {

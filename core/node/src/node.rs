@@ -174,7 +174,7 @@ impl Node {
             Input::LinkUp => {
                 self.look_again();
                 self.journal.handle_link_up(now);
-                self.send_questions();
+                self.send_questions(now);
             }
             Input::LinkDown => {
                 self.journal.handle_link_down();
@@ -190,7 +190,7 @@ impl Node {
                     let serves = matches!(frame, Frame::Tick { serving: true, .. });
                     self.journal.handle_frame(now, frame);
                     if serves {
-                        self.send_questions();
+                        self.send_questions(now);
                     }
                 }
                 Err(error) => self.fact(Fact::BadFrame { why: error.to_string() }),
@@ -442,7 +442,6 @@ impl Node {
             // What was restored repeats what may be lost with a dead server; nothing is lost here.
             while self.stack.poll_transmit().is_some() {}
         } else {
-            self.questions.lose();
             // Said again may be what had been said by the dead server alone, or what no disk has yet.
             self.promises(Promise::Final);
         }

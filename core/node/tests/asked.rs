@@ -97,6 +97,8 @@ fn a_request_the_dead_server_did_not_get_is_done_by_the_one_that_takes_over() {
         } else {
             bench.servers[0].alive = false;
             bench.crown(1);
+            assert!(bench.replies.is_empty(), "it may still answer");
+            bench.wait(Duration::from_millis(150));
         }
         let users = bench.replies.pop();
         assert!(matches!(&users, Some(Reply::Users { users }) if users.len() == 1), "{users:?}");
@@ -210,6 +212,35 @@ fn a_request_made_while_the_active_server_pauses_is_done_when_it_serves_again() 
         matches!(replies[..], [Reply::Emergency { .. }, Reply::Emergency { .. }]),
         "{replies:?}"
     );
+}
+
+#[test]
+fn what_the_server_that_was_active_is_doing_is_not_done_again_by_one_that_took_over_from_it() {
+    let mut bench = Bench::new();
+    bench.edits_frozen = true;
+    bench.ask(add("carl"));
+    // By force: nothing was handed over.
+    bench.crown(1);
+    bench.wait(Duration::from_millis(50));
+    let (until, epoch) = (bench.now, bench.epoch);
+    bench.input(0, Input::Lease { role: Role::Passive, epoch, until });
+    bench.wait(A_MOMENT);
+    assert!(bench.replies.is_empty());
+    bench.finish_edit();
+    bench.done();
+    assert!(bench.edits.is_empty(), "done once");
+}
+
+#[test]
+fn a_server_that_stood_still_does_nothing_for_which_nobody_waits_any_more() {
+    let mut bench = Bench::new();
+    bench.switch_off(0);
+    bench.ask(add("carl"));
+    bench.now = bench.now + A_MOMENT + A_MOMENT;
+    bench.crown(1);
+    let why = bench.refused();
+    assert!(why.contains("cannot reach the active one"), "{why}");
+    assert_eq!(bench.users(1), 0);
 }
 
 #[test]
