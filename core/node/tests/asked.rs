@@ -70,13 +70,7 @@ impl Bench {
             self.input(who, Input::LinkDown);
             self.servers[who].frames.clear();
         }
-    }
-
-    fn meet(&mut self) {
         self.link_frozen = false;
-        let now = self.now;
-        self.servers.iter_mut().for_each(|server| server.node.handle(now, Input::LinkUp));
-        self.run();
     }
 
     fn users(&self, who: usize) -> usize {

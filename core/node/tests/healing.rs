@@ -29,12 +29,6 @@ impl Bench {
         self.crown(1 - first);
     }
 
-    fn meet(&mut self) {
-        let now = self.now;
-        self.servers.iter_mut().for_each(|server| server.node.handle(now, Input::LinkUp));
-        self.run();
-    }
-
     fn epoch_of(&self, who: usize) -> Epoch {
         self.servers[who].node.status(self.now).epoch
     }

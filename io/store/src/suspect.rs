@@ -23,7 +23,8 @@ pub fn suspected(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&found).into_owned())
 }
 
-/// Marks a file; what was found first stays. Whether this is the first. A disk that does not take the mark keeps nobody from going on.
+/// Marks a file; what was found first stays. Whether it was marked now. A disk that does not take the mark keeps
+/// nobody from going on.
 pub(crate) fn mark(path: &Path, what: &str) -> bool {
     let write = || -> io::Result<()> {
         let mut mark = File::options().write(true).create_new(true).open(mark_of(path))?;
@@ -48,8 +49,7 @@ impl Identity {
     }
 }
 
-/// Marks the file that was examined, if it still has this name: the server may have moved it aside meanwhile. Whether
-/// it has.
+/// Marks the file that was examined, unless the server has moved it aside meanwhile: false where it has.
 pub(crate) fn mark_examined(path: &Path, examined: Identity, what: &str) -> bool {
     let is_first = mark(path, what);
     let is_there = Identity::of(path) == examined;

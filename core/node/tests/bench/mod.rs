@@ -187,10 +187,15 @@ impl Bench {
             }
         }
         if self.servers[1 - who].alive {
-            let now = self.now;
-            self.servers.iter_mut().for_each(|server| server.node.handle(now, Input::LinkUp));
-            self.run();
+            self.meet();
         }
+    }
+
+    /// The link is there, to both before anything is said on it.
+    pub(crate) fn meet(&mut self) {
+        let now = self.now;
+        self.servers.iter_mut().for_each(|server| server.node.handle(now, Input::LinkUp));
+        self.run();
     }
 
     pub(crate) fn input(&mut self, who: usize, input: Input) {
